@@ -1,1 +1,23 @@
-//! To be filled.
+//! What this node should look like.
+//!
+//! [`Update`]s go in, in any order, repeated, or going back; an [`Output`] comes out: local
+//! endpoints, routes, BGP.
+//! The result depends on the current inputs only, never on how they came about: there is no
+//! "last good value", and what cannot be understood is left out and reported as a [`Problem`].
+//! Nothing is said before the state of every needed kind and the first listing of the host are in.
+//!
+//! The package holds no socket, task, clock or client: the agent feeds it, `felix-dataplane`
+//! makes its routes and endpoints real, and the agent hands the BGP section to the speaker.
+
+#![warn(missing_docs)]
+
+pub mod desired;
+pub mod update;
+
+pub use desired::{
+    Bgp, EndpointInterface, Endpoints, Local, NextHopMode, Nexthop, Origin, Output, PeerKind,
+    PeerSpec, Problem, Route, RouteClass, Target,
+};
+pub use update::{
+    EndpointId, HostFacts, HostRoute, Interface, Programmed, SpeakerState, WorkloadEndpoint,
+};

@@ -1,0 +1,249 @@
+//! Outputs: what the node should look like.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::EndpointId;
+
+/// What changed since the previous flush; a section that did not change is `None` or empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Grows by one with every flush that says something.
+    pub generation: u64,
+    /// Local endpoints, as a whole, when they changed.
+    pub endpoints: Option<Arc<Endpoints>>,
+    /// Routes by destination: the new answer, or `None` where there shall be no route of ours.
+    pub routes: Vec<(IpNet, Option<Route>)>,
+    /// `routes` is the whole desired set, not a change of it: true in the first output only.
+    /// Routes of ours that it does not list are leftovers.
+    pub complete: bool,
+    /// Leftover routes that have a gateway must stay for now: they were learned by an earlier run
+    /// and the speaker has not heard its peers yet.
+    /// Leftover pod and blackhole routes may go at once.
+    pub hold_learned: bool,
+    /// BGP, as a whole, when it changed.
+    /// Stays `None` until the dataplane has reported a first programmed state.
+    pub bgp: Option<Arc<Bgp>>,
+    /// Everything that is wrong with the inputs, as a whole, when it changed.
+    pub problems: Option<Arc<Vec<Problem>>>,
+}
+
+/// The local workload interfaces, by interface name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// One entry per host side interface; an interface that is not here gets nothing from us.
+    pub interfaces: BTreeMap<Arc<str>, EndpointInterface>,
+}
+
+/// A host side workload interface and what lives behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointInterface {
+    /// The endpoint that owns the interface.
+    pub id: EndpointId,
+    /// Container the endpoint belongs to.
+    pub container_id: String,
+    /// Addresses of the pod, sorted; those another endpoint owns are left out.
+    pub addresses: Vec<IpAddr>,
+    /// MAC address of the pod side, when known.
+    pub pod_mac: Option<[u8; 6]>,
+}
+
+impl EndpointInterface {
+    /// True when the pod has an IPv4 address, so IPv4 settings of the interface matter.
+    pub fn has_ipv4(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv4)
+    }
+
+    /// True when the pod has an IPv6 address, so IPv6 settings of the interface matter.
+    pub fn has_ipv6(&self) -> bool {
+        self.addresses.iter().any(IpAddr::is_ipv6)
+    }
+}
+
+/// The one route of ours for a destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Destination; also the key of the route.
+    pub destination: IpNet,
+    /// Why the route exists.
+    pub class: RouteClass,
+    /// Where packets go.
+    pub target: Target,
+}
+
+/// Why a route exists.
+/// The order decides between two candidates for one destination, the lowest wins
+/// (Calico behaviour: route classes of its route table).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteClass {
+    /// Address of a pod of this node.
+    LocalWorkload,
+    /// Learned, inside a pool of mode CrossSubnet, next hop in a subnet of this node.
+    SameSubnet,
+    /// Learned, inside a pool without encapsulation.
+    NoEncap,
+    /// Learned, outside every pool.
+    Learned,
+    /// Address block of this node: what no pod owns is dropped here.
+    IpamBlockDrop,
+}
+
+/// Where packets of a route go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Out of a local workload interface, scope link, no gateway.
+    Local {
+        /// Name of the interface.
+        interface: Arc<str>,
+    },
+    /// Through gateways, never empty; more than one is equal-cost multipath.
+    /// Sorted, without duplicates. Each is on the link of its interface.
+    Via(Vec<Nexthop>),
+    /// Dropped without an answer.
+    Blackhole,
+}
+
+/// A gateway the host can reach directly.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Nexthop {
+    /// Address of the gateway.
+    pub gateway: IpAddr,
+    /// Name of the interface the gateway is on.
+    pub interface: Arc<str>,
+}
+
+/// What the BGP speaker shall do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bgp {
+    /// This speaker.
+    pub local: Local,
+    /// Peers by name, such as `Mesh_192_0_2_2` or `Global_192_0_2_1_port_1790`
+    /// (Calico behaviour: names of its BIRD protocols).
+    pub peers: BTreeMap<String, PeerSpec>,
+    /// Prefixes this node announces as its own.
+    pub originate: BTreeMap<IpNet, Origin>,
+}
+
+/// The local side of all sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// AS number.
+    pub asn: u32,
+    /// BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// Node address of sessions over IPv4, and next hop of IPv4 routes.
+    pub ipv4: Option<Ipv4Addr>,
+    /// Node address of sessions over IPv6, and next hop of IPv6 routes.
+    pub ipv6: Option<Ipv6Addr>,
+    /// TCP port to listen on.
+    pub listen_port: u16,
+    /// Cluster id when this node is a route reflector.
+    pub cluster_id: Option<Ipv4Addr>,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerSpec {
+    /// Where the peer comes from.
+    pub kind: PeerKind,
+    /// Address of the peer.
+    pub address: IpAddr,
+    /// TCP port of the peer.
+    pub port: u16,
+    /// AS number of the peer.
+    pub remote_as: u32,
+    /// Wait for the peer to connect.
+    pub passive: bool,
+    /// Local address of the connection; `None` leaves the choice to the kernel.
+    pub source: Option<IpAddr>,
+    /// Time between KEEPALIVE messages; the hold time is three times that.
+    /// `None` leaves the default of the speaker.
+    pub keepalive: Option<Duration>,
+    /// Longest time routes are kept while a peer restarts (RFC 4724 §3).
+    pub restart_time: Option<Duration>,
+    /// The peer may be more than one hop away.
+    pub multihop: bool,
+    /// Packets of the peer must have crossed at most this many hops (RFC 5082).
+    pub ttl_security: Option<u8>,
+    /// The peer is a client of this route reflector (RFC 4456).
+    pub reflector_client: bool,
+    /// What next hop learned routes are passed on with.
+    pub next_hop_mode: NextHopMode,
+}
+
+/// What next hop learned routes are passed on with; own routes always carry the node address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextHopMode {
+    /// As RFC 4271 §5.1.3 says: kept towards internal peers, own address towards external ones.
+    #[default]
+    Auto,
+    /// Own address.
+    Myself,
+    /// Kept.
+    Keep,
+}
+
+/// Where a peer comes from (Calico behaviour: the peer types of its node status).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PeerKind {
+    /// The full mesh between nodes.
+    NodeMesh,
+    /// A BGPPeer for this node or for nodes it selects.
+    NodePeer,
+    /// A BGPPeer for all nodes.
+    GlobalPeer,
+}
+
+impl PeerKind {
+    /// `NodeMesh`, `NodePeer` or `GlobalPeer`.
+    pub fn name(self) -> &'static str {
+        match self {
+            PeerKind::NodeMesh => "NodeMesh",
+            PeerKind::NodePeer => "NodePeer",
+            PeerKind::GlobalPeer => "GlobalPeer",
+        }
+    }
+}
+
+impl fmt::Display for PeerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Why this node announces a prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Origin {
+    /// A confirmed address block of this node.
+    Block,
+    /// A single pod address that no block of this node covers.
+    Borrowed,
+}
+
+/// Something wrong with the inputs, said to the user.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Problem {
+    /// The object, such as `IPPool/blue` or `Node/a`.
+    pub object: String,
+    /// The field, such as `spec.cidr`; empty when it is the object as a whole.
+    pub field: String,
+    /// What is wrong and what follows from it.
+    pub problem: String,
+    /// What to do about it.
+    pub remedy: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.object)?;
+        if !self.field.is_empty() {
+            write!(f, " {}", self.field)?;
+        }
+        write!(f, ": {} ({})", self.problem, self.remedy)
+    }
+}
