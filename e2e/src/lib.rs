@@ -1,1 +1,24 @@
-//! To be filled.
+//! The lab: nodes in network namespaces, real agents, a real BIRD, counted packets.
+//!
+//! Everything here judges from outside. It starts the installed binaries and
+//! reads the kernel with `ip -j`, BIRD with `birdc` and the network with sockets;
+//! it links no product crate.
+//!
+//! - [`lab`] builds namespaces and links, and removes them again.
+//! - [`node`] is one node: a namespace that runs `tortie-felix`.
+//! - [`pod`] is one pod: a namespace plugged by `tortie-cni`.
+//! - [`bird`] is a router that runs BIRD.
+//! - [`traffic`] sends numbered packets and counts the lost ones.
+//! - [`wait`] waits until something holds, with a deadline.
+//! - [`diagnostics`] collects what one needs to see after a failure.
+//! - [`cluster`] puts these together: three nodes, a router, pools and pods.
+
+pub mod bird;
+pub mod cluster;
+pub mod command;
+pub mod diagnostics;
+pub mod lab;
+pub mod node;
+pub mod pod;
+pub mod traffic;
+pub mod wait;

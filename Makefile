@@ -1,0 +1,58 @@
+# Each recipe is a command one could type. What it needs from Debian it installs
+# (as root) or names.
+
+DEMO_PACKAGES := bird2 iproute2 iputils-ping procps traceroute
+TEST_PACKAGES := $(DEMO_PACKAGES) containernetworking-plugins frr gobgpd iptables
+BENCH_PACKAGES := $(TEST_PACKAGES)
+FUZZ_CASES ?= 2000000
+
+.PHONY: build clean crds demo e2e bench fmt fuzz lint packages test
+
+build:
+	cargo build --release --locked --workspace --bins
+
+# KEEP=1 leaves the lab running, CLEAN=1 only removes one that was left.
+demo:
+	./e2e/packages $(DEMO_PACKAGES)
+	cargo build --release --locked --workspace --bins
+	./target/release/demo $(if $(KEEP),--keep) $(if $(CLEAN),--clean)
+
+# Unit, model, kernel and lab tests; says how many ran.
+test: packages
+	cargo build --locked --workspace --bins
+	./.ci/count-tests cargo test --locked --workspace --no-fail-fast
+
+# Only the lab: real binaries, real peers.
+e2e: packages
+	cargo build --locked --workspace --bins
+	cargo test --locked --package e2e
+
+bench:
+	./e2e/packages $(BENCH_PACKAGES)
+	cargo build --release --locked --workspace --bins
+	./target/release/bench $(BENCH)
+
+# Mutated messages and random event sequences, two million each.
+fuzz:
+	TORTIE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --locked --package bgp-wire --test mutation -- --nocapture
+	TORTIE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --locked --package bgp-fsm --test any_sequence -- --nocapture
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	./.ci/pure
+	./.ci/alone
+	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	cargo deny --offline --log-level error check bans licenses sources
+
+fmt:
+	cargo fmt --all
+
+crds:
+	cargo run --quiet --package crds --bin crds
+
+packages:
+	./e2e/packages $(TEST_PACKAGES)
+
+clean:
+	cargo clean

@@ -1,0 +1,126 @@
+//! A router that runs BIRD 2: the top-of-rack switch of the lab.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::command::output;
+use crate::lab::{Lab, Namespace};
+use crate::wait;
+
+/// AS number of the router.
+pub const ASN: u32 = 64500;
+
+/// A running BIRD.
+#[derive(Debug)]
+pub struct Bird {
+    /// Where it lives.
+    pub namespace: Namespace,
+    socket: PathBuf,
+    _child: Child,
+}
+
+impl Bird {
+    /// Starts a router at `address` (and `address6`) that accepts a session from
+    /// every node of `range` in AS `remote`, installs what it learns, and
+    /// announces what its loopback carries.
+    pub fn start(
+        lab: &Lab,
+        name: &str,
+        addresses: [&str; 2],
+        range: &str,
+        remote: u32,
+    ) -> Result<Self> {
+        let namespace = lab.namespace(name)?;
+        lab.plug(&namespace, name, &addresses)?;
+        namespace.run("sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1")?;
+        let router_id = addresses[0].split('/').next().unwrap_or_default();
+        let folder = lab.folder().join(name);
+        std::fs::create_dir_all(&folder)?;
+        let (file, socket) = (folder.join("bird.conf"), folder.join("bird.ctl"));
+        std::fs::write(&file, configuration(router_id, range, remote))?;
+        let child = namespace
+            .command("bird")
+            .args(["-f", "-c"])
+            .arg(&file)
+            .arg("-s")
+            .arg(&socket)
+            .stdin(Stdio::null())
+            .stdout(std::fs::File::create(folder.join("bird.log"))?)
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start bird")?;
+        let bird = Self {
+            namespace,
+            socket,
+            _child: child,
+        };
+        wait::until("bird to answer", Duration::from_secs(10), || {
+            bird.birdc("show status").map(Some)
+        })?;
+        Ok(bird)
+    }
+
+    /// Runs one `birdc` command and returns its text without the banner.
+    pub fn birdc(&self, command: &str) -> Result<String> {
+        let output = output(
+            Command::new("birdc")
+                .args(["-r", "-s"])
+                .arg(&self.socket)
+                .args(command.split_whitespace()),
+        )?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text
+            .lines()
+            .filter(|line| !line.starts_with("BIRD ") && !line.starts_with("Access restricted"))
+            .collect::<Vec<_>>()
+            .join("\n"))
+    }
+
+    /// Number of BGP sessions that are up.
+    pub fn established(&self) -> Result<usize> {
+        Ok(self
+            .birdc("show protocols")?
+            .lines()
+            .filter(|line| line.contains(" BGP ") && line.contains("Established"))
+            .count())
+    }
+
+    /// Whether BIRD has a route to exactly this prefix from a BGP peer.
+    pub fn knows(&self, prefix: &str) -> Result<bool> {
+        Ok(self.route(prefix)?.contains("BGP.next_hop"))
+    }
+
+    /// BIRD's own words about one prefix.
+    pub fn route(&self, prefix: &str) -> Result<String> {
+        let table = if prefix.contains(':') {
+            "master6"
+        } else {
+            "master4"
+        };
+        // birdc answers "Network not found" with success.
+        self.birdc(&format!("show route {prefix} table {table} all"))
+    }
+}
+
+fn configuration(router_id: &str, range: &str, remote: u32) -> String {
+    format!(
+        "log stderr all;
+router id {router_id};
+protocol device {{ scan time 10; }}
+protocol direct {{ ipv4; ipv6; interface \"lo\"; }}
+protocol kernel {{ ipv4 {{ export where source = RTS_BGP; }}; }}
+protocol kernel {{ ipv6 {{ export where source = RTS_BGP; }}; }}
+protocol bgp nodes {{
+    local as {ASN};
+    neighbor range {range} as {remote};
+    direct;
+    graceful restart on;
+    ipv4 {{ import all; export where source = RTS_DEVICE; }};
+    ipv6 {{ import all; export where source = RTS_DEVICE; }};
+}}
+"
+    )
+}

@@ -1,0 +1,38 @@
+//! Waiting until something holds, with a deadline instead of a guess.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Asks `probe` until it answers `Ok(Some(value))` and returns that value with
+/// the time it took. After `limit` the error says what was waited for and what
+/// the last answer was.
+pub fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<(T, Duration)> {
+    let start = Instant::now();
+    loop {
+        let last = match probe() {
+            Ok(Some(value)) => return Ok((value, start.elapsed())),
+            Ok(None) => "not yet".to_owned(),
+            Err(error) => format!("{error:#}"),
+        };
+        if start.elapsed() > limit {
+            bail!("waited {limit:?} for {what}; last answer: {last}");
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// As [`until`], for a condition without a value.
+pub fn until_true(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<bool>,
+) -> Result<Duration> {
+    until(what, limit, || Ok(probe()?.then_some(()))).map(|((), took)| took)
+}
