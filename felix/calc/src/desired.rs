@@ -115,6 +115,9 @@ pub struct Nexthop {
     pub gateway: IpAddr,
     /// Name of the interface the gateway is on.
     pub interface: Arc<str>,
+    /// The host reaches the gateway without a link-scope route, so the kernel must be told that
+    /// it is on the link.
+    pub onlink: bool,
 }
 
 /// What the BGP speaker shall do.

@@ -44,7 +44,7 @@ pub struct WorkloadEndpoint {
 pub struct HostFacts {
     /// Interfaces with their addresses; workload interfaces are left out.
     pub interfaces: Vec<Interface>,
-    /// Unicast routes of the main table that are not ours.
+    /// Unicast routes of the main table that are not ours, those of connected subnets included.
     pub routes: Vec<HostRoute>,
 }
 
