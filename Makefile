@@ -3,7 +3,6 @@
 
 DEMO_PACKAGES := bird2 iproute2 iputils-ping procps traceroute
 TEST_PACKAGES := $(DEMO_PACKAGES) containernetworking-plugins frr gobgpd iptables
-BENCH_PACKAGES := $(TEST_PACKAGES)
 FUZZ_CASES ?= 2000000
 
 .PHONY: build clean crds demo e2e bench fmt fuzz lint packages test
@@ -28,8 +27,8 @@ e2e: packages
 	cargo test --locked --package e2e
 
 bench:
-	./e2e/packages $(BENCH_PACKAGES)
-	cargo build --release --locked --workspace --bins
+	./e2e/packages $(TEST_PACKAGES)
+	cargo build --release --locked --workspace --bins --examples
 	./target/release/bench $(BENCH)
 
 # Mutated messages and random event sequences, two million each.

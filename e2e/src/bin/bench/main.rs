@@ -1,0 +1,59 @@
+//! `make bench`: figures beside a peer that does the same in the same run.
+//!
+//! Parts: `cni` (ADD and DEL latency beside `ptp` with `host-local`, a hundred
+//! pods on one node), `routes` (100,000 kernel routes beside `ip -batch`) and
+//! `agent` (memory and idle processor time). Without a part, all of them.
+
+#![allow(clippy::print_stdout, reason = "this program exists to print figures")]
+
+mod agent;
+mod cni;
+mod routes;
+
+use anyhow::{Result, bail};
+use clap::Parser;
+use e2e::command;
+
+/// Figures of Tortie beside its peers, measured on this machine in this run.
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure: cni, routes, agent. Nothing means everything.
+    parts: Vec<String>,
+}
+
+fn main() -> Result<()> {
+    let mut parts = Arguments::parse().parts;
+    if parts.is_empty() {
+        parts = ["cni", "routes", "agent"].map(str::to_owned).to_vec();
+    }
+    command::require(&[("ip", "iproute2"), ("bird", "bird2")])?;
+    machine()?;
+    for part in &parts {
+        match part.as_str() {
+            "cni" => cni::bench()?,
+            "routes" => routes::bench()?,
+            "agent" => agent::bench()?,
+            other => bail!("no part {other}: there are cni, routes and agent"),
+        }
+    }
+    Ok(())
+}
+
+fn machine() -> Result<()> {
+    let kernel = command::run("uname", &["-sr"])?;
+    let cores = std::thread::available_parallelism()?;
+    println!("machine: {cores} cores, {}", kernel.trim());
+    Ok(())
+}
+
+/// The value below which `share` of the sorted samples lie.
+fn percentile(sorted: &[std::time::Duration], share: f64) -> std::time::Duration {
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an index into a few hundred samples"
+    )]
+    let index = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len());
+    sorted[index - 1]
+}
