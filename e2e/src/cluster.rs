@@ -223,3 +223,34 @@ metadata:
     }
     text
 }
+
+/// Runs one test in a cluster of its own: agents started and ready, everything
+/// removed afterwards. A failure carries the state of every node, and an ERROR
+/// in an agent's log is a failure.
+pub fn scenario(
+    name: &str,
+    nodes: usize,
+    test: impl FnOnce(&mut Cluster) -> Result<()>,
+) -> Result<()> {
+    let mut cluster = Cluster::prepare(name, nodes)?;
+    let outcome = cluster
+        .start()
+        .and_then(|()| test(&mut cluster))
+        .and_then(|()| cluster.no_errors_logged());
+    outcome.map_err(|error| {
+        let state = crate::diagnostics::collect(&cluster.nodes, Some(&cluster.tor));
+        error.context(format!("{state}\n{name} failed"))
+    })
+}
+
+impl Cluster {
+    fn no_errors_logged(&self) -> Result<()> {
+        for node in &self.nodes {
+            let log = std::fs::read_to_string(node.log())?;
+            if let Some(line) = log.lines().find(|line| line.contains("ERROR")) {
+                anyhow::bail!("{} logged an error: {line}", node.name);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,97 @@
+//! Pods on several nodes reach each other over routes that our speakers announced.
+
+use anyhow::{Result, ensure};
+use e2e::cluster::{Cluster, LIMIT, OUTSIDE, scenario};
+use e2e::lab::Namespace;
+use e2e::wait;
+
+#[test]
+fn pods_on_three_nodes_reach_each_other_and_the_router() -> Result<()> {
+    scenario("mesh", 3, |cluster| {
+        for node in 0..3 {
+            cluster.plug(node, &format!("pod{node}"))?;
+        }
+        cluster.wait_converged()?;
+        for v6 in [false, true] {
+            for from in &cluster.pods {
+                for to in &cluster.pods {
+                    reach(&from.namespace, &to.address(v6)?.to_string())?;
+                }
+                reach(&from.namespace, OUTSIDE[usize::from(v6)])?;
+            }
+        }
+        blocks_are_announced_whole(cluster)
+    })
+}
+
+/// One route per block and no pod route: aggregation as Calico does it.
+fn blocks_are_announced_whole(cluster: &Cluster) -> Result<()> {
+    for pod in &cluster.pods {
+        for v6 in [false, true] {
+            let address = pod.address(v6)?;
+            let length = if v6 { 128 } else { 32 };
+            ensure!(
+                !cluster.tor.knows(&format!("{address}/{length}"))?,
+                "{address} went out alone"
+            );
+        }
+        let node = cluster.node_of(pod)?;
+        for block in cluster.blocks(&node.name)? {
+            let route = node.route(&block)?;
+            ensure!(
+                route
+                    .as_ref()
+                    .is_some_and(|route| route["type"] == "blackhole"),
+                "{} has no blackhole for its own block {block}: {route:?}",
+                node.name
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_node_without_a_default_route_still_answers_for_the_gateway() -> Result<()> {
+    scenario("gateway", 2, |cluster| {
+        for node in &cluster.nodes {
+            node.namespace.ip("route del default")?;
+        }
+        cluster.plug(0, "pod0")?;
+        cluster.plug(1, "pod1")?;
+        cluster.wait_converged()?;
+        let target = cluster.pods[1].address(false)?.to_string();
+        reach(&cluster.pods[0].namespace, &target)
+    })
+}
+
+#[test]
+fn toggling_the_mesh_takes_routes_away_and_brings_them_back() -> Result<()> {
+    scenario("toggle", 2, |cluster| {
+        cluster.plug(0, "pod0")?;
+        cluster.plug(1, "pod1")?;
+        cluster.wait_converged()?;
+        let block = cluster.blocks("node2")?.remove(0);
+        let manifest = cluster.datastore().join("cluster.yaml");
+        let with_mesh = std::fs::read_to_string(&manifest)?;
+        let without = with_mesh.replace(
+            "nodeToNodeMeshEnabled: true",
+            "nodeToNodeMeshEnabled: false",
+        );
+        std::fs::write(&manifest, without)?;
+        wait::until_true("the block to go from node1", LIMIT, || {
+            Ok(cluster.nodes[0].route(&block)?.is_none())
+        })?;
+        ensure!(
+            cluster.tor.knows(&block)?,
+            "the session with BIRD must not be touched"
+        );
+        std::fs::write(&manifest, with_mesh)?;
+        cluster.wait_converged()?;
+        Ok(())
+    })
+}
+
+fn reach(from: &Namespace, target: &str) -> Result<()> {
+    from.run(&format!("ping -n -q -c 3 -i 0.2 -W 1 {target}"))?;
+    Ok(())
+}
