@@ -1,1 +1,32 @@
-//! To be filled.
+//! Kernel networking objects as typed calls: interfaces, addresses, routes, neighbours, namespaces.
+//!
+//! Synchronous, so that the CNI plugin and the agent's dataplane thread use the same code.
+//! What callers may rely on:
+//!
+//! - Filters are applied by the kernel (strict checking), so that nobody pays for foreign routes.
+//! - Answers are matched by sequence number; a listing that changed under way is repeated.
+//! - Lost answers and events are reported ([`Error::Overrun`]), never silence: list again.
+//! - Every wait has an end.
+//! - Errors name operation and object and carry the kernel's own words.
+//!
+//! A [`Socket`] belongs to the network namespace of the thread that opened it; [`netns`] runs code
+//! in another one. No policy lives here: whose object something is, is for the caller to know.
+
+mod address;
+mod attribute;
+mod error;
+mod family;
+mod link;
+mod neighbour;
+pub mod netns;
+mod route;
+mod socket;
+mod wire;
+
+pub use address::{Address, AddressFilter, AddressOptions};
+pub use error::{Error, Refusal, ignore_not_found};
+pub use family::{Family, Scope};
+pub use link::{AddressGeneration, Link, LinkChange, Veth};
+pub use neighbour::{Neighbour, NeighbourFilter};
+pub use route::{IPV6_DEFAULT_METRIC, Nexthop, Route, RouteFilter, RouteKind, TABLE_MAIN};
+pub use socket::Socket;
