@@ -5,7 +5,8 @@
 //!
 //! - Filters are applied by the kernel (strict checking), so that nobody pays for foreign routes.
 //! - Answers are matched by sequence number; a listing that changed under way is repeated.
-//! - Lost answers and events are reported ([`Error::Overrun`]), never silence: list again.
+//! - Lost answers and events are reported ([`Error::Overrun`], [`monitor::Event::Overrun`]), never
+//!   passed over: list again.
 //! - Every wait has an end.
 //! - Errors name operation and object and carry the kernel's own words.
 //!
@@ -14,9 +15,11 @@
 
 mod address;
 mod attribute;
+pub mod bulk;
 mod error;
 mod family;
 mod link;
+pub mod monitor;
 mod neighbour;
 pub mod netns;
 mod route;

@@ -9,7 +9,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::{Error, Family, Scope, Socket};
 
-mod message;
+pub(crate) mod message;
 
 /// The main routing table.
 pub const TABLE_MAIN: u32 = 254;

@@ -3,7 +3,6 @@
 use std::fmt::Display;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
@@ -266,20 +265,6 @@ impl Socket {
             each(&answer)?;
         }
         Ok(())
-    }
-
-    /// Changes how long [`Socket::receive`] waits.
-    pub(crate) fn set_receive_timeout(&self, limit: Duration) -> Result<(), Error> {
-        // Zero would mean "for ever".
-        let micros = i64::try_from(limit.as_micros())
-            .unwrap_or(i64::MAX)
-            .max(1000);
-        setsockopt(
-            &self.inner,
-            sockopt::ReceiveTimeout,
-            &TimeVal::microseconds(micros),
-        )
-        .map_err(|errno| Error::system("set a netlink timeout", errno))
     }
 }
 

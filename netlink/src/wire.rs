@@ -20,7 +20,6 @@ pub(crate) struct Answer<'a> {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
     pub(crate) sequence: u32,
-    pub(crate) port: u32,
     pub(crate) payload: &'a [u8],
 }
 
@@ -43,7 +42,6 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Answer<'_
             kind: message.message_type(),
             flags: message.flags(),
             sequence: message.sequence_number(),
-            port: message.port_number(),
             payload: message.payload(),
         };
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
