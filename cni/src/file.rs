@@ -1,0 +1,82 @@
+//! Files that are either whole or not there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+
+/// Puts `content` at `path` with the permissions `mode`, replacing what is there.
+///
+/// The temporary name is a function of `path`, so that what a kill leaves behind is
+/// overwritten by the next attempt, and it starts with a dot, so that nobody reads it.
+///
+/// # Errors
+/// Code 5, naming the file.
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Error> {
+    let temporary = temporary(path);
+    write(&temporary, content, mode).map_err(|error| Error::file("writing", &temporary, &error))?;
+    fs::rename(&temporary, path).map_err(|error| Error::file("writing", path, &error))?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| Error::file("syncing", directory, &error))
+}
+
+/// Removes `path`; a file that is not there is fine.
+///
+/// # Errors
+/// Code 5, naming the file.
+pub(crate) fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::file("removing", path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn temporary(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.tmp"))
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(mode)
+        .open(path)?;
+    // An older temporary file may have other permissions, and the umask takes some away.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_content_is_replaced_with_the_permissions_asked_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("conf");
+        fs::write(&path, "old").unwrap();
+        fs::write(temporary(&path), "left by a kill, and longer").unwrap();
+        replace(&path, b"new", 0o600).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn removing_what_is_gone_is_fine() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(remove(&directory.path().join("gone")), Ok(()));
+    }
+}
