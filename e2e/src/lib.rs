@@ -8,6 +8,7 @@
 //! - [`node`] is one node: a namespace that runs `tortie-felix`.
 //! - [`pod`] is one pod: a namespace plugged by `tortie-cni`.
 //! - [`bird`] is a router that runs BIRD.
+//! - [`peer`] is a foreign speaker: BIRD, FRR or GoBGP.
 //! - [`traffic`] sends numbered packets and counts the lost ones.
 //! - [`wait`] waits until something holds, with a deadline.
 //! - [`diagnostics`] collects what one needs to see after a failure.
@@ -19,6 +20,7 @@ pub mod command;
 pub mod diagnostics;
 pub mod lab;
 pub mod node;
+pub mod peer;
 pub mod pod;
 pub mod traffic;
 pub mod wait;

@@ -1,0 +1,289 @@
+//! Foreign BGP speakers: each announces two prefixes and says what it holds.
+//!
+//! All of them sit at [`THEIRS`] on one link with [`OURS`] and have one session,
+//! IPv4 and IPv6 unicast in it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::command::{output, run};
+use crate::lab::{Lab, Namespace};
+
+/// Addresses of the speaker under test.
+pub const OURS: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+/// Addresses of the foreign speaker.
+pub const THEIRS: [&str; 2] = ["192.0.2.2", "2001:db8::2"];
+/// AS number of the speaker under test.
+pub const OUR_ASN: u32 = 64512;
+/// AS number of the foreign speaker: one that needs four octets.
+pub const THEIR_ASN: u32 = 4_200_000_001;
+/// What the foreign speaker announces.
+pub const THEIR_PREFIXES: [&str; 2] = ["198.51.100.0/24", "2001:db8:100::/48"];
+
+/// Which foreign program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// BIRD 2.
+    Bird,
+    /// FRR's bgpd.
+    Frr,
+    /// GoBGP.
+    Gobgp,
+}
+
+/// A running foreign speaker.
+#[derive(Debug)]
+pub struct Peer {
+    kind: Kind,
+    /// Where it lives.
+    pub namespace: Namespace,
+    folder: PathBuf,
+    _child: Child,
+}
+
+impl Peer {
+    /// Makes its namespace and starts it.
+    pub fn start(lab: &Lab, kind: Kind) -> Result<Self> {
+        let namespace = lab.namespace("peer")?;
+        lab.plug(
+            &namespace,
+            "peer",
+            &[&format!("{}/24", THEIRS[0]), &format!("{}/64", THEIRS[1])],
+        )?;
+        let folder = lab.folder().join("peer");
+        std::fs::create_dir_all(&folder)?;
+        let mut command = match kind {
+            Kind::Bird => bird(&namespace, &folder)?,
+            Kind::Frr => frr(&namespace, &folder)?,
+            Kind::Gobgp => gobgp(&namespace, &folder)?,
+        };
+        let log = std::fs::File::create(folder.join("log"))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {kind:?}"))?;
+        let peer = Self {
+            kind,
+            namespace,
+            folder,
+            _child: child,
+        };
+        if kind == Kind::Gobgp {
+            peer.originate_in_gobgp()?;
+        }
+        Ok(peer)
+    }
+
+    /// Its own words about one prefix; empty when it does not hold it.
+    pub fn route(&self, prefix: &str) -> Result<String> {
+        let v6 = prefix.contains(':');
+        match self.kind {
+            Kind::Bird => {
+                let table = if v6 { "master6" } else { "master4" };
+                let text = self.birdc(&format!("show route {prefix} table {table} all"))?;
+                Ok(if text.contains("BGP.next_hop") {
+                    text
+                } else {
+                    String::new()
+                })
+            }
+            Kind::Frr => {
+                let family = if v6 { "ipv6" } else { "ipv4" };
+                let text = self.vtysh(&format!("show bgp {family} unicast {prefix} json"))?;
+                Ok(if text.contains("\"paths\"") {
+                    text
+                } else {
+                    String::new()
+                })
+            }
+            Kind::Gobgp => {
+                let family = if v6 { "ipv6" } else { "ipv4" };
+                let text = self.gobgp(&format!("global rib {prefix} -a {family} -j"))?;
+                Ok(if text.contains("attrs") {
+                    text
+                } else {
+                    String::new()
+                })
+            }
+        }
+    }
+
+    /// Its own words about its sessions.
+    pub fn sessions(&self) -> Result<String> {
+        match self.kind {
+            Kind::Bird => self.birdc("show protocols all"),
+            Kind::Frr => self.vtysh("show bgp summary"),
+            Kind::Gobgp => self.gobgp("neighbor"),
+        }
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    fn birdc(&self, command: &str) -> Result<String> {
+        text(
+            Command::new("birdc")
+                .args(["-r", "-s"])
+                .arg(self.folder.join("bird.ctl"))
+                .args(command.split_whitespace()),
+        )
+    }
+
+    fn vtysh(&self, command: &str) -> Result<String> {
+        text(
+            Command::new("vtysh")
+                .arg("--vty_socket")
+                .arg(&self.folder)
+                .args(["-d", "bgpd", "-c", command]),
+        )
+    }
+
+    fn gobgp(&self, command: &str) -> Result<String> {
+        text(
+            self.namespace
+                .command("gobgp")
+                .args(command.split_whitespace()),
+        )
+    }
+
+    fn originate_in_gobgp(&self) -> Result<()> {
+        crate::wait::until(
+            "gobgpd to answer",
+            std::time::Duration::from_secs(10),
+            || self.gobgp("global").map(Some),
+        )?;
+        self.gobgp(&format!(
+            "global rib add {} -a ipv4 nexthop {}",
+            THEIR_PREFIXES[0], THEIRS[0]
+        ))?;
+        self.gobgp(&format!(
+            "global rib add {} -a ipv6 nexthop {}",
+            THEIR_PREFIXES[1], THEIRS[1]
+        ))?;
+        Ok(())
+    }
+}
+
+fn text(command: &mut Command) -> Result<String> {
+    Ok(String::from_utf8_lossy(&output(command)?.stdout).into_owned())
+}
+
+fn bird(namespace: &Namespace, folder: &Path) -> Result<Command> {
+    let configuration = format!(
+        "log stderr all;
+router id {};
+protocol device {{ }}
+protocol static {{ ipv4; route {} blackhole; }}
+protocol static {{ ipv6; route {} blackhole; }}
+protocol bgp ours {{
+    local {} as {THEIR_ASN};
+    neighbor {} as {OUR_ASN};
+    graceful restart on;
+    connect retry time 2; connect delay time 1; error wait time 1, 2;
+    ipv4 {{ import all; export where source = RTS_STATIC; }};
+    ipv6 {{ import all; export where source = RTS_STATIC; }};
+}}
+",
+        THEIRS[0], THEIR_PREFIXES[0], THEIR_PREFIXES[1], THEIRS[0], OURS[0]
+    );
+    let file = folder.join("bird.conf");
+    std::fs::write(&file, configuration)?;
+    let mut command = namespace.command("bird");
+    command
+        .args(["-f", "-c"])
+        .arg(file)
+        .arg("-s")
+        .arg(folder.join("bird.ctl"));
+    Ok(command)
+}
+
+fn frr(namespace: &Namespace, folder: &Path) -> Result<Command> {
+    let configuration = format!(
+        "router bgp {THEIR_ASN}
+ bgp router-id {}
+ no bgp ebgp-requires-policy
+ no bgp network import-check
+ neighbor {} remote-as {OUR_ASN}
+ neighbor {} timers connect 2
+ neighbor {} advertisement-interval 0
+ address-family ipv4 unicast
+  network {}
+ exit-address-family
+ address-family ipv6 unicast
+  neighbor {} activate
+  network {}
+ exit-address-family
+",
+        THEIRS[0], OURS[0], OURS[0], OURS[0], THEIR_PREFIXES[0], OURS[0], THEIR_PREFIXES[1]
+    );
+    let file = folder.join("bgpd.conf");
+    std::fs::write(&file, configuration)?;
+    // bgpd learns its own addresses from zebra, and its IPv6 next hop with them.
+    let zebra = folder.join("zebra.api");
+    std::fs::write(folder.join("zebra.conf"), "")?;
+    // Both give up root for the user of Debian's package.
+    run("chown", &["-R", "frr:frr", &folder.to_string_lossy()])?;
+    output(
+        namespace
+            .command("/usr/lib/frr/zebra")
+            .arg("--daemon")
+            .arg("--socket")
+            .arg(&zebra)
+            .arg("--vty_socket")
+            .arg(folder)
+            .arg("--pid_file")
+            .arg(folder.join("zebra.pid"))
+            .arg("--config_file")
+            .arg(folder.join("zebra.conf")),
+    )?;
+    let mut command = namespace.command("/usr/lib/frr/bgpd");
+    command
+        .args([
+            "--no_zebra",
+            "--no_kernel",
+            "--skip_runas",
+            "--log",
+            "stdout",
+        ])
+        .arg("--config_file")
+        .arg(file)
+        .arg("--vty_socket")
+        .arg(folder)
+        .arg("--pid_file")
+        .arg(folder.join("bgpd.pid"));
+    Ok(command)
+}
+
+fn gobgp(namespace: &Namespace, folder: &Path) -> Result<Command> {
+    let configuration = format!(
+        "[global.config]
+  as = {THEIR_ASN}
+  router-id = \"{}\"
+  local-address-list = [\"{}\"]
+[[neighbors]]
+  [neighbors.config]
+    neighbor-address = \"{}\"
+    peer-as = {OUR_ASN}
+  [neighbors.timers.config]
+    connect-retry = 2
+  [[neighbors.afi-safis]]
+    [neighbors.afi-safis.config]
+      afi-safi-name = \"ipv4-unicast\"
+  [[neighbors.afi-safis]]
+    [neighbors.afi-safis.config]
+      afi-safi-name = \"ipv6-unicast\"
+",
+        THEIRS[0], THEIRS[0], OURS[0]
+    );
+    let file = folder.join("gobgpd.toml");
+    std::fs::write(&file, configuration)?;
+    let mut command = namespace.command("gobgpd");
+    command.args(["-t", "toml", "-f"]).arg(file);
+    Ok(command)
+}
