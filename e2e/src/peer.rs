@@ -244,13 +244,9 @@ fn frr(namespace: &Namespace, folder: &Path) -> Result<Command> {
     )?;
     let mut command = namespace.command("/usr/lib/frr/bgpd");
     command
-        .args([
-            "--no_zebra",
-            "--no_kernel",
-            "--skip_runas",
-            "--log",
-            "stdout",
-        ])
+        .args(["--log", "stdout"])
+        .arg("--socket")
+        .arg(zebra)
         .arg("--config_file")
         .arg(file)
         .arg("--vty_socket")
