@@ -1,1 +1,23 @@
-//! To be filled.
+//! The BGP speaker: peers, sockets and routes of one node, in tokio tasks.
+//!
+//! Give [`Speaker::start`] what shall be ([`Desired`]) and listen to what becomes of it
+//! ([`Event`]). The speaker knows nothing of Kubernetes and writes no kernel routes: it says
+//! which next hops a learned prefix has, and somebody else installs them.
+//!
+//! One task per peer turns bytes into messages and drives the state machine of `bgp-fsm`; one
+//! task owns the routes of `bgp-rib` and everything that peers share. What flows between them is
+//! bounded everywhere: a task that cannot pass on what it read stops reading, and what a slow
+//! peer has not taken yet stays in the RIB, where each prefix counts once.
+//!
+//! RFC 4271, 4456, 4724, 4760, 5082 (GTSM), 7606, 9003, 9687; the parts say which sections.
+
+mod config;
+mod event;
+mod handle;
+mod speaker;
+
+pub use bgp_fsm::State;
+pub use bgp_wire::{Family, Prefix};
+pub use config::{Desired, Local, Options, Originate, PORT, Password, PeerConfig, PeerKey, Ttl};
+pub use event::{Event, PeerInfo, RouteInfo, SessionInfo, Shutdown};
+pub use handle::{Handle, Speaker};

@@ -1,0 +1,220 @@
+//! What the speaker shall be: the typed input of [`Speaker`](crate::Speaker).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU8;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bgp_wire::capability::AddPathMode;
+use bgp_wire::{Family, Prefix};
+
+/// The port BGP listens on (RFC 4271 §8.2.1).
+pub const PORT: u16 = 179;
+
+/// Everything the speaker shall be, as a whole: what is missing here is taken down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// Ourselves.
+    pub local: Local,
+    /// Whom we talk to. Changing one of them touches no other.
+    pub peers: BTreeMap<PeerKey, PeerConfig>,
+    /// Prefixes that are announced because we have them.
+    pub originate: BTreeMap<Prefix, Originate>,
+}
+
+/// Ourselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Local {
+    /// Our AS number.
+    pub asn: u32,
+    /// Our router id.
+    pub router_id: Ipv4Addr,
+    /// Where connections are accepted; nowhere when empty.
+    pub listen: Vec<SocketAddr>,
+    /// The cluster we reflect routes for; the router id when absent (RFC 4456 §7).
+    pub cluster_id: Option<Ipv4Addr>,
+    /// IPv4 next hop told to peers whose session runs over IPv6.
+    pub next_hop_v4: Option<Ipv4Addr>,
+    /// IPv6 next hop told to peers whose session runs over IPv4.
+    pub next_hop_v6: Option<Ipv6Addr>,
+    /// How many next hops a prefix may have at once; 1 turns multipath off.
+    pub multipath: NonZeroU8,
+}
+
+impl Local {
+    /// A speaker that listens nowhere and uses up to 16 next hops per prefix.
+    #[must_use]
+    pub fn new(asn: u32, router_id: Ipv4Addr) -> Self {
+        Local {
+            asn,
+            router_id,
+            listen: Vec::new(),
+            cluster_id: None,
+            next_hop_v4: None,
+            next_hop_v6: None,
+            multipath: NonZeroU8::MIN.saturating_add(15),
+        }
+    }
+}
+
+/// Name of a peer, unique in one [`Desired`], such as `Mesh_192_0_2_1`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(Arc<str>);
+
+impl PeerKey {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<T: Into<Arc<str>>> From<T> for PeerKey {
+    fn from(name: T) -> Self {
+        PeerKey(name.into())
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Its address.
+    pub address: IpAddr,
+    /// The port it listens on.
+    pub port: u16,
+    /// Its AS number.
+    pub remote_as: u32,
+    /// Never dial it.
+    pub passive: bool,
+    /// Our address of the connection; the kernel chooses when absent.
+    pub source: Option<IpAddr>,
+    /// Hold time we offer in seconds: 0 (none) or at least 3.
+    pub hold_time_secs: u16,
+    /// Interval of our KEEPALIVEs in seconds; a third of the agreed hold time when absent.
+    pub keepalive_secs: Option<u16>,
+    /// Families we offer.
+    pub families: Vec<Family>,
+    /// How long the peer shall keep our routes when we restart, in seconds; no graceful restart
+    /// when absent (RFC 4724).
+    pub restart_time_secs: Option<u16>,
+    /// ADD-PATH mode offered for every family (RFC 7911).
+    pub add_path: Option<AddPathMode>,
+    /// How far away the peer may be.
+    pub ttl: Ttl,
+    /// Key of the TCP MD5 signature (RFC 2385).
+    pub password: Option<Password>,
+    /// We reflect routes to and from it (RFC 4456); it must be in our AS.
+    pub reflector_client: bool,
+    /// How often our AS number may be in the AS_PATH of what it sends.
+    pub allow_own_as: u8,
+}
+
+impl PeerConfig {
+    /// A peer one hop away that we dial, with both families, hold time 90 s, graceful restart
+    /// with 120 s, and no filters.
+    #[must_use]
+    pub fn new(address: IpAddr, remote_as: u32) -> Self {
+        PeerConfig {
+            address,
+            port: PORT,
+            remote_as,
+            passive: false,
+            source: None,
+            hold_time_secs: 90,
+            keepalive_secs: None,
+            families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
+            restart_time_secs: Some(120),
+            add_path: None,
+            ttl: Ttl::Default,
+            password: None,
+            reflector_client: false,
+            allow_own_as: 0,
+        }
+    }
+}
+
+/// How far away a peer may be, in hops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ttl {
+    /// One hop for peers in another AS, any distance inside our AS.
+    Default,
+    /// Packets are sent with this TTL: a multihop session.
+    Multihop(u8),
+    /// GTSM: packets from further away than this are dropped by the kernel (RFC 5082).
+    Security {
+        /// Greatest distance in hops, at least 1.
+        hops: u8,
+    },
+}
+
+/// A secret that is not shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(Arc<str>);
+
+impl<T: Into<Arc<str>>> From<T> for Password {
+    fn from(secret: T) -> Self {
+        Password(secret.into())
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(…)")
+    }
+}
+
+/// How a prefix of ours is announced.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Originate {
+    /// Next hop told to every peer; our own address on its session when absent.
+    pub next_hop: Option<IpAddr>,
+    /// Communities (RFC 1997).
+    pub communities: Vec<u32>,
+    /// Large communities (RFC 8092).
+    pub large_communities: Vec<[u32; 3]>,
+    /// LOCAL_PREF for peers inside our AS.
+    pub local_pref: Option<u32>,
+}
+
+/// How the speaker starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// We come back from a restart and the kernel kept our routes: OPENs say so until
+    /// [`Event::Converged`](crate::Event::Converged) (RFC 4724 §4.1).
+    pub restarting: bool,
+    /// The kernel keeps our routes when we go away: the F bit of our OPENs.
+    pub forwarding: bool,
+    /// How long after the start peers may come up and still be waited for.
+    pub settle: Duration,
+    /// How long the peers that came up may take for their end-of-RIB, counted from the last of
+    /// them. With `settle` this bounds the wait for [`Event::Converged`](crate::Event::Converged).
+    pub deferral: Duration,
+    /// How long stale routes of a peer that is back wait for its end-of-RIB.
+    pub stale_time: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            restarting: false,
+            forwarding: true,
+            settle: Duration::from_secs(10),
+            deferral: Duration::from_secs(30),
+            stale_time: Duration::from_secs(120),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What the outside may know.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::SystemTime;
+
+use bgp_fsm::State;
+use bgp_wire::{Family, Prefix};
+
+use crate::config::PeerKey;
+
+/// News for the owner of the kernel's routes and of the status.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Next hops of learned prefixes, `None` when a prefix is gone. Each entry replaces what was
+    /// said about the prefix before. Prefixes originated here are not among them.
+    Best(Vec<(Prefix, Option<Vec<IpAddr>>)>),
+    /// A peer changed; only the newest state of each peer is told.
+    Peer(Box<PeerInfo>),
+    /// A peer is no longer configured.
+    PeerGone(PeerKey),
+    /// Every peer that came up in time has sent its end-of-RIB, or the bounded wait for it is
+    /// over: what is not learned by now will not be. Comes once, after the `Best` it speaks of.
+    Converged,
+}
+
+/// One peer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerInfo {
+    /// Its name.
+    pub key: PeerKey,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// Its AS number.
+    pub remote_as: u32,
+    /// State of its session.
+    pub state: State,
+    /// When it came into this state.
+    pub since: SystemTime,
+    /// How often an established session was lost.
+    pub flaps: u64,
+    /// Why the last connection ended.
+    pub last_error: Option<String>,
+    /// What the OPENs agreed on, while established.
+    pub session: Option<SessionInfo>,
+    /// Families of which stale routes are kept (RFC 4724 §4.2).
+    pub stale: Vec<Family>,
+    /// Paths held from it.
+    pub paths: usize,
+    /// Messages read and written since the start.
+    pub messages_in: u64,
+    /// Messages written since the start.
+    pub messages_out: u64,
+}
+
+/// An established session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// The peer's router id.
+    pub router_id: Ipv4Addr,
+    /// Our end of the connection.
+    pub local: SocketAddr,
+    /// The peer's end of the connection.
+    pub remote: SocketAddr,
+    /// Families in use.
+    pub families: Vec<Family>,
+    /// Agreed hold time in seconds.
+    pub hold_time_secs: u16,
+    /// The peer restarts gracefully.
+    pub graceful_restart: bool,
+}
+
+/// One path to one prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteInfo {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Where packets go; absent when originated here.
+    pub next_hop: Option<IpAddr>,
+    /// Who said it; absent when originated here.
+    pub peer: Option<PeerKey>,
+    /// The AS path in the usual notation.
+    pub as_path: String,
+    /// In use, alone or with others.
+    pub best: bool,
+    /// Kept for a peer that is away.
+    pub stale: bool,
+    /// Why it is in use or not.
+    pub reason: String,
+}
+
+/// How the speaker ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// We come back soon: connections are closed without a NOTIFICATION, so that peers keep our
+    /// routes (RFC 4724 §4).
+    Restart,
+    /// We leave: Cease, Administrative Shutdown with this text (RFC 9003).
+    Cease {
+        /// For the operators of the peers, up to 255 octets.
+        text: String,
+    },
+}
