@@ -1,1 +1,72 @@
-//! To be filled.
+//! Where desired state lives.
+//!
+//! [`Datastore`] is the one seam between the programs and their data; every back end passes `tests/contract.rs`.
+//! [`file::FileStore`] keeps the manifests of a directory, [`memory::MemoryStore`] serves tests and can be told to fail.
+//!
+//! What holds for every back end:
+//! - An [`Object`] is the whole manifest, unknown fields included; [`typed`] reads and writes it as a Rust type and
+//!   changes nothing it does not know.
+//! - Writes are compare-and-swap: [`Datastore::update`] succeeds only on the version it read, in all processes that
+//!   share the data. A write that would change nothing is not done and keeps the version.
+//! - Only valid objects can be written (`crds::Resource::validate`). What was written by others and is broken arrives
+//!   as [`Event::Broken`]; the last good object stays until it is mended or deleted.
+//! - A [`Watch`] delivers the present, [`Event::InSync`], then every change. Changes of one object that a slow reader
+//!   has not seen yet are folded into the newest, so a queue never grows beyond the number of objects.
+//!
+//! Nothing here decides anything about networks.
+
+mod admission;
+mod error;
+mod event;
+pub mod memory;
+mod object;
+mod table;
+pub mod typed;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use crds::Kind;
+use serde_json::Value;
+
+pub use error::Error;
+pub use event::{Broken, Event};
+pub use object::{Key, Object};
+pub use table::Watch;
+pub use typed::{Typed, create_typed, delete_typed, get_typed, list_typed, update_typed};
+
+/// A place that keeps objects.
+#[async_trait]
+pub trait Datastore: Send + Sync + 'static {
+    /// Reads one object. An object that is broken at the moment is [`Error::Invalid`], not its last good state.
+    async fn get(&self, key: &Key) -> Result<Object, Error>;
+
+    /// Reads all objects of a kind, ordered by namespace and name. Of broken objects the last good state, if any.
+    async fn list(&self, kind: Kind) -> Result<Vec<Object>, Error>;
+
+    /// Follows all objects of a kind.
+    async fn watch(&self, kind: Kind) -> Result<Watch, Error>;
+
+    /// Writes a new object. Its version and creation time are set here; `status` may be ignored by a back end.
+    async fn create(&self, object: Object) -> Result<Object, Error>;
+
+    /// Replaces an object if it still has the version `object.resource_version`, else [`Error::Conflict`].
+    /// `status` may be ignored by a back end: see [`Datastore::patch_status`].
+    async fn update(&self, object: Object) -> Result<Object, Error>;
+
+    /// Removes an object; with a version only if it still has that, else [`Error::Conflict`].
+    async fn delete(&self, key: &Key, resource_version: Option<&str>) -> Result<(), Error>;
+
+    /// Replaces `status` and nothing else, whatever the version.
+    async fn patch_status(&self, key: &Key, status: Value) -> Result<Object, Error>;
+
+    /// Sets (`Some`) and removes (`None`) annotations and leaves the others, whatever the version.
+    async fn patch_annotations(
+        &self,
+        key: &Key,
+        annotations: BTreeMap<String, Option<String>>,
+    ) -> Result<Object, Error>;
+
+    /// Everything that is broken at the moment, ordered by place.
+    async fn problems(&self) -> Result<Vec<Broken>, Error>;
+}

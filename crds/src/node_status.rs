@@ -1,0 +1,219 @@
+//! `NodeStatus`: what a node's agent observes.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::block_affinity::AffinityState;
+use crate::resource::custom_resource;
+use crate::{Asn, Cidr, Condition, FieldError};
+
+/// What the agent of one node observes. Named after the node and written only by its agent; a summary, at most every
+/// few seconds: details come from the agent itself.
+#[derive(
+    CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema,
+)]
+#[kube(
+    group = "tortie.dev",
+    version = "v1alpha1",
+    kind = "NodeStatus",
+    plural = "nodestatuses",
+    singular = "nodestatus",
+    category = "tortie",
+    status = "NodeStatusStatus",
+    derive = "PartialEq",
+    doc = "What the agent of one node observes. Named after the node and written only by its agent.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "AS", type_ = "string", json_path = ".status.asNumber"),
+    printcolumn(
+        name = "Up",
+        type_ = "integer",
+        json_path = ".status.peersEstablished",
+        description = "BGP sessions that are established"
+    ),
+    printcolumn(
+        name = "Peers",
+        type_ = "integer",
+        json_path = ".status.peersConfigured",
+        description = "BGP sessions that should be"
+    ),
+    printcolumn(
+        name = "Routes",
+        type_ = "integer",
+        json_path = ".status.routes.programmed"
+    ),
+    printcolumn(
+        name = "Failed",
+        type_ = "integer",
+        json_path = ".status.routes.failed"
+    ),
+    printcolumn(name = "Observed", type_ = "date", json_path = ".status.observedAt"),
+    printcolumn(
+        name = "Router ID",
+        type_ = "string",
+        json_path = ".status.routerID",
+        priority = 1
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatusSpec {
+    /// The node; the same as the name of this object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+}
+
+/// What was observed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeStatusStatus {
+    /// When the agent last looked, as RFC 3339 text; old when the agent is gone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub observed_at: Option<String>,
+    /// Version of the agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_version: Option<String>,
+    /// AS number of the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_number: Option<Asn>,
+    /// BGP identifier of the node.
+    #[serde(rename = "routerID", skip_serializing_if = "Option::is_none")]
+    pub router_id: Option<String>,
+    /// BGP sessions that are established.
+    pub peers_established: u32,
+    /// BGP sessions that should be.
+    pub peers_configured: u32,
+    /// Every BGP session.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<PeerStatus>,
+    /// Address blocks of the node.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<BlockStatus>,
+    /// Routes in the kernel.
+    pub routes: RouteCounts,
+    /// Facts to wait for: `Ready`, `DataplaneProgrammed`, `BGPConverged`, `ConfigurationValid`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One BGP session.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PeerStatus {
+    /// What it comes from: a node of the mesh, or a BGPPeer object.
+    pub name: String,
+    /// Address of the peer.
+    #[serde(rename = "peerIP")]
+    pub peer_ip: String,
+    /// AS number of the peer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub as_number: Option<Asn>,
+    /// Why it exists.
+    #[serde(rename = "type")]
+    pub type_: PeerType,
+    /// State of RFC 4271 §8.2.2.
+    pub state: PeerState,
+    /// Since when it is in that state, as RFC 3339 text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Routes the peer sends.
+    pub received: u64,
+    /// Of these, routes that were accepted.
+    pub accepted: u64,
+    /// Routes sent to the peer.
+    pub advertised: u64,
+    /// Why the session last ended or does not start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+/// Why a session exists.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+pub enum PeerType {
+    /// The node-to-node mesh.
+    #[default]
+    NodeMesh,
+    /// A BGPPeer for some nodes.
+    NodePeer,
+    /// A BGPPeer for all nodes.
+    GlobalPeer,
+}
+
+/// State of a session (RFC 4271 §8.2.2).
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[allow(missing_docs, reason = "the names of RFC 4271")]
+pub enum PeerState {
+    #[default]
+    Idle,
+    Connect,
+    Active,
+    OpenSent,
+    OpenConfirm,
+    Established,
+}
+
+/// One address block of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BlockStatus {
+    /// The block.
+    pub cidr: Cidr,
+    /// State of the claim.
+    pub state: AffinityState,
+    /// Addresses in use.
+    pub used: u32,
+    /// Addresses left.
+    pub free: u32,
+}
+
+/// Routes in the kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RouteCounts {
+    /// All routes the agent has programmed.
+    pub programmed: u64,
+    /// Of these, routes to pods of this node.
+    pub workloads: u64,
+    /// Of these, routes that hold the node's own blocks.
+    pub blocks: u64,
+    /// Of these, routes learned from BGP peers.
+    pub learned: u64,
+    /// Routes the kernel refused; they are retried.
+    pub failed: u64,
+}
+
+impl NodeStatusSpec {
+    fn check(&self, _: &mut Vec<FieldError>) {}
+}
+
+custom_resource!(NodeStatus);
