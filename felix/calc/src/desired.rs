@@ -160,6 +160,10 @@ pub struct PeerSpec {
     pub port: u16,
     /// AS number of the peer.
     pub remote_as: u32,
+    /// Exchange IPv4 routes.
+    pub ipv4: bool,
+    /// Exchange IPv6 routes.
+    pub ipv6: bool,
     /// Wait for the peer to connect.
     pub passive: bool,
     /// Local address of the connection; `None` leaves the choice to the kernel.
@@ -186,7 +190,7 @@ pub enum NextHopMode {
     #[default]
     Auto,
     /// Own address.
-    Myself,
+    OwnAddress,
     /// Kept.
     Keep,
 }

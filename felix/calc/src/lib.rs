@@ -11,13 +11,24 @@
 
 #![warn(missing_docs)]
 
+pub mod calc;
 pub mod desired;
 pub mod update;
 
+mod bgp;
+mod blocks;
+mod endpoints;
+mod facts;
+mod host;
+mod parse;
+mod routes;
+
+pub use calc::Calc;
 pub use desired::{
     Bgp, EndpointInterface, Endpoints, Local, NextHopMode, Nexthop, Origin, Output, PeerKind,
     PeerSpec, Problem, Route, RouteClass, Target,
 };
 pub use update::{
-    EndpointId, HostFacts, HostRoute, Interface, Programmed, SpeakerState, WorkloadEndpoint,
+    EndpointId, HostFacts, HostRoute, Interface, Programmed, ResourceKey, RouterIdRule, Settings,
+    SpeakerState, Update, WorkloadEndpoint,
 };

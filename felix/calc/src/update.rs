@@ -1,10 +1,84 @@
 //! Inputs: what is known about the cluster and the host.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
+use crds::{AnyResource, Kind};
 use ipnet::IpNet;
+
+use crate::Problem;
+
+/// One change of an input.
+/// Updates may come in any order, more than once, and may go back to an earlier value.
+#[derive(Clone, Debug)]
+pub enum Update {
+    /// An object is new or changed.
+    Resource(AnyResource),
+    /// An object is gone.
+    Gone(ResourceKey),
+    /// An object cannot be read: it counts as gone, and its problems are reported.
+    Broken(ResourceKey, Vec<Problem>),
+    /// Every object of the kind that existed at the start has been told.
+    InSync(Kind),
+    /// A local endpoint is new or changed, or gone.
+    Endpoint(EndpointId, Option<WorkloadEndpoint>),
+    /// Every endpoint that was recorded at the start has been told.
+    EndpointsInSync,
+    /// The host's own network, as a whole.
+    Host(HostFacts),
+    /// Next hops of the best BGP paths to a prefix; `None` when there is no path any more.
+    Learned(IpNet, Option<Vec<IpAddr>>),
+    /// The BGP speaker.
+    Speaker(SpeakerState),
+    /// The dataplane has changed the kernel.
+    Programmed(Programmed),
+}
+
+/// Names an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceKey {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace, where the kind has one.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+/// What the calculation is told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Name of this node.
+    pub node: String,
+    /// Install a default route that was learned.
+    /// Off, unlike in Calico, where a peer that announces one takes over the node's way out.
+    pub allow_default_route: bool,
+    /// Where the BGP identifier comes from.
+    pub router_id: RouterIdRule,
+}
+
+impl Settings {
+    /// Default settings for a node.
+    pub fn new(node: impl Into<String>) -> Settings {
+        Settings {
+            node: node.into(),
+            allow_default_route: false,
+            router_id: RouterIdRule::NodeAddress,
+        }
+    }
+}
+
+/// Where the BGP identifier comes from (Calico behaviour: `CALICO_ROUTER_ID`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouterIdRule {
+    /// IPv4 address of the node; hashed from its name when it has none.
+    NodeAddress,
+    /// Hashed from the name of the node.
+    Hash,
+    /// This one.
+    Fixed(Ipv4Addr),
+}
 
 /// Names a local endpoint: one interface of one workload.
 ///

@@ -1,0 +1,203 @@
+//! The BGP section: who we are, whom we talk to, what we announce.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnet::IpNet;
+use sha2::{Digest, Sha256};
+
+use crate::facts::{BgpDefaults, Node, Peer};
+use crate::routes::{Tables, is_host, pool_of};
+use crate::{Local, Origin, PeerSpec, Problem, RouterIdRule};
+
+mod explicit;
+mod mesh;
+
+/// AS number of the cluster when nothing sets one (Calico behaviour).
+const DEFAULT_ASN: u32 = 64512;
+/// Port of BGP (RFC 4271 §8.2.1).
+const DEFAULT_PORT: u16 = 179;
+
+/// What the section is computed from, besides routes.
+#[derive(Clone, Copy)]
+pub(crate) struct Cluster<'a> {
+    /// Name of this node.
+    pub(crate) name: &'a str,
+    pub(crate) nodes: &'a BTreeMap<String, Node>,
+    pub(crate) defaults: &'a BgpDefaults,
+    /// BGPConfiguration `node.<name>` by node name.
+    pub(crate) overrides: &'a BTreeMap<String, BgpDefaults>,
+    pub(crate) peers: &'a BTreeMap<String, Peer>,
+}
+
+/// Sessions under construction: one per address and port, the first one to claim them stays.
+#[derive(Default)]
+struct Sessions {
+    specs: BTreeMap<String, PeerSpec>,
+    taken: BTreeSet<(IpAddr, u16)>,
+}
+
+impl Sessions {
+    fn add(&mut self, name: String, spec: PeerSpec) {
+        if self.taken.insert((spec.address, spec.port)) {
+            self.specs.entry(name).or_insert(spec);
+        }
+    }
+}
+
+impl<'a> Cluster<'a> {
+    /// This node's facts; empty ones when its Node is not known.
+    fn this(&self) -> Node {
+        self.nodes.get(self.name).cloned().unwrap_or_default()
+    }
+
+    fn asn_of(&self, node: &Node) -> u32 {
+        node.asn.or(self.defaults.asn).unwrap_or(DEFAULT_ASN)
+    }
+
+    fn listen_port_of(&self, node: &str) -> u16 {
+        let own = self.overrides.get(node).and_then(|o| o.listen_port);
+        own.or(self.defaults.listen_port).unwrap_or(DEFAULT_PORT)
+    }
+
+    fn mesh_enabled(&self) -> bool {
+        self.defaults.mesh.unwrap_or(true)
+    }
+
+    /// The node that has an address, the lowest name if several claim it.
+    fn node_at(&self, address: IpAddr) -> Option<(&'a String, &'a Node)> {
+        self.nodes
+            .iter()
+            .find(|(_, node)| node.address_like(address) == Some(address))
+    }
+
+    /// The local side of all sessions.
+    pub(crate) fn local(&self, rule: RouterIdRule) -> Local {
+        let this = self.this();
+        let ipv4 = this.ipv4.map(|n| n.addr());
+        Local {
+            asn: self.asn_of(&this),
+            router_id: match (rule, ipv4) {
+                (RouterIdRule::Fixed(id), _) => id,
+                (RouterIdRule::NodeAddress, Some(address)) => address,
+                (RouterIdRule::NodeAddress, None) | (RouterIdRule::Hash, _) => hashed_id(self.name),
+            },
+            ipv4,
+            ipv6: this.ipv6.map(|n| n.addr()),
+            listen_port: self.listen_port_of(self.name),
+            cluster_id: this.cluster_id,
+        }
+    }
+
+    /// All peers of this node by name.
+    pub(crate) fn peers(&self, problems: &mut Vec<Problem>) -> BTreeMap<String, PeerSpec> {
+        let this = self.this();
+        self.check_nodes(&this, problems);
+        let mut sessions = Sessions::default();
+        if this.addresses().next().is_some() {
+            self.explicit(&this, &mut sessions, problems);
+            self.mesh(&this, &mut sessions, problems);
+        }
+        sessions.specs
+    }
+
+    fn check_nodes(&self, this: &Node, problems: &mut Vec<Problem>) {
+        if this.addresses().next().is_none() {
+            problems.push(Problem {
+                object: format!("Node/{}", self.name),
+                field: "metadata.annotations".to_owned(),
+                problem: "this node has no address, so it has no BGP session".to_owned(),
+                remedy: "annotate it with projectcalico.org/IPv4Address or projectcalico.org/IPv6Address"
+                    .to_owned(),
+            });
+        }
+        let mut holders: BTreeMap<IpAddr, Vec<&str>> = BTreeMap::new();
+        for (name, node) in self.nodes {
+            for address in node.addresses() {
+                holders.entry(address).or_default().push(name);
+            }
+        }
+        for (address, names) in holders.into_iter().filter(|(_, names)| names.len() > 1) {
+            problems.push(Problem {
+                object: format!("Node/{}", names.join(", Node/")),
+                field: "metadata.annotations".to_owned(),
+                problem: format!("{} have the address {address}", names.join(" and ")),
+                remedy: "give every node an address of its own".to_owned(),
+            });
+        }
+    }
+}
+
+/// The prefixes this node announces: confirmed blocks whose drop route is in the kernel, blocks of
+/// one address whose pod route is, and pod addresses no block of this node covers.
+///
+/// Nothing inside an own block is announced (Calico behaviour: its export filter, aggregation),
+/// and nothing in a pool with `disableBGPExport`.
+pub(crate) fn originate(tables: &Tables, programmed: &BTreeSet<IpNet>) -> BTreeMap<IpNet, Origin> {
+    let hidden = |prefix: &IpNet| {
+        tables
+            .pools
+            .iter()
+            .any(|p| !p.export && p.cidr.contains(prefix))
+    };
+    let blocks = tables.blocks.keys().map(|block| (*block, Origin::Block));
+    let borrowed = tables
+        .owners
+        .keys()
+        .map(|address| IpNet::from(*address))
+        .filter(|host| !tables.blocks.keys().any(|block| block.contains(host)))
+        .filter(|host| pool_of(&tables.pools, *host).is_some_and(|p| !p.disabled))
+        .map(|host| (host, Origin::Borrowed));
+    blocks
+        .chain(borrowed)
+        .filter(|(prefix, _)| programmed.contains(prefix) && !hidden(prefix))
+        .inspect(|(prefix, origin)| debug_assert!(*origin == Origin::Block || is_host(*prefix)))
+        .collect()
+}
+
+/// Router id of a node without IPv4 address: the first four bytes of the SHA-256 of its name, kept
+/// below the multicast range (Calico behaviour: `CALICO_ROUTER_ID=hash`).
+fn hashed_id(node: &str) -> Ipv4Addr {
+    let digest = Sha256::digest(node.as_bytes());
+    let first = if digest[0] > 223 {
+        digest[0] - 32
+    } else {
+        digest[0]
+    };
+    Ipv4Addr::new(first, digest[1], digest[2], digest[3])
+}
+
+/// An address as part of a name: `192_0_2_1`.
+fn in_name(address: IpAddr) -> String {
+    address.to_string().replace(['.', ':'], "_")
+}
+
+/// The passive side of a pair of nodes is the one whose peer has the greater address as text.
+/// Any total order would do among ourselves; this one is Calico's, so that nodes of both can mesh.
+fn waits_for(own: IpAddr, peer: IpAddr) -> bool {
+    peer.to_string() > own.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashed_router_id_is_the_one_calico_computes() {
+        assert_eq!(hashed_id("kube-master"), Ipv4Addr::new(25, 79, 212, 8));
+    }
+
+    #[test]
+    fn hashed_router_id_stays_below_multicast() {
+        for i in 0..500 {
+            assert!(hashed_id(&format!("node-{i}")).octets()[0] < 224);
+        }
+    }
+
+    #[test]
+    fn passive_rule_compares_text() {
+        let (nine, ten) = ("10.0.0.9".parse().unwrap(), "10.0.0.10".parse().unwrap());
+        assert!(waits_for(ten, nine));
+        assert!(!waits_for(nine, ten));
+    }
+}

@@ -1,0 +1,110 @@
+//! Pools, and the blocks of this node.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use crate::Problem;
+use crate::facts::{Affinity, Block, Encap, Node, Pool};
+use crate::routes::pool_of;
+
+/// The blocks this node owns: the affinity is confirmed and the block says the same.
+///
+/// A pending affinity is no ownership, and one without its block once led to a bogus drop route
+/// and announcement (projectcalico/calico#4471).
+pub(crate) fn owned(
+    affinities: &BTreeMap<String, Affinity>,
+    blocks: &BTreeMap<String, Block>,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<IpNet, Block> {
+    let by_cidr: BTreeMap<IpNet, &Block> = blocks.values().map(|b| (b.cidr, b)).collect();
+    let mut owned = BTreeMap::new();
+    for (name, affinity) in affinities.iter().filter(|(_, a)| a.confirmed) {
+        match by_cidr.get(&affinity.cidr) {
+            Some(block) => {
+                owned.insert(affinity.cidr, (*block).clone());
+            }
+            None => problems.push(Problem {
+                object: format!("BlockAffinity/{name}"),
+                field: "spec.state".to_owned(),
+                problem: format!(
+                    "the affinity is confirmed but no block {} of this node exists, so it is neither dropped nor announced",
+                    affinity.cidr
+                ),
+                remedy: "delete the affinity".to_owned(),
+            }),
+        }
+    }
+    owned
+}
+
+/// What is wrong with the pools, and with the blocks in view of the pools.
+pub(crate) fn check(
+    pools: &BTreeMap<String, Pool>,
+    owned: &BTreeMap<IpNet, Block>,
+    this: &Node,
+    problems: &mut Vec<Problem>,
+) {
+    for (name, pool) in pools {
+        for (other, later) in pools.range(name.clone()..).skip(1) {
+            if pool.cidr.contains(&later.cidr) || later.cidr.contains(&pool.cidr) {
+                problems.push(overlap(name, pool.cidr, other, later.cidr));
+            }
+        }
+        match pool.encap {
+            Encap::Never => {}
+            Encap::Always | Encap::CrossSubnet => problems.push(no_overlay(name, pool, this)),
+        }
+    }
+    let all: Vec<Pool> = pools.values().cloned().collect();
+    for cidr in owned.keys().filter(|cidr| pool_of(&all, **cidr).is_none()) {
+        problems.push(Problem {
+            object: format!(
+                "IPAMBlock/{}",
+                cidr.to_string().replace(['.', ':', '/'], "-")
+            ),
+            field: "spec.cidr".to_owned(),
+            problem: format!(
+                "the block {cidr} lies in no IPPool; it stays announced, without encapsulation"
+            ),
+            remedy: "restore the pool, or delete the workloads that still have its addresses"
+                .to_owned(),
+        });
+    }
+}
+
+fn overlap(name: &str, cidr: IpNet, other: &str, other_cidr: IpNet) -> Problem {
+    Problem {
+        object: format!("IPPool/{name}, IPPool/{other}"),
+        field: "spec.cidr".to_owned(),
+        problem: format!("{cidr} of {name} and {other_cidr} of {other} overlap"),
+        remedy: "make the pools disjoint; until then the most specific one decides".to_owned(),
+    }
+}
+
+fn no_overlay(name: &str, pool: &Pool, this: &Node) -> Problem {
+    let v4 = pool.cidr.addr().is_ipv4();
+    let single = if v4 {
+        this.ipv4.is_none_or(|n| n.prefix_len() == 32)
+    } else {
+        this.ipv6.is_none_or(|n| n.prefix_len() == 128)
+    };
+    let consequence = match pool.encap {
+        Encap::Always => "there is no route to its addresses on other nodes",
+        Encap::Never | Encap::CrossSubnet if single => {
+            "there is no route to its addresses on other nodes, because the address of this node has no subnet"
+        }
+        Encap::Never | Encap::CrossSubnet => {
+            "there are only routes to nodes of the subnet of this node"
+        }
+    };
+    Problem {
+        object: format!("IPPool/{name}"),
+        field: pool.encap_field.to_owned(),
+        problem: format!("this version has no overlay: {consequence}"),
+        remedy: format!(
+            "set {} to Never, or use a version with an overlay",
+            pool.encap_field
+        ),
+    }
+}

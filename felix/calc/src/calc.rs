@@ -1,0 +1,372 @@
+//! Holds the inputs, marks what a change touches, recomputes that much.
+//!
+//! Endpoints, blocks and BGP are small and recomputed as sections; routes are answered one
+//! destination at a time, so a learned prefix costs one answer.
+//! Order of a flush: endpoints, blocks, routes, BGP, problems; each depends on earlier ones only.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crds::Kind;
+use ipnet::IpNet;
+
+use crate::bgp::{Cluster, originate};
+use crate::facts::{Affinity, BgpDefaults, Block, Node, Peer, Pool};
+use crate::host::Resolver;
+use crate::routes::{Tables, Verdict};
+use crate::{
+    Bgp, EndpointId, Endpoints, HostFacts, Output, Problem, ResourceKey, Route, Settings,
+    WorkloadEndpoint, blocks, endpoints,
+};
+
+mod apply;
+
+/// Kinds that must be in sync before anything is said.
+pub const NEEDED: [Kind; 6] = [
+    Kind::Node,
+    Kind::IpPool,
+    Kind::BlockAffinity,
+    Kind::IpamBlock,
+    Kind::BgpConfiguration,
+    Kind::BgpPeer,
+];
+
+/// At most so many unreachable next hops are named one by one.
+const NAMED_NEXT_HOPS: usize = 20;
+
+/// The calculation: updates in, outputs out.
+#[derive(Debug)]
+pub struct Calc {
+    settings: Settings,
+    inputs: Inputs,
+    dirty: Dirty,
+    tables: Tables,
+    said: Said,
+    section_problems: SectionProblems,
+    /// How many destinations wait for each next hop the host cannot reach.
+    unreachable: BTreeMap<IpAddr, usize>,
+    waiting: HashMap<IpNet, Vec<IpAddr>>,
+}
+
+#[derive(Debug, Default)]
+struct Inputs {
+    in_sync: BTreeSet<Kind>,
+    endpoints_in_sync: bool,
+    nodes: BTreeMap<String, Node>,
+    pools: BTreeMap<String, Pool>,
+    affinities: BTreeMap<String, Affinity>,
+    blocks: BTreeMap<String, Block>,
+    defaults: BgpDefaults,
+    overrides: BTreeMap<String, BgpDefaults>,
+    peers: BTreeMap<String, Peer>,
+    refused: BTreeMap<ResourceKey, Vec<Problem>>,
+    endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
+    host: Option<HostFacts>,
+    learned: HashMap<IpNet, Vec<IpAddr>>,
+    converged: bool,
+    programmed: Option<BTreeSet<IpNet>>,
+}
+
+/// What must be computed again.
+#[derive(Debug, Default)]
+struct Dirty {
+    endpoints: bool,
+    blocks: bool,
+    host: bool,
+    all_routes: bool,
+    routes: BTreeSet<IpNet>,
+    bgp: bool,
+    problems: bool,
+}
+
+/// What was said last.
+#[derive(Debug, Default)]
+struct Said {
+    generation: u64,
+    endpoints: Option<Arc<Endpoints>>,
+    routes: HashMap<IpNet, Route>,
+    hold_learned: bool,
+    bgp: Option<Arc<Bgp>>,
+    problems: Option<Arc<Vec<Problem>>>,
+}
+
+#[derive(Debug, Default)]
+struct SectionProblems {
+    endpoints: Vec<Problem>,
+    blocks: Vec<Problem>,
+    bgp: Vec<Problem>,
+}
+
+impl Calc {
+    /// A calculation that knows nothing yet.
+    pub fn new(settings: Settings) -> Calc {
+        Calc {
+            tables: Tables {
+                allow_default_route: settings.allow_default_route,
+                ..Tables::default()
+            },
+            settings,
+            inputs: Inputs::default(),
+            dirty: Dirty {
+                endpoints: true,
+                blocks: true,
+                host: true,
+                all_routes: true,
+                routes: BTreeSet::new(),
+                bgp: true,
+                problems: true,
+            },
+            said: Said::default(),
+            section_problems: SectionProblems::default(),
+            unreachable: BTreeMap::new(),
+            waiting: HashMap::new(),
+        }
+    }
+
+    /// What is still missing before the first output, in words; empty when nothing is.
+    pub fn waiting_for(&self) -> Vec<String> {
+        let kinds = NEEDED
+            .iter()
+            .filter(|kind| !self.inputs.in_sync.contains(kind));
+        let mut missing: Vec<String> = kinds
+            .map(|kind| format!("objects of kind {kind}"))
+            .collect();
+        if !self.inputs.endpoints_in_sync {
+            missing.push("recorded endpoints".to_owned());
+        }
+        if self.inputs.host.is_none() {
+            missing.push("first listing of the host's network".to_owned());
+        }
+        missing
+    }
+
+    /// Says what changed since the last time; `None` when nothing did, or when inputs are missing.
+    pub fn flush(&mut self) -> Option<Output> {
+        if !self.waiting_for().is_empty() {
+            return None;
+        }
+        let complete = self.said.generation == 0;
+        let mut output = Output {
+            complete,
+            ..Output::default()
+        };
+        self.flush_endpoints(&mut output);
+        self.flush_blocks();
+        self.flush_routes(&mut output);
+        self.flush_bgp(&mut output);
+        self.flush_problems(&mut output);
+        output.hold_learned = !self.inputs.converged;
+        let changed = complete
+            || output.endpoints.is_some()
+            || !output.routes.is_empty()
+            || output.bgp.is_some()
+            || output.problems.is_some()
+            || output.hold_learned != self.said.hold_learned;
+        if !changed {
+            return None;
+        }
+        self.said.hold_learned = output.hold_learned;
+        self.said.generation += 1;
+        output.generation = self.said.generation;
+        Some(output)
+    }
+
+    fn flush_endpoints(&mut self, output: &mut Output) {
+        if !std::mem::take(&mut self.dirty.endpoints) {
+            return;
+        }
+        let local = endpoints::local(&self.inputs.endpoints);
+        for address in self.tables.owners.keys().chain(local.owners.keys()) {
+            if self.tables.owners.get(address) != local.owners.get(address) {
+                self.dirty.routes.insert(IpNet::from(*address));
+                self.dirty.bgp = true;
+            }
+        }
+        self.tables.owners = local.owners;
+        if self.section_problems.endpoints != local.problems {
+            self.section_problems.endpoints = local.problems;
+            self.dirty.problems = true;
+        }
+        if self.said.endpoints.as_deref() != Some(&local.endpoints) {
+            let said = Arc::new(local.endpoints);
+            output.endpoints = Some(said.clone());
+            self.said.endpoints = Some(said);
+        }
+    }
+
+    fn flush_blocks(&mut self) {
+        if !std::mem::take(&mut self.dirty.blocks) {
+            return;
+        }
+        let mut problems = Vec::new();
+        let this = self
+            .inputs
+            .nodes
+            .get(&self.settings.node)
+            .cloned()
+            .unwrap_or_default();
+        let owned = blocks::owned(&self.inputs.affinities, &self.inputs.blocks, &mut problems);
+        blocks::check(&self.inputs.pools, &owned, &this, &mut problems);
+        let pools: Vec<Pool> = self.inputs.pools.values().cloned().collect();
+        if self.tables.pools != pools || self.tables.node != this {
+            self.tables.pools = pools;
+            self.tables.node = this;
+            self.dirty.all_routes = true;
+            self.dirty.bgp = true;
+        }
+        let all = self.tables.blocks.keys().chain(owned.keys());
+        let changed: BTreeSet<IpNet> = all
+            .filter(|cidr| self.tables.blocks.get(cidr) != owned.get(cidr))
+            .copied()
+            .collect();
+        if !changed.is_empty() {
+            let inside = |prefix: &&IpNet| changed.iter().any(|block| block.contains(*prefix));
+            self.dirty
+                .routes
+                .extend(self.inputs.learned.keys().filter(inside));
+            self.dirty.routes.extend(&changed);
+            self.dirty.bgp = true;
+            self.tables.blocks = owned;
+        }
+        if self.section_problems.blocks != problems {
+            self.section_problems.blocks = problems;
+            self.dirty.problems = true;
+        }
+    }
+
+    fn flush_routes(&mut self, output: &mut Output) {
+        if std::mem::take(&mut self.dirty.host)
+            && let Some(host) = &self.inputs.host
+        {
+            self.tables.resolver = Resolver::new(host);
+            self.dirty.all_routes = true;
+        }
+        let mut keys = std::mem::take(&mut self.dirty.routes);
+        if std::mem::take(&mut self.dirty.all_routes) {
+            keys.extend(self.said.routes.keys());
+            keys.extend(self.inputs.learned.keys());
+            keys.extend(self.tables.blocks.keys());
+            keys.extend(
+                self.tables
+                    .owners
+                    .keys()
+                    .map(|address| IpNet::from(*address)),
+            );
+        }
+        for key in keys {
+            let learned = self.inputs.learned.get(&key).map(Vec::as_slice);
+            let Verdict { route, unreachable } = self.tables.answer(key, learned);
+            self.note_unreachable(key, unreachable);
+            if self.said.routes.get(&key) == route.as_ref() {
+                continue;
+            }
+            match &route {
+                Some(route) => self.said.routes.insert(key, route.clone()),
+                None => self.said.routes.remove(&key),
+            };
+            output.routes.push((key, route));
+        }
+    }
+
+    fn note_unreachable(&mut self, destination: IpNet, next_hops: Vec<IpAddr>) {
+        let before = self
+            .waiting
+            .get(&destination)
+            .map_or(&[][..], Vec::as_slice);
+        if before == next_hops {
+            return;
+        }
+        for next_hop in self.waiting.remove(&destination).unwrap_or_default() {
+            if let Some(count) = self.unreachable.get_mut(&next_hop) {
+                *count -= 1;
+                if *count == 0 {
+                    self.unreachable.remove(&next_hop);
+                }
+            }
+        }
+        for next_hop in &next_hops {
+            *self.unreachable.entry(*next_hop).or_default() += 1;
+        }
+        if !next_hops.is_empty() {
+            self.waiting.insert(destination, next_hops);
+        }
+        self.dirty.problems = true;
+    }
+
+    fn flush_bgp(&mut self, output: &mut Output) {
+        let Some(programmed) = &self.inputs.programmed else {
+            return;
+        };
+        if !std::mem::take(&mut self.dirty.bgp) {
+            return;
+        }
+        let cluster = Cluster {
+            name: &self.settings.node,
+            nodes: &self.inputs.nodes,
+            defaults: &self.inputs.defaults,
+            overrides: &self.inputs.overrides,
+            peers: &self.inputs.peers,
+        };
+        let mut problems = Vec::new();
+        let bgp = Bgp {
+            local: cluster.local(self.settings.router_id),
+            peers: cluster.peers(&mut problems),
+            originate: originate(&self.tables, programmed),
+        };
+        if self.section_problems.bgp != problems {
+            self.section_problems.bgp = problems;
+            self.dirty.problems = true;
+        }
+        if self.said.bgp.as_deref() != Some(&bgp) {
+            let said = Arc::new(bgp);
+            output.bgp = Some(said.clone());
+            self.said.bgp = Some(said);
+        }
+    }
+
+    fn flush_problems(&mut self, output: &mut Output) {
+        if !std::mem::take(&mut self.dirty.problems) {
+            return;
+        }
+        let sections = &self.section_problems;
+        let inputs = &self.inputs;
+        let mut problems: Vec<Problem> = sections.endpoints.clone();
+        problems.extend(sections.blocks.iter().cloned());
+        problems.extend(sections.bgp.iter().cloned());
+        problems.extend(inputs.refused.values().flatten().cloned());
+        problems.extend(
+            inputs
+                .nodes
+                .values()
+                .flat_map(|n| n.problems.iter().cloned()),
+        );
+        problems.extend(inputs.defaults.problems.iter().cloned());
+        problems.extend(
+            inputs
+                .overrides
+                .values()
+                .flat_map(|o| o.problems.iter().cloned()),
+        );
+        problems.extend(
+            inputs
+                .peers
+                .values()
+                .flat_map(|p| p.problems.iter().cloned()),
+        );
+        problems.extend(self.unreachable.keys().take(NAMED_NEXT_HOPS).map(|next_hop| Problem {
+            object: format!("Node/{}", self.settings.node),
+            field: String::new(),
+            problem: format!("routes through BGP next hop {next_hop} are left out: this host has no route to it"),
+            remedy: "give the host a route to it, or let the peer announce its own address as next hop"
+                .to_owned(),
+        }));
+        problems.sort();
+        problems.dedup();
+        if self.said.problems.as_deref() != Some(&problems) {
+            let said = Arc::new(problems);
+            output.problems = Some(said.clone());
+            self.said.problems = Some(said);
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Takes updates into the inputs and marks what they touch.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crds::{AnyResource, Kind};
+
+use super::Calc;
+use crate::facts::BgpDefaults;
+use crate::{Problem, Programmed, ResourceKey, Update, parse};
+
+impl Calc {
+    /// Takes one update in; cheap, nothing is computed before [`Calc::flush`].
+    pub fn update(&mut self, update: Update) {
+        match update {
+            Update::Resource(resource) => self.resource(resource),
+            Update::Gone(key) => {
+                self.refuse(key.clone(), Vec::new());
+                self.forget(key.kind, &key.name);
+            }
+            Update::Broken(key, problems) => {
+                self.forget(key.kind, &key.name);
+                self.refuse(key, problems);
+            }
+            Update::InSync(kind) => {
+                self.inputs.in_sync.insert(kind);
+            }
+            Update::Endpoint(id, endpoint) => {
+                self.dirty.endpoints |= set(&mut self.inputs.endpoints, &id, endpoint);
+            }
+            Update::EndpointsInSync => self.inputs.endpoints_in_sync = true,
+            Update::Host(host) => {
+                if self.inputs.host.as_ref() != Some(&host) {
+                    self.inputs.host = Some(host);
+                    self.dirty.host = true;
+                }
+            }
+            Update::Learned(prefix, next_hops) => {
+                let prefix = prefix.trunc();
+                let changed = match next_hops {
+                    Some(next_hops) => {
+                        self.inputs.learned.insert(prefix, next_hops.clone()) != Some(next_hops)
+                    }
+                    None => self.inputs.learned.remove(&prefix).is_some(),
+                };
+                if changed {
+                    self.dirty.routes.insert(prefix);
+                }
+            }
+            Update::Speaker(speaker) => self.inputs.converged = speaker.converged,
+            Update::Programmed(programmed) => self.programmed(programmed),
+        }
+    }
+
+    fn programmed(&mut self, programmed: Programmed) {
+        let first = self.inputs.programmed.is_none();
+        let known = self.inputs.programmed.get_or_insert_with(BTreeSet::new);
+        let mut changed = first;
+        if programmed.complete {
+            let listed = programmed
+                .routes
+                .into_iter()
+                .filter(|(_, present)| *present);
+            let listed: BTreeSet<_> = listed.map(|(destination, _)| destination).collect();
+            changed |= *known != listed;
+            *known = listed;
+        } else {
+            for (destination, present) in programmed.routes {
+                changed |= match present {
+                    true => known.insert(destination),
+                    false => known.remove(&destination),
+                };
+            }
+        }
+        self.dirty.bgp |= changed;
+    }
+
+    /// Replaces what is wrong with an object; nothing when it is readable or gone.
+    fn refuse(&mut self, key: ResourceKey, problems: Vec<Problem>) {
+        let problems = Some(problems).filter(|p| !p.is_empty());
+        self.dirty.problems |= set(&mut self.inputs.refused, &key, problems);
+    }
+
+    fn resource(&mut self, resource: AnyResource) {
+        let key = ResourceKey {
+            kind: resource.kind(),
+            namespace: resource.namespace().map(str::to_owned),
+            name: resource.name().to_owned(),
+        };
+        let this = self.settings.node.clone();
+        let name = key.name.as_str();
+        let mut problems = Vec::new();
+        match &resource {
+            AnyResource::Node(node) => {
+                let node = Some(parse::node(name, node));
+                let changed = set(&mut self.inputs.nodes, name, node);
+                self.node_changed(name, changed);
+            }
+            AnyResource::IpPool(pool) => {
+                let changed = set(&mut self.inputs.pools, name, Some(parse::pool(pool)));
+                self.dirty.blocks |= changed;
+            }
+            AnyResource::BlockAffinity(affinity) => {
+                let affinity = parse::affinity(&this, affinity);
+                self.dirty.blocks |= set(&mut self.inputs.affinities, name, affinity);
+            }
+            AnyResource::IpamBlock(block) => {
+                let block = parse::block(&this, block);
+                self.dirty.blocks |= set(&mut self.inputs.blocks, name, block);
+            }
+            AnyResource::BgpConfiguration(configuration) => {
+                self.bgp_configuration(name, Some(parse::bgp_defaults(name, configuration)));
+            }
+            AnyResource::BgpPeer(peer) => {
+                let peer = parse::peer(name, peer).map_err(|p| problems = p).ok();
+                let changed = set(&mut self.inputs.peers, name, peer);
+                self.dirty.bgp |= changed;
+                self.dirty.problems |= changed;
+            }
+            AnyResource::Pod(_)
+            | AnyResource::Namespace(_)
+            | AnyResource::IpamHandle(_)
+            | AnyResource::IpamConfig(_)
+            | AnyResource::IpReservation(_)
+            | AnyResource::FelixConfiguration(_)
+            | AnyResource::ClusterInformation(_)
+            | AnyResource::NodeStatus(_) => {}
+        }
+        self.refuse(key, problems);
+    }
+
+    fn forget(&mut self, kind: Kind, name: &str) {
+        match kind {
+            Kind::Node => {
+                let changed = self.inputs.nodes.remove(name).is_some();
+                self.node_changed(name, changed);
+            }
+            Kind::IpPool => self.dirty.blocks |= self.inputs.pools.remove(name).is_some(),
+            Kind::BlockAffinity => {
+                self.dirty.blocks |= self.inputs.affinities.remove(name).is_some();
+            }
+            Kind::IpamBlock => self.dirty.blocks |= self.inputs.blocks.remove(name).is_some(),
+            Kind::BgpConfiguration => self.bgp_configuration(name, None),
+            Kind::BgpPeer => {
+                let changed = self.inputs.peers.remove(name).is_some();
+                self.dirty.bgp |= changed;
+                self.dirty.problems |= changed;
+            }
+            Kind::Pod
+            | Kind::Namespace
+            | Kind::IpamHandle
+            | Kind::IpamConfig
+            | Kind::IpReservation
+            | Kind::FelixConfiguration
+            | Kind::ClusterInformation
+            | Kind::NodeStatus => {}
+        }
+    }
+
+    fn node_changed(&mut self, name: &str, changed: bool) {
+        self.dirty.bgp |= changed;
+        self.dirty.problems |= changed;
+        // The subnet of this node decides about routes.
+        self.dirty.blocks |= changed && name == self.settings.node;
+    }
+
+    fn bgp_configuration(&mut self, name: &str, defaults: Option<BgpDefaults>) {
+        let changed = if name == crds::names::DEFAULT {
+            let defaults = defaults.unwrap_or_default();
+            let before = std::mem::replace(&mut self.inputs.defaults, defaults);
+            before != self.inputs.defaults
+        } else if let Some(node) = name.strip_prefix("node.") {
+            set(&mut self.inputs.overrides, node, defaults)
+        } else {
+            false
+        };
+        self.dirty.bgp |= changed;
+        self.dirty.problems |= changed;
+    }
+}
+
+/// Puts a value, or removes it, and says whether that changed anything.
+fn set<K, Q, V>(map: &mut BTreeMap<K, V>, key: &Q, value: Option<V>) -> bool
+where
+    K: Ord + Borrow<Q>,
+    Q: Ord + ToOwned<Owned = K> + ?Sized,
+    V: PartialEq,
+{
+    if map.get(key) == value.as_ref() {
+        return false;
+    }
+    match value {
+        Some(value) => map.insert(key.to_owned(), value),
+        None => map.remove(key),
+    };
+    true
+}

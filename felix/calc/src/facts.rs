@@ -1,0 +1,122 @@
+//! What the calculation keeps of each object: parsed once, small, comparable.
+//!
+//! A Node changes every few seconds in a live cluster; its facts hardly ever do, and only a change
+//! of facts marks anything dirty.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use crds::selector::Selector;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::{NextHopMode, Problem};
+
+/// A node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) labels: BTreeMap<String, String>,
+    /// Address with the length of its subnet; the length of a single address when none is given.
+    pub(crate) ipv4: Option<Ipv4Net>,
+    pub(crate) ipv6: Option<Ipv6Net>,
+    pub(crate) asn: Option<u32>,
+    /// Set when the node is a route reflector.
+    pub(crate) cluster_id: Option<Ipv4Addr>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Node {
+    /// The address of one family, as that of another address.
+    pub(crate) fn address_like(&self, other: IpAddr) -> Option<IpAddr> {
+        match other {
+            IpAddr::V4(_) => self.ipv4.map(|n| n.addr().into()),
+            IpAddr::V6(_) => self.ipv6.map(|n| n.addr().into()),
+        }
+    }
+
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        let v4 = self.ipv4.map(|n| IpAddr::from(n.addr()));
+        v4.into_iter()
+            .chain(self.ipv6.map(|n| IpAddr::from(n.addr())))
+    }
+
+    /// True when the address lies in the subnet of the node address of its family.
+    pub(crate) fn shares_subnet(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.ipv4.is_some_and(|n| n.contains(&v4)),
+            IpAddr::V6(v6) => self.ipv6.is_some_and(|n| n.contains(&v6)),
+        }
+    }
+}
+
+/// When packets between nodes need a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encap {
+    Never,
+    CrossSubnet,
+    Always,
+}
+
+/// An IPPool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pool {
+    pub(crate) cidr: IpNet,
+    pub(crate) encap: Encap,
+    /// Field that sets `encap`: `spec.ipipMode` or `spec.vxlanMode`.
+    pub(crate) encap_field: &'static str,
+    pub(crate) disabled: bool,
+    /// False with `disableBGPExport`.
+    pub(crate) export: bool,
+}
+
+/// A BlockAffinity of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Affinity {
+    pub(crate) cidr: IpNet,
+    /// Confirmed and not deleted.
+    pub(crate) confirmed: bool,
+}
+
+/// An IPAMBlock affine to this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) cidr: IpNet,
+    /// Addresses handed to other nodes.
+    pub(crate) lent: BTreeSet<IpAddr>,
+}
+
+/// BGPConfiguration: `default`, or the few fields of `node.<name>`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BgpDefaults {
+    pub(crate) asn: Option<u32>,
+    pub(crate) mesh: Option<bool>,
+    pub(crate) mesh_restart: Option<Duration>,
+    /// A mesh password is asked for.
+    pub(crate) mesh_password: bool,
+    pub(crate) listen_port: Option<u16>,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// A BGPPeer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Peer {
+    pub(crate) scope: Scope,
+    pub(crate) address: IpAddr,
+    /// Given together with the address.
+    pub(crate) port: Option<u16>,
+    pub(crate) asn: Option<u32>,
+    pub(crate) use_node_address: bool,
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) restart_time: Option<Duration>,
+    pub(crate) ttl_security: Option<u8>,
+    pub(crate) next_hop_mode: NextHopMode,
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Which nodes a BGPPeer is for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Scope {
+    Global,
+    Node(String),
+    Selector(Selector),
+}

@@ -1,0 +1,230 @@
+//! From a BGP next hop to the gateway the kernel accepts: recursion through the host's own routes.
+//!
+//! Learned routes take no part in it, so no answer can depend on itself.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::{HostFacts, Nexthop};
+
+/// Answers where a next hop is, for one state of the host.
+#[derive(Debug, Default)]
+pub(crate) struct Resolver {
+    table: HashMap<IpNet, Vec<Hop>>,
+    /// Prefix lengths in the table, longest last.
+    lengths_v4: BTreeSet<u8>,
+    lengths_v6: BTreeSet<u8>,
+    own: HashSet<IpAddr>,
+    known: HashMap<IpAddr, Vec<Nexthop>>,
+}
+
+#[derive(Clone, Debug)]
+struct Hop {
+    via: Option<IpAddr>,
+    interface: Arc<str>,
+    metric: u32,
+}
+
+impl Resolver {
+    pub(crate) fn new(host: &HostFacts) -> Resolver {
+        let down: HashSet<&str> = host
+            .interfaces
+            .iter()
+            .filter(|i| !i.up)
+            .map(|i| &*i.name)
+            .collect();
+        let mut resolver = Resolver {
+            own: host
+                .interfaces
+                .iter()
+                .flat_map(|i| &i.addresses)
+                .map(IpNet::addr)
+                .collect(),
+            ..Resolver::default()
+        };
+        for route in host.routes.iter().filter(|r| !down.contains(&*r.interface)) {
+            resolver.add(
+                route.destination,
+                Hop {
+                    via: route.via,
+                    interface: route.interface.clone(),
+                    metric: route.metric,
+                },
+            );
+        }
+        resolver
+    }
+
+    fn add(&mut self, destination: IpNet, hop: Hop) {
+        match destination {
+            IpNet::V4(net) => self.lengths_v4.insert(net.prefix_len()),
+            IpNet::V6(net) => self.lengths_v6.insert(net.prefix_len()),
+        };
+        let hops = self.table.entry(destination.trunc()).or_default();
+        // Only the best metric counts; equal ones are multipath.
+        match hops.first().map(|h| h.metric) {
+            Some(best) if best < hop.metric => {}
+            Some(best) if best == hop.metric => hops.push(hop),
+            Some(_) | None => *hops = vec![hop],
+        }
+    }
+
+    /// True when the host has a route of its own for exactly this destination.
+    pub(crate) fn has_route(&self, destination: IpNet) -> bool {
+        self.table.contains_key(&destination)
+    }
+
+    /// True for an address of the host itself.
+    pub(crate) fn is_own(&self, address: IpAddr) -> bool {
+        self.own.contains(&address)
+    }
+
+    /// The directly connected gateways behind a next hop, sorted; empty when there are none.
+    ///
+    /// A link-local next hop says nothing without its interface and is never resolved.
+    pub(crate) fn resolve(&mut self, next_hop: IpAddr) -> &[Nexthop] {
+        if !self.known.contains_key(&next_hop) {
+            let answer = self.look_up(next_hop);
+            self.known.insert(next_hop, answer);
+        }
+        self.known.get(&next_hop).map_or(&[], Vec::as_slice)
+    }
+
+    fn look_up(&self, next_hop: IpAddr) -> Vec<Nexthop> {
+        if self.own.contains(&next_hop) || is_link_local(next_hop) || next_hop.is_unspecified() {
+            return Vec::new();
+        }
+        let mut answer: Vec<Nexthop> = self
+            .best(next_hop)
+            .iter()
+            .map(|hop| Nexthop {
+                gateway: hop.via.unwrap_or(next_hop),
+                interface: hop.interface.clone(),
+                onlink: hop
+                    .via
+                    .is_some_and(|gateway| !self.on_link(gateway, &hop.interface)),
+            })
+            .collect();
+        answer.sort();
+        answer.dedup();
+        answer
+    }
+
+    /// Hops of the longest prefix that holds the address.
+    fn best(&self, address: IpAddr) -> &[Hop] {
+        let lengths = match address {
+            IpAddr::V4(_) => &self.lengths_v4,
+            IpAddr::V6(_) => &self.lengths_v6,
+        };
+        lengths
+            .iter()
+            .rev()
+            .filter_map(|length| IpNet::new(address, *length).ok())
+            .find_map(|net| self.table.get(&net.trunc()))
+            .map_or(&[], Vec::as_slice)
+    }
+
+    fn on_link(&self, gateway: IpAddr, interface: &str) -> bool {
+        is_link_local(gateway)
+            || self
+                .best(gateway)
+                .iter()
+                .any(|hop| hop.via.is_none() && &*hop.interface == interface)
+    }
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{HostRoute, Interface};
+
+    fn route(destination: &str, via: Option<&str>, interface: &str, metric: u32) -> HostRoute {
+        HostRoute {
+            destination: destination.parse().unwrap(),
+            via: via.map(|v| v.parse().unwrap()),
+            interface: interface.into(),
+            metric,
+        }
+    }
+
+    fn host(routes: Vec<HostRoute>) -> Resolver {
+        let interface = |name: &str, up, address: &str| Interface {
+            name: name.into(),
+            up,
+            addresses: vec![address.parse().unwrap()],
+        };
+        Resolver::new(&HostFacts {
+            interfaces: vec![
+                interface("eth0", true, "192.0.2.1/24"),
+                interface("eth1", false, "198.51.100.1/24"),
+            ],
+            routes,
+        })
+    }
+
+    fn answer(resolver: &mut Resolver, next_hop: &str) -> String {
+        resolver
+            .resolve(next_hop.parse().unwrap())
+            .iter()
+            .map(|n| {
+                format!(
+                    "{}%{}{} ",
+                    n.gateway,
+                    n.interface,
+                    if n.onlink { " onlink" } else { "" }
+                )
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_neighbour_is_its_own_gateway_and_others_are_behind_the_best_route() {
+        let mut r = host(vec![
+            route("0.0.0.0/0", Some("192.0.2.254"), "eth0", 100),
+            route("0.0.0.0/0", Some("192.0.2.253"), "eth0", 50),
+            route("192.0.2.0/24", None, "eth0", 0),
+            route("203.0.113.0/24", Some("192.0.2.7"), "eth0", 0),
+            route("203.0.113.0/24", Some("192.0.2.6"), "eth0", 0),
+        ]);
+        assert_eq!(answer(&mut r, "192.0.2.9"), "192.0.2.9%eth0 ");
+        assert_eq!(answer(&mut r, "10.0.0.1"), "192.0.2.253%eth0 ");
+        assert_eq!(
+            answer(&mut r, "203.0.113.5"),
+            "192.0.2.6%eth0 192.0.2.7%eth0 "
+        );
+    }
+
+    #[test]
+    fn own_link_local_and_unreachable_next_hops_have_no_gateway() {
+        let mut r = host(vec![
+            route("192.0.2.0/24", None, "eth0", 0),
+            route("198.51.100.0/24", None, "eth1", 0),
+            route("fe80::/64", None, "eth0", 0),
+        ]);
+        assert_eq!(answer(&mut r, "192.0.2.1"), "", "own address");
+        assert_eq!(answer(&mut r, "198.51.100.9"), "", "interface is down");
+        assert_eq!(answer(&mut r, "203.0.113.1"), "", "no route");
+        assert_eq!(answer(&mut r, "fe80::1"), "", "link-local");
+    }
+
+    #[test]
+    fn a_gateway_outside_every_connected_subnet_is_marked_onlink() {
+        let mut r = host(vec![route("0.0.0.0/0", Some("169.254.1.9"), "eth0", 0)]);
+        assert_eq!(answer(&mut r, "10.0.0.1"), "169.254.1.9%eth0 onlink ");
+        let mut r = host(vec![
+            route("0.0.0.0/0", Some("169.254.1.9"), "eth0", 0),
+            route("169.254.1.9/32", None, "eth0", 0),
+        ]);
+        assert_eq!(answer(&mut r, "10.0.0.1"), "169.254.1.9%eth0 ");
+    }
+}

@@ -1,0 +1,339 @@
+//! From objects to facts, with what cannot be followed said as problems.
+//!
+//! A field this version does not know how to obey is never ignored in silence.
+//! If obeying the rest could do harm (a missing password, a missing filter), the object as a whole
+//! is left out.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crds::bgp_peer::{self, SourceAddress};
+use crds::block_affinity::{AffinityState, AffinityType};
+use crds::ip_pool::EncapMode;
+use crds::ipam_block::attribute;
+use crds::names::annotation;
+use crds::selector::Selector;
+use crds::{Asn, BgpConfiguration, BgpPeer, BgpPeerSpec, BlockAffinity, IpPool, IpamBlock};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::facts::{Affinity, BgpDefaults, Block, Encap, Node, Peer, Pool, Scope};
+use crate::{NextHopMode, Problem};
+
+/// Problems of one object under construction.
+struct Problems {
+    object: String,
+    list: Vec<Problem>,
+}
+
+impl Problems {
+    fn of(kind: &str, name: &str) -> Problems {
+        Problems {
+            object: format!("{kind}/{name}"),
+            list: Vec::new(),
+        }
+    }
+
+    fn push(&mut self, field: &str, problem: impl Into<String>, remedy: &str) {
+        self.list.push(Problem {
+            object: self.object.clone(),
+            field: field.to_owned(),
+            problem: problem.into(),
+            remedy: remedy.to_owned(),
+        });
+    }
+
+    fn unsupported(&mut self, field: &str, consequence: &str) {
+        let problem = format!("not supported by this version: {consequence}");
+        self.push(field, problem, "remove it");
+    }
+}
+
+/// A Node; addresses come from Calico's annotations only, because their prefix length matters.
+pub(crate) fn node(name: &str, node: &crds::core::Node) -> Node {
+    let mut problems = Problems::of("Node", name);
+    let annotations = node.metadata.annotations.as_ref();
+    let read = |key: &str| -> Option<(String, String)> {
+        let text = annotations?.get(key).filter(|text| !text.is_empty())?;
+        Some((format!("metadata.annotations[{key}]"), text.clone()))
+    };
+    let ipv4 = read(annotation::NODE_IPV4_ADDRESS);
+    let ipv6 = read(annotation::NODE_IPV6_ADDRESS);
+    let asn = read(annotation::NODE_AS_NUMBER);
+    let cluster = read(annotation::NODE_ROUTE_REFLECTOR_CLUSTER_ID);
+    let ipv4 = ipv4.and_then(|(field, text)| {
+        let form = "write it like 192.0.2.10/24";
+        parsed::<Ipv4Net>(&mut problems, &field, &with_length(&text, 32), form)
+    });
+    let ipv6 = ipv6.and_then(|(field, text)| {
+        let form = "write it like 2001:db8::10/64";
+        parsed::<Ipv6Net>(&mut problems, &field, &with_length(&text, 128), form)
+    });
+    let asn = asn.and_then(|(field, text)| {
+        let form = "write 0 to 4294967295, or dotted like 65000.100";
+        parsed::<Asn>(&mut problems, &field, &text, form)
+    });
+    let cluster_id = cluster.and_then(|(field, text)| {
+        parsed::<Ipv4Addr>(
+            &mut problems,
+            &field,
+            &text,
+            "write it like an IPv4 address",
+        )
+    });
+    Node {
+        labels: node.metadata.labels.clone().unwrap_or_default(),
+        ipv4,
+        ipv6,
+        asn: asn.map(u32::from),
+        cluster_id,
+        problems: problems.list,
+    }
+}
+
+/// An address without a length means that address alone.
+fn with_length(text: &str, length: u8) -> String {
+    if text.contains('/') {
+        text.to_owned()
+    } else {
+        format!("{text}/{length}")
+    }
+}
+
+fn parsed<T>(problems: &mut Problems, field: &str, text: &str, remedy: &str) -> Option<T>
+where
+    T: FromStr,
+    T::Err: Display,
+{
+    match text.parse() {
+        Ok(value) => Some(value),
+        Err(error) => {
+            problems.push(
+                field,
+                format!("{text:?} is not understood ({error}), so it is ignored"),
+                remedy,
+            );
+            None
+        }
+    }
+}
+
+/// An IPPool.
+pub(crate) fn pool(pool: &IpPool) -> Pool {
+    let spec = &pool.spec;
+    let (mode, encap_field) = match (spec.ipip_mode(), spec.vxlan_mode()) {
+        (EncapMode::Never, vxlan) => (vxlan, "spec.vxlanMode"),
+        (ipip, _) => (ipip, "spec.ipipMode"),
+    };
+    Pool {
+        cidr: spec.cidr.net(),
+        encap: match mode {
+            EncapMode::Always => Encap::Always,
+            EncapMode::CrossSubnet => Encap::CrossSubnet,
+            EncapMode::Never => Encap::Never,
+        },
+        encap_field,
+        disabled: spec.disabled(),
+        export: !spec.disable_bgp_export.unwrap_or(false),
+    }
+}
+
+/// A BlockAffinity, if it is of this node.
+pub(crate) fn affinity(this: &str, affinity: &BlockAffinity) -> Option<Affinity> {
+    let spec = &affinity.spec;
+    let node = match spec.type_.unwrap_or_default() {
+        AffinityType::Host => spec.node == this,
+        AffinityType::Virtual => false,
+    };
+    let confirmed = match spec.state {
+        AffinityState::Confirmed => !spec.deleted,
+        AffinityState::Pending | AffinityState::PendingDeletion => false,
+    };
+    node.then_some(Affinity {
+        cidr: spec.cidr.net(),
+        confirmed,
+    })
+}
+
+/// An IPAMBlock, if it is affine to this node.
+pub(crate) fn block(this: &str, block: &IpamBlock) -> Option<Block> {
+    let spec = &block.spec;
+    if spec.deleted || spec.host() != Some(this) {
+        return None;
+    }
+    let cidr = spec.cidr.net();
+    let lent = spec
+        .allocations
+        .iter()
+        .enumerate()
+        .filter_map(|(position, index)| {
+            let owner = spec.attributes.get(usize::try_from((*index)?).ok()?)?;
+            let node = owner.secondary.get(attribute::NODE)?;
+            (node != this).then(|| at(cidr, position)).flatten()
+        })
+        .collect::<BTreeSet<IpAddr>>();
+    Some(Block { cidr, lent })
+}
+
+/// The address at a position of a block.
+fn at(cidr: IpNet, position: usize) -> Option<IpAddr> {
+    let address = match cidr.network() {
+        IpAddr::V4(v4) => {
+            Ipv4Addr::from(u32::from(v4).checked_add(u32::try_from(position).ok()?)?).into()
+        }
+        IpAddr::V6(v6) => {
+            let position = u128::try_from(position).ok()?;
+            std::net::Ipv6Addr::from(u128::from(v6).checked_add(position)?).into()
+        }
+    };
+    cidr.contains(&address).then_some(address)
+}
+
+/// A BGPConfiguration; one of a node overrides the port only.
+pub(crate) fn bgp_defaults(name: &str, configuration: &BgpConfiguration) -> BgpDefaults {
+    let spec = &configuration.spec;
+    let mut problems = Problems::of("BGPConfiguration", name);
+    let services = !spec.service_cluster_ips.is_empty()
+        || !spec.service_external_ips.is_empty()
+        || !spec.service_load_balancer_ips.is_empty();
+    let workloads =
+        spec.local_workload_peering_ipv4.is_some() || spec.local_workload_peering_ipv6.is_some();
+    let metric =
+        spec.ipv4_normal_route_priority.is_some() || spec.ipv6_normal_route_priority.is_some();
+    for (present, field, consequence) in [
+        (
+            !spec.prefix_advertisements.is_empty(),
+            "prefixAdvertisements",
+            "no community is added",
+        ),
+        (
+            services,
+            "serviceClusterIPs",
+            "no service address is announced",
+        ),
+        (
+            workloads,
+            "localWorkloadPeeringIPV4",
+            "pods cannot peer with their node",
+        ),
+        (
+            metric,
+            "ipv4NormalRoutePriority",
+            "routes have the default metric of the kernel",
+        ),
+    ] {
+        if present {
+            problems.unsupported(&format!("spec.{field}"), consequence);
+        }
+    }
+    let global = name == crds::names::DEFAULT;
+    BgpDefaults {
+        asn: spec.as_number.filter(|_| global).map(u32::from),
+        mesh: spec.node_to_node_mesh_enabled.filter(|_| global),
+        mesh_restart: spec
+            .node_mesh_max_restart_time
+            .filter(|_| global)
+            .map(Duration::from),
+        mesh_password: global && spec.node_mesh_password.is_some(),
+        listen_port: spec.listen_port,
+        problems: problems.list,
+    }
+}
+
+/// A BGPPeer; an error when it must be left out.
+pub(crate) fn peer(name: &str, peer: &BgpPeer) -> Result<Peer, Vec<Problem>> {
+    let spec = &peer.spec;
+    let mut problems = Problems::of("BGPPeer", name);
+    let set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
+    for (present, field, consequence) in [
+        (
+            set(&spec.peer_selector),
+            "peerSelector",
+            "there is no session",
+        ),
+        (
+            set(&spec.local_workload_selector),
+            "localWorkloadSelector",
+            "there is no session",
+        ),
+        (
+            spec.password.is_some(),
+            "password",
+            "there is no session, rather than one without",
+        ),
+        (
+            !spec.filters.is_empty(),
+            "filters",
+            "there is no session, rather than one without",
+        ),
+        (
+            spec.local_as_number.is_some(),
+            "localASNumber",
+            "there is no session",
+        ),
+    ] {
+        if present {
+            problems.unsupported(&format!("spec.{field}"), consequence);
+        }
+    }
+    let address = match spec.peer_address() {
+        Some(Ok(address)) => Some(address),
+        Some(Err(error)) => {
+            problems.push(&error.field, error.problem, &error.remedy);
+            None
+        }
+        None => None,
+    };
+    let scope = scope(spec, &mut problems);
+    let (Some((address, port)), Some(scope), true) = (address, scope, problems.list.is_empty())
+    else {
+        return Err(problems.list);
+    };
+    if spec.num_allowed_local_as_numbers.is_some_and(|n| n > 0) {
+        let consequence = "routes with the own AS number in their path are refused";
+        problems.unsupported("spec.numAllowedLocalASNumbers", consequence);
+    }
+    if set(&spec.reachable_by) {
+        problems.unsupported(
+            "spec.reachableBy",
+            "the way to the peer is left to the host's routes",
+        );
+    }
+    Ok(Peer {
+        scope,
+        address,
+        port,
+        asn: spec.as_number.map(u32::from),
+        use_node_address: match spec.source_address.unwrap_or_default() {
+            SourceAddress::UseNodeIP => true,
+            SourceAddress::None => false,
+        },
+        keepalive: spec.keepalive_time.map(Duration::from),
+        restart_time: spec.max_restart_time.map(Duration::from),
+        ttl_security: spec.ttl_security.filter(|hops| *hops > 0),
+        next_hop_mode: match spec.next_hop_mode() {
+            bgp_peer::NextHopMode::Auto => NextHopMode::Auto,
+            bgp_peer::NextHopMode::OwnAddress => NextHopMode::OwnAddress,
+            bgp_peer::NextHopMode::Keep => NextHopMode::Keep,
+        },
+        problems: problems.list,
+    })
+}
+
+fn scope(spec: &BgpPeerSpec, problems: &mut Problems) -> Option<Scope> {
+    let text = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    match (text(&spec.node), text(&spec.node_selector)) {
+        (Some(node), _) => Some(Scope::Node(node)),
+        (None, None) => Some(Scope::Global),
+        (None, Some(selector)) => match Selector::parse(&selector) {
+            Ok(selector) => Some(Scope::Selector(selector)),
+            Err(error) => {
+                let remedy = "write it like rack == 'r1'";
+                problems.push("spec.nodeSelector", error.to_string(), remedy);
+                None
+            }
+        },
+    }
+}

@@ -1,0 +1,202 @@
+//! States as the files write them, and the updates that lead from one to another.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crds::{AnyResource, Kind};
+use felix_calc::{
+    EndpointId, HostFacts, HostRoute, Interface, Programmed, ResourceKey, SpeakerState, Update,
+    WorkloadEndpoint,
+};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct History {
+    pub(crate) node: String,
+    #[serde(default)]
+    pub(crate) allow_default_route: bool,
+    /// Objects of every state, as a base.
+    #[serde(default)]
+    common: Vec<Value>,
+    pub(crate) states: Vec<State>,
+}
+
+impl History {
+    pub(crate) fn parse(text: &str) -> Result<History, serde_yaml::Error> {
+        let mut history: History = serde_yaml::from_str(text)?;
+        for state in &mut history.states {
+            let mut objects = history.common.clone();
+            objects.append(&mut state.objects);
+            state.objects = objects;
+        }
+        Ok(history)
+    }
+}
+
+/// The world at one time, and what the node should then look like.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct State {
+    pub(crate) name: String,
+    #[serde(default)]
+    objects: Vec<Value>,
+    /// `<workload>/<interface in the pod>` to `<host interface> <address>...`.
+    #[serde(default)]
+    endpoints: BTreeMap<String, String>,
+    /// Interface to its addresses.
+    #[serde(default)]
+    host: BTreeMap<String, Vec<IpNet>>,
+    /// Routes of the host besides those of its subnets: `<destination> <gateway> <interface>`.
+    #[serde(default)]
+    host_routes: Vec<String>,
+    #[serde(default)]
+    learned: BTreeMap<IpNet, Vec<IpAddr>>,
+    #[serde(default)]
+    programmed: Vec<IpNet>,
+    #[serde(default)]
+    converged: bool,
+    pub(crate) expect: Option<String>,
+}
+
+/// A state as inputs of the calculation.
+#[derive(Default)]
+pub(crate) struct World {
+    objects: BTreeMap<(Kind, String), Value>,
+    endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
+    host: HostFacts,
+    learned: BTreeMap<IpNet, Vec<IpAddr>>,
+    programmed: Vec<IpNet>,
+    converged: bool,
+}
+
+impl World {
+    pub(crate) fn of(state: &State) -> World {
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let objects = state.objects.iter().map(|object| {
+            let kind = Kind::ALL
+                .into_iter()
+                .find(|k| k.name() == object["kind"])
+                .unwrap();
+            let mut object = object.clone();
+            object["apiVersion"] = kind.api_version().into();
+            ((kind, text(&object["metadata"]["name"])), object)
+        });
+        World {
+            objects: objects.collect(),
+            endpoints: state
+                .endpoints
+                .iter()
+                .map(|(id, text)| endpoint(id, text))
+                .collect(),
+            host: host(state),
+            learned: state.learned.clone(),
+            programmed: state.programmed.clone(),
+            converged: state.converged,
+        }
+    }
+
+    /// What must be told so that a calculation that knows `before` knows this world.
+    pub(crate) fn updates_from(&self, before: &World) -> Vec<Update> {
+        let mut updates = Vec::new();
+        for (kind, name) in before
+            .objects
+            .keys()
+            .filter(|key| !self.objects.contains_key(key))
+        {
+            updates.push(Update::Gone(ResourceKey {
+                kind: *kind,
+                namespace: None,
+                name: name.clone(),
+            }));
+        }
+        for (key, object) in &self.objects {
+            if before.objects.get(key) != Some(object) {
+                let resource = AnyResource::parse(key.0, object);
+                updates.push(Update::Resource(
+                    resource.unwrap_or_else(|e| panic!("{key:?}: {e:?}")),
+                ));
+            }
+        }
+        for id in before
+            .endpoints
+            .keys()
+            .filter(|id| !self.endpoints.contains_key(id))
+        {
+            updates.push(Update::Endpoint(id.clone(), None));
+        }
+        for (id, endpoint) in &self.endpoints {
+            updates.push(Update::Endpoint(id.clone(), Some(endpoint.clone())));
+        }
+        updates.push(Update::Host(self.host.clone()));
+        for prefix in before
+            .learned
+            .keys()
+            .filter(|p| !self.learned.contains_key(p))
+        {
+            updates.push(Update::Learned(*prefix, None));
+        }
+        for (prefix, next_hops) in &self.learned {
+            updates.push(Update::Learned(*prefix, Some(next_hops.clone())));
+        }
+        updates.push(Update::Programmed(Programmed {
+            routes: self.programmed.iter().map(|p| (*p, true)).collect(),
+            complete: true,
+        }));
+        updates.push(Update::Speaker(SpeakerState {
+            converged: self.converged,
+        }));
+        updates
+    }
+}
+
+fn endpoint(id: &str, text: &str) -> (EndpointId, WorkloadEndpoint) {
+    let (workload, endpoint) = id.rsplit_once('/').unwrap();
+    let mut words = text.split_whitespace();
+    let value = WorkloadEndpoint {
+        container_id: format!("container of {workload}"),
+        interface: words.next().unwrap().into(),
+        addresses: words.map(|word| word.parse().unwrap()).collect(),
+        pod_mac: None,
+    };
+    (
+        EndpointId {
+            workload: workload.to_owned(),
+            endpoint: endpoint.to_owned(),
+        },
+        value,
+    )
+}
+
+/// Every address brings the route of its subnet, as in the kernel.
+fn host(state: &State) -> HostFacts {
+    let mut facts = HostFacts::default();
+    for (name, addresses) in &state.host {
+        facts.interfaces.push(Interface {
+            name: name.as_str().into(),
+            up: true,
+            addresses: addresses.clone(),
+        });
+        facts
+            .routes
+            .extend(addresses.iter().map(|address| HostRoute {
+                destination: address.trunc(),
+                via: None,
+                interface: name.as_str().into(),
+                metric: 0,
+            }));
+    }
+    for route in &state.host_routes {
+        let words: Vec<&str> = route.split_whitespace().collect();
+        facts.routes.push(HostRoute {
+            destination: words[0].parse().unwrap(),
+            via: Some(words[1].parse().unwrap()),
+            interface: words[2].into(),
+            metric: 0,
+        });
+    }
+    facts
+}

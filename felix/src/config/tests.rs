@@ -1,0 +1,52 @@
+use super::*;
+
+fn flags(arguments: &[&str]) -> Flags {
+    Flags::parse_from([&["tortie-felix"], arguments].concat())
+}
+
+fn no_variables(_: &str) -> Option<String> {
+    None
+}
+
+#[test]
+fn flags_win_over_environment_over_file_over_defaults() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("felix.yaml");
+    std::fs::write(&file, "nodeName: from-file\nmtu: '1400'\nlog: debug\n").unwrap();
+    let variable = |name: &str| match name {
+        "TORTIE_MTU" => Some("1300".to_owned()),
+        "FELIX_LOGSEVERITYSCREEN" => Some("Warning".to_owned()),
+        "TORTIE_LOG" => Some("trace".to_owned()),
+        _ => None,
+    };
+    let path = file.to_str().unwrap();
+    let config = Config::load(flags(&["--config", path, "--mtu", "1200"]), variable).unwrap();
+    assert_eq!(config.node_name, "from-file");
+    assert_eq!(config.mtu, 1200);
+    assert_eq!(config.log, "trace");
+    assert_eq!(config.state_dir, PathBuf::from("/var/lib/tortie"));
+    assert_eq!(config.restart_time_secs, 120);
+}
+
+#[test]
+fn a_wrong_value_is_refused_by_name() {
+    for (arguments, word) in [
+        (["--admin", "localhost"], "admin"),
+        (["--datastore", "etcd"], "datastore"),
+        (["--restart-time", "5000"], "restartTime"),
+        (["--interface-prefix", "longer"], "interfacePrefix"),
+        (["--router-id", "seven"], "routerId"),
+    ] {
+        let error = Config::load(flags(&arguments), no_variables).unwrap_err();
+        assert!(format!("{error:#}").contains(word), "{error:#}");
+    }
+}
+
+#[test]
+fn an_unknown_key_of_the_file_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("felix.yaml");
+    std::fs::write(&file, "statedir: /tmp\n").unwrap();
+    let error = Config::load(flags(&["--config", file.to_str().unwrap()]), no_variables);
+    assert!(format!("{:#}", error.unwrap_err()).contains("statedir"));
+}
