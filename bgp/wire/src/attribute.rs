@@ -14,6 +14,7 @@ mod builder;
 mod canonical;
 mod community;
 mod kind;
+pub(crate) mod parse;
 mod unknown;
 
 pub use aggregator::Aggregator;

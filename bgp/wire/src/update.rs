@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 mod decode;
+mod mp;
 mod pack;
 
+pub(crate) use decode::Verdicts;
 pub use pack::{ReachBlock, pack_end_of_rib, pack_unreach};
 
 use crate::{AttributeError, Attributes, Disposition, Family, NextHop, Nlri};
