@@ -179,20 +179,8 @@ pub struct PeerSpec {
     pub ttl_security: Option<u8>,
     /// The peer is a client of this route reflector (RFC 4456).
     pub reflector_client: bool,
-    /// What next hop learned routes are passed on with.
-    pub next_hop_mode: NextHopMode,
-}
-
-/// What next hop learned routes are passed on with; own routes always carry the node address.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NextHopMode {
-    /// As RFC 4271 §5.1.3 says: kept towards internal peers, own address towards external ones.
-    #[default]
-    Auto,
-    /// Own address.
-    OwnAddress,
-    /// Kept.
-    Keep,
+    /// How often our own AS number may be in the path of what the peer sends.
+    pub allow_own_as: u8,
 }
 
 /// Where a peer comes from (Calico behaviour: the peer types of its node status).

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crds::selector::Selector;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::{NextHopMode, Problem};
+use crate::Problem;
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,7 +109,7 @@ pub(crate) struct Peer {
     pub(crate) keepalive: Option<Duration>,
     pub(crate) restart_time: Option<Duration>,
     pub(crate) ttl_security: Option<u8>,
-    pub(crate) next_hop_mode: NextHopMode,
+    pub(crate) allow_own_as: u8,
     pub(crate) problems: Vec<Problem>,
 }
 

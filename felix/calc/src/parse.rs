@@ -19,8 +19,8 @@ use crds::selector::Selector;
 use crds::{Asn, BgpConfiguration, BgpPeer, BgpPeerSpec, BlockAffinity, IpPool, IpamBlock};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use crate::Problem;
 use crate::facts::{Affinity, BgpDefaults, Block, Encap, Node, Peer, Pool, Scope};
-use crate::{NextHopMode, Problem};
 
 /// Problems of one object under construction.
 struct Problems {
@@ -291,9 +291,9 @@ pub(crate) fn peer(name: &str, peer: &BgpPeer) -> Result<Peer, Vec<Problem>> {
     else {
         return Err(problems.list);
     };
-    if spec.num_allowed_local_as_numbers.is_some_and(|n| n > 0) {
-        let consequence = "routes with the own AS number in their path are refused";
-        problems.unsupported("spec.numAllowedLocalASNumbers", consequence);
+    if spec.next_hop_mode() != bgp_peer::NextHopMode::Auto {
+        let consequence = "next hops are set as RFC 4271 §5.1.3 says";
+        problems.unsupported("spec.nextHopMode", consequence);
     }
     if set(&spec.reachable_by) {
         problems.unsupported(
@@ -313,11 +313,8 @@ pub(crate) fn peer(name: &str, peer: &BgpPeer) -> Result<Peer, Vec<Problem>> {
         keepalive: spec.keepalive_time.map(Duration::from),
         restart_time: spec.max_restart_time.map(Duration::from),
         ttl_security: spec.ttl_security.filter(|hops| *hops > 0),
-        next_hop_mode: match spec.next_hop_mode() {
-            bgp_peer::NextHopMode::Auto => NextHopMode::Auto,
-            bgp_peer::NextHopMode::OwnAddress => NextHopMode::OwnAddress,
-            bgp_peer::NextHopMode::Keep => NextHopMode::Keep,
-        },
+        allow_own_as: u8::try_from(spec.num_allowed_local_as_numbers.unwrap_or(0))
+            .unwrap_or(u8::MAX),
         problems: problems.list,
     })
 }

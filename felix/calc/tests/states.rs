@@ -5,7 +5,11 @@
 //! states in one batch, every update on its own, an empty world between any two states, and each
 //! state as a fresh start: the result must depend on the state alone.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken state file fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a broken state file fails its test"
+)]
 
 use felix_calc::{Calc, HostFacts, Programmed, Settings, SpeakerState, Update, calc};
 

@@ -94,7 +94,7 @@ impl Cluster<'_> {
             reflector_client: internal
                 && this.cluster_id.is_some()
                 && peer_cluster != this.cluster_id,
-            next_hop_mode: peer.next_hop_mode,
+            allow_own_as: peer.allow_own_as,
         };
         Ok((name(global, peer.address, peer.port), spec))
     }

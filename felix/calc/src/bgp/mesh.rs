@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use super::{Cluster, Sessions, in_name, waits_for};
-use crate::desired::NextHopMode;
 use crate::facts::Node;
 use crate::{PeerKind, PeerSpec, Problem};
 
@@ -55,7 +54,7 @@ impl Cluster<'_> {
             multihop: false,
             ttl_security: None,
             reflector_client: false,
-            next_hop_mode: NextHopMode::Auto,
+            allow_own_as: 0,
         }
     }
 }

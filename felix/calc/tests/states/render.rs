@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use felix_calc::{
-    Bgp, EndpointInterface, Endpoints, NextHopMode, Output, PeerSpec, Problem, Route, Target,
-};
+use felix_calc::{Bgp, EndpointInterface, Endpoints, Output, PeerSpec, Problem, Route, Target};
 use ipnet::IpNet;
 
 /// What the outputs so far add up to.
@@ -128,12 +126,8 @@ fn peer(name: &str, spec: &PeerSpec) -> String {
             spec.restart_time.map(|d| format!(" {}", secs(d))),
         ),
         (
-            "next-hop-self",
-            (spec.next_hop_mode == NextHopMode::OwnAddress).then(String::new),
-        ),
-        (
-            "next-hop-keep",
-            (spec.next_hop_mode == NextHopMode::Keep).then(String::new),
+            "allow-own-as",
+            (spec.allow_own_as > 0).then(|| format!(" {}", spec.allow_own_as)),
         ),
     ] {
         if let Some(value) = value {
