@@ -1,0 +1,105 @@
+//! Why a path is best and why the others are not.
+
+use bgp_wire::{Attributes, NextHop, Prefix};
+
+use crate::Rib;
+use crate::decision::{Reason, Selection, select};
+use crate::key::Key;
+use crate::path::{Ineligible, Path, PeerId};
+use crate::peer::Shared;
+use crate::table::{PrefixTable, Slot};
+
+/// All paths to a prefix and what became of each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// Its paths, those in use first and the best of them at the front.
+    pub paths: Vec<ExplainedPath>,
+}
+
+/// A path and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedPath {
+    /// Who sent it; `None` when it is originated here.
+    pub peer: Option<PeerId>,
+    /// The peer's path identifier (RFC 7911), 0 without ADD-PATH.
+    pub path_id: u32,
+    /// Where packets go; `None` when it is originated here without a next hop.
+    pub next_hop: Option<NextHop>,
+    /// Its attributes as received.
+    pub attributes: Attributes,
+    /// Kept from an earlier session, and not yet announced again.
+    pub is_stale: bool,
+    /// What became of it.
+    pub outcome: Outcome,
+}
+
+/// What became of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It is the best path; this step decided against the last of the others.
+    Best(Reason),
+    /// It shares the traffic with the best path, to which it lost only at this step.
+    Shares(Reason),
+    /// It lost at this step of the decision process.
+    Lost(Reason),
+    /// It takes no part in the decision process.
+    Ineligible(Ineligible),
+}
+
+impl Rib {
+    /// All paths to a prefix with the step that decided about each; `None` if there are none.
+    pub fn explain(&mut self, prefix: Prefix) -> Option<Explanation> {
+        self.settle();
+        let paths = match prefix {
+            Prefix::V4(key) => explain(&self.shared, &self.tables.v4.table, key)?,
+            Prefix::V6(key) => explain(&self.shared, &self.tables.v6.table, key)?,
+        };
+        Some(Explanation { prefix, paths })
+    }
+}
+
+fn explain<K: Key>(shared: &Shared, table: &PrefixTable<K>, key: K) -> Option<Vec<ExplainedPath>> {
+    let slot = table.slot(table.find(key)?);
+    let outcomes = outcomes(shared, slot);
+    let explained = slot.paths.iter().zip(outcomes);
+    let explained: Vec<_> = explained
+        .map(|(path, outcome)| explained_path(shared, path, outcome))
+        .collect();
+    (!explained.is_empty()).then_some(explained)
+}
+
+fn outcomes<K>(shared: &Shared, slot: &Slot<K>) -> Vec<Outcome> {
+    let candidates: Vec<_> = slot
+        .paths
+        .iter()
+        .map(|path| shared.candidate(path))
+        .collect();
+    let usable: Vec<_> = candidates.iter().flatten().copied().collect();
+    let mut selection = Selection::default();
+    select(&usable, &mut selection);
+    let mut lost_at = selection.lost_at.iter();
+    let sharing = usize::from(slot.best_count);
+    let outcome = |(position, candidate)| match candidate {
+        Err(reason) => Outcome::Ineligible(reason),
+        Ok(_) => match lost_at.next().copied().flatten() {
+            None => Outcome::Best(selection.reason()),
+            Some(step) if position < sharing => Outcome::Shares(step),
+            Some(step) => Outcome::Lost(step),
+        },
+    };
+    candidates.into_iter().enumerate().map(outcome).collect()
+}
+
+fn explained_path(shared: &Shared, path: &Path, outcome: Outcome) -> ExplainedPath {
+    let set = shared.attrs.get(path.attrs);
+    ExplainedPath {
+        peer: (path.peer != PeerId::LOCAL).then_some(path.peer),
+        path_id: path.path_id,
+        next_hop: shared.attrs.next_hops.get(set.next_hop),
+        attributes: set.attributes.clone(),
+        is_stale: path.stale,
+        outcome,
+    }
+}

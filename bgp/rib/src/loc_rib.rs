@@ -1,0 +1,333 @@
+//! Adj-RIB-In and Loc-RIB of one family in one table (RFC 4271 §3.2).
+//!
+//! The paths of a prefix are what its peers said (Adj-RIB-In), the ones at the front are the
+//! choice (Loc-RIB). Changes mark prefixes dirty, each at most once; the decision process runs
+//! once per dirty prefix and burst, however many paths changed.
+
+use crate::attrs::Attrs;
+use crate::decision::{Candidate, Selection, select, tie_break};
+use crate::key::Key;
+use crate::path::{Path, Paths, PeerId};
+use crate::peer::Shared;
+use crate::table::{Marks, PrefixId, PrefixTable, Slot};
+
+/// The routes of one family.
+#[derive(Debug)]
+pub(crate) struct LocRib<K> {
+    pub(crate) table: PrefixTable<K>,
+    /// Prefixes to decide, each at most once.
+    dirty: Vec<PrefixId>,
+    /// Prefixes whose multipath set changed and was not asked for yet, each at most once.
+    queued: Vec<PrefixId>,
+    scratch: Scratch,
+}
+
+/// Buffers of the decision process, kept so that a burst allocates nothing.
+#[derive(Debug, Default)]
+struct Scratch {
+    candidates: Vec<Candidate>,
+    /// Position in the prefix's paths of each candidate.
+    positions: Vec<usize>,
+    selection: Selection,
+    /// Candidates of the multipath set, best first.
+    sharing: Vec<usize>,
+}
+
+impl<K: Key> LocRib<K> {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            table: PrefixTable::new(seed),
+            dirty: Vec::new(),
+            queued: Vec::new(),
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Adds or replaces a path, taking over one reference to its attribute set; true if added.
+    pub(crate) fn announce(&mut self, attrs: &mut Attrs, key: K, path: Path) -> bool {
+        let id = self.table.find_or_insert(key);
+        let slot = self.table.slot_mut(id);
+        let Some(position) = slot.paths.position(path.peer, path.path_id) else {
+            slot.paths.push(path);
+            self.mark_dirty(id);
+            return true;
+        };
+        let Some(old) = slot.paths.get_mut(position) else {
+            return false;
+        };
+        attrs.release(old.attrs);
+        let unchanged = (old.attrs, old.refused) == (path.attrs, path.refused);
+        *old = path;
+        if !unchanged {
+            slot.mark_lost(position);
+            self.mark_dirty(id);
+        }
+        false
+    }
+
+    /// Removes a path; true if there was one.
+    pub(crate) fn withdraw(
+        &mut self,
+        attrs: &mut Attrs,
+        key: K,
+        peer: PeerId,
+        path_id: u32,
+    ) -> bool {
+        let Some(id) = self.table.find(key) else {
+            return false;
+        };
+        let slot = self.table.slot_mut(id);
+        let Some(position) = slot.paths.position(peer, path_id) else {
+            return false;
+        };
+        slot.remove(attrs, position);
+        self.mark_dirty(id);
+        true
+    }
+
+    /// Changes or removes the paths of a peer, all of them in one walk over the table.
+    ///
+    /// `change` gets each path and says what became of it.
+    pub(crate) fn change_paths(
+        &mut self,
+        attrs: &mut Attrs,
+        peer: PeerId,
+        mut change: impl FnMut(K, &mut Path) -> Change,
+    ) -> usize {
+        let mut removed = 0;
+        for id in 0..self.table.end() {
+            let slot = self.table.slot_mut(id);
+            let key = slot.key;
+            let mut position = 0;
+            let mut touched = false;
+            while let Some(path) = slot.paths.get_mut(position) {
+                if path.peer != peer {
+                    position += 1;
+                    continue;
+                }
+                match change(key, path) {
+                    Change::None => position += 1,
+                    Change::Ranking => {
+                        slot.mark_lost(position);
+                        touched = true;
+                        position += 1;
+                    }
+                    Change::Remove => {
+                        slot.remove(attrs, position);
+                        touched = true;
+                        removed += 1;
+                    }
+                }
+            }
+            if touched {
+                self.mark_dirty(id);
+            }
+        }
+        removed
+    }
+
+    /// Has every prefix decided again, as after a change of interior costs.
+    pub(crate) fn mark_all_dirty(&mut self) {
+        for id in 0..self.table.end() {
+            if !self.table.slot(id).marks.has(Marks::FREE) {
+                self.mark_dirty(id);
+            }
+        }
+    }
+
+    fn mark_dirty(&mut self, id: PrefixId) {
+        if self.table.slot_mut(id).marks.set(Marks::DIRTY) {
+            self.dirty.push(id);
+        }
+    }
+
+    /// Runs the decision process for the dirty prefixes; those with another best path than before
+    /// are added to `changed`.
+    pub(crate) fn decide(&mut self, shared: &Shared, changed: &mut Vec<PrefixId>) {
+        for index in 0..self.dirty.len() {
+            let id = self.dirty[index];
+            let slot = self.table.slot_mut(id);
+            let outcome = slot.decide(shared, &mut self.scratch);
+            if outcome.best_changed {
+                changed.push(id);
+            }
+            if outcome.share_changed && slot.marks.set(Marks::QUEUED) {
+                self.queued.push(id);
+            }
+        }
+    }
+
+    /// Ends a burst: forgets dirty prefixes that have no paths and nobody waiting for their end.
+    pub(crate) fn finish_burst(&mut self) {
+        for id in self.dirty.drain(..) {
+            self.table.slot_mut(id).marks.clear(Marks::DIRTY);
+            remove_if_unused(&mut self.table, id);
+        }
+    }
+
+    pub(crate) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Takes up to `max` prefixes whose multipath set changed since they were last taken.
+    pub(crate) fn take_queued(&mut self, max: usize, mut each: impl FnMut(&Slot<K>)) -> usize {
+        let count = max.min(self.queued.len());
+        for id in self.queued.drain(..count) {
+            let slot = self.table.slot_mut(id);
+            slot.marks.clear(Marks::QUEUED);
+            each(slot);
+            remove_if_unused(&mut self.table, id);
+        }
+        if self.queued.is_empty() {
+            self.queued.shrink_to(1024);
+        }
+        count
+    }
+
+    /// The best path of a prefix.
+    pub(crate) fn best(&self, key: K) -> Option<Path> {
+        self.table.slot(self.table.find(key)?).best()
+    }
+}
+
+fn remove_if_unused<K: Key>(table: &mut PrefixTable<K>, id: PrefixId) {
+    let slot = table.slot(id);
+    if slot.paths.is_empty() && slot.marks == Marks::default() {
+        table.remove(id);
+    }
+}
+
+/// What [`LocRib::change_paths`] did to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// Nothing the decision process looks at.
+    None,
+    /// Something the decision process looks at.
+    Ranking,
+    /// It is to be removed.
+    Remove,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outcome {
+    best_changed: bool,
+    share_changed: bool,
+}
+
+impl<K> Slot<K> {
+    /// The best path as of the last decision.
+    pub(crate) fn best(&self) -> Option<Path> {
+        (self.best_count > 0).then(|| self.paths.first()).flatten()
+    }
+
+    /// The multipath set as of the last decision, best first.
+    pub(crate) fn sharing(&self) -> impl Iterator<Item = &Path> {
+        self.paths.iter().take(usize::from(self.best_count))
+    }
+
+    fn mark_lost(&mut self, position: usize) {
+        if position == 0 {
+            self.marks.set(Marks::BEST_GONE);
+        } else if position < usize::from(self.best_count) {
+            self.marks.set(Marks::SHARE_GONE);
+        }
+    }
+
+    fn remove(&mut self, attrs: &mut Attrs, position: usize) {
+        self.mark_lost(position);
+        if let Some(path) = self.paths.remove(position) {
+            attrs.release(path.attrs);
+        }
+        if position < usize::from(self.best_count) {
+            self.best_count -= 1;
+        }
+    }
+
+    fn decide(&mut self, shared: &Shared, scratch: &mut Scratch) -> Outcome {
+        let before = usize::from(self.best_count);
+        let best_gone = self.marks.has(Marks::BEST_GONE);
+        let share_gone = self.marks.has(Marks::SHARE_GONE);
+        self.marks.clear(Marks::BEST_GONE);
+        self.marks.clear(Marks::SHARE_GONE);
+
+        scratch.choose(shared, self.paths.iter());
+        let best_kept = match scratch.sharing.first() {
+            Some(&best) => best == 0 && before > 0,
+            None => before == 0,
+        };
+        let share_kept = scratch.sharing.len() == before
+            && scratch.sharing.iter().all(|&position| position < before);
+        self.best_count = scratch.sharing.len() as u8;
+        self.reason = scratch.selection.reason();
+        bring_to_front(&mut self.paths, &mut scratch.sharing);
+
+        let best_changed = best_gone || !best_kept;
+        Outcome {
+            best_changed,
+            share_changed: best_changed || share_gone || !share_kept,
+        }
+    }
+}
+
+impl Scratch {
+    /// Runs the decision process over the usable paths; leaves in `sharing` the positions of the
+    /// multipath set, best first, one per next hop and no more than the configured number.
+    fn choose<'a>(&mut self, shared: &Shared, paths: impl Iterator<Item = &'a Path>) {
+        self.candidates.clear();
+        self.positions.clear();
+        self.sharing.clear();
+        for (position, path) in paths.enumerate() {
+            if let Ok(candidate) = shared.candidate(path) {
+                self.candidates.push(candidate);
+                self.positions.push(position);
+            }
+        }
+        let Self {
+            candidates,
+            positions,
+            selection,
+            sharing,
+        } = self;
+        select(candidates, selection);
+        let limit = shared.config.multipath.get();
+        if limit == 1 {
+            sharing.extend(selection.best());
+        } else {
+            sharing.extend((0..candidates.len()).filter(|&index| selection.shares_traffic(index)));
+            sharing.sort_unstable_by(|&a, &b| tie_break(&candidates[a], &candidates[b]));
+            keep_one_per_next_hop(candidates, sharing);
+            sharing.truncate(usize::from(limit));
+        }
+        for index in sharing {
+            *index = positions[*index];
+        }
+    }
+}
+
+fn keep_one_per_next_hop(candidates: &[Candidate], sharing: &mut Vec<usize>) {
+    let mut kept = 0;
+    for index in 0..sharing.len() {
+        let next_hop = candidates[sharing[index]].next_hop;
+        let is_new = sharing[..kept]
+            .iter()
+            .all(|&other| candidates[other].next_hop != next_hop);
+        if is_new {
+            sharing.swap(kept, index);
+            kept += 1;
+        }
+    }
+    sharing.truncate(kept);
+}
+
+/// Moves the paths at these positions to the front, in this order.
+fn bring_to_front(paths: &mut Paths, positions: &mut [usize]) {
+    for target in 0..positions.len() {
+        let from = positions[target];
+        paths.swap(target, from);
+        for later in &mut positions[target + 1..] {
+            if *later == target {
+                *later = from;
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! A path: who said it, with which attributes, and whether it may be used.
+//!
+//! Paths are 16 bytes and hold indices, never pointers: a table with a million of them is one
+//! allocation per block of prefixes. The first path of a prefix is stored in place; most prefixes
+//! have no second one.
+
+use std::fmt;
+
+/// A peer as the caller numbers it.
+///
+/// Peers are kept in a vector indexed by this number, so number them from 0 and reuse the numbers
+/// of peers that are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u32);
+
+impl PeerId {
+    /// Stands for ourselves as the source of originated prefixes.
+    pub(crate) const LOCAL: Self = Self(u32::MAX);
+    /// Stands for nobody.
+    pub(crate) const NONE: Self = Self(u32::MAX - 1);
+}
+
+impl fmt::Display for PeerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::LOCAL => f.write_str("local"),
+            Self(number) => write!(f, "peer {number}"),
+        }
+    }
+}
+
+/// Index of an interned attribute set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct AttrId(pub(crate) u32);
+
+/// Who said what: all that the wording of a path towards other peers depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Said {
+    pub(crate) peer: PeerId,
+    pub(crate) attrs: AttrId,
+}
+
+/// Why a path in the Adj-RIB-In takes no part in the decision process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Ineligible {
+    /// Our own AS is in the AS_PATH more often than allowed (RFC 4271 §9.1.2).
+    AsLoop,
+    /// ORIGINATOR_ID is our own identifier (RFC 4456 §8).
+    OriginatorLoop,
+    /// Our own cluster is in the CLUSTER_LIST (RFC 4456 §8).
+    ClusterLoop,
+    /// The next hop is one of our own addresses (RFC 4271 §6.3).
+    OwnNextHop,
+    /// The next hop cannot be reached (RFC 4271 §9.1.2.1).
+    UnreachableNextHop,
+    /// The peer's import policy rejects it.
+    Policy,
+}
+
+impl Ineligible {
+    /// A short sentence part for people: `own AS in the path`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AsLoop => "own AS in the path",
+            Self::OriginatorLoop => "originated by this router",
+            Self::ClusterLoop => "own cluster in the cluster list",
+            Self::OwnNextHop => "next hop is an own address",
+            Self::UnreachableNextHop => "next hop unreachable",
+            Self::Policy => "rejected by import policy",
+        }
+    }
+}
+
+impl fmt::Display for Ineligible {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One path to one prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Path {
+    pub(crate) peer: PeerId,
+    pub(crate) attrs: AttrId,
+    /// The peer's path identifier (RFC 7911), 0 without ADD-PATH.
+    pub(crate) path_id: u32,
+    pub(crate) stale: bool,
+    /// Set on import; an unreachable next hop is looked up instead, as it comes and goes.
+    pub(crate) refused: Option<Ineligible>,
+}
+
+impl Path {
+    const VACANT: Self = Self {
+        peer: PeerId::NONE,
+        attrs: AttrId(0),
+        path_id: 0,
+        stale: false,
+        refused: None,
+    };
+
+    pub(crate) fn said(&self) -> Said {
+        Said {
+            peer: self.peer,
+            attrs: self.attrs,
+        }
+    }
+
+    fn is_from(&self, peer: PeerId, path_id: u32) -> bool {
+        self.peer == peer && self.path_id == path_id
+    }
+}
+
+/// The paths to one prefix in no order but this: the multipath set is at the front, best first.
+#[derive(Debug)]
+pub(crate) struct Paths {
+    first: Path,
+    /// One word here instead of three for the prefixes with a single path.
+    #[allow(clippy::box_collection, reason = "keeps the slot of a prefix small")]
+    more: Option<Box<Vec<Path>>>,
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self {
+            first: Path::VACANT,
+            more: None,
+        }
+    }
+}
+
+impl Paths {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.peer == PeerId::NONE
+    }
+
+    pub(crate) fn first(&self) -> Option<Path> {
+        (!self.is_empty()).then_some(self.first)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Path> {
+        let first = (!self.is_empty()).then_some(&self.first);
+        first.into_iter().chain(self.rest())
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Path> {
+        let first = (self.first.peer != PeerId::NONE).then_some(&mut self.first);
+        let more = self.more.as_mut().map(|more| more.iter_mut());
+        first.into_iter().chain(more.into_iter().flatten())
+    }
+
+    fn rest(&self) -> &[Path] {
+        self.more.as_ref().map_or(&[], |more| more.as_slice())
+    }
+
+    /// Position of the path a peer gave this identifier.
+    pub(crate) fn position(&self, peer: PeerId, path_id: u32) -> Option<usize> {
+        self.iter().position(|path| path.is_from(peer, path_id))
+    }
+
+    /// The path at a position below the number of paths.
+    pub(crate) fn get_mut(&mut self, position: usize) -> Option<&mut Path> {
+        self.iter_mut().nth(position)
+    }
+
+    pub(crate) fn push(&mut self, path: Path) {
+        if self.is_empty() {
+            self.first = path;
+            return;
+        }
+        let more = self.more.get_or_insert_default();
+        if more.len() == more.capacity() {
+            // Doubling would waste half of what a prefix seen by many peers needs.
+            more.reserve_exact(2.max(more.len() / 4));
+        }
+        more.push(path);
+    }
+
+    /// Takes out the path at a position; the others keep their order.
+    pub(crate) fn remove(&mut self, position: usize) -> Option<Path> {
+        let removed = if position == 0 {
+            let next = match self.more.as_mut() {
+                Some(more) => more.remove(0),
+                None => Path::VACANT,
+            };
+            let removed = std::mem::replace(&mut self.first, next);
+            (removed.peer != PeerId::NONE).then_some(removed)
+        } else {
+            let more = self.more.as_mut()?;
+            (position <= more.len()).then(|| more.remove(position - 1))
+        };
+        if self.rest().is_empty() {
+            self.more = None;
+        }
+        removed
+    }
+
+    pub(crate) fn swap(&mut self, a: usize, b: usize) {
+        let (a, b) = (a.min(b), a.max(b));
+        let Some(more) = self.more.as_mut() else {
+            return;
+        };
+        match (a, b) {
+            (0, 0) => (),
+            (0, b) => std::mem::swap(&mut self.first, &mut more[b - 1]),
+            (a, b) => more.swap(a - 1, b - 1),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+//! Peers as the RIB sees them, and what all parts of the RIB look at but only [`Rib`] changes.
+//!
+//! [`Rib`]: crate::Rib
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU8;
+use std::sync::Arc;
+
+use bgp_wire::Params;
+
+use crate::attrs::{AttrSet, Attrs, Communities};
+use crate::decision::Candidate;
+use crate::nexthop::Reachability;
+use crate::path::{Ineligible, Path, PeerId};
+use crate::policy::Policy;
+
+/// LOCAL_PREF of paths that carry none, as every implementation has it.
+pub(crate) const DEFAULT_LOCAL_PREF: u32 = 100;
+
+/// What this speaker is.
+#[derive(Debug, Clone)]
+pub struct RibConfig {
+    /// Our AS.
+    pub asn: u32,
+    /// Our BGP identifier.
+    pub router_id: Ipv4Addr,
+    /// The cluster we reflect for; our BGP identifier when not given (RFC 4456 §7).
+    pub cluster_id: Option<Ipv4Addr>,
+    /// How many next hops share the traffic of a prefix at most; 1 turns multipath off.
+    pub multipath: NonZeroU8,
+    /// Our addresses: a path with one of them as its next hop is not used. The local addresses of
+    /// a session count for its paths without being listed here.
+    pub own_addresses: Vec<IpAddr>,
+    /// Seed of the hash tables. Peers choose what is hashed, so take a random number.
+    pub seed: u64,
+    /// How many octets of messages may wait for the slower peers of an update group, in addition
+    /// to one burst. Who falls behind further is told the current state later instead.
+    pub backlog_octets: usize,
+}
+
+impl RibConfig {
+    /// No multipath, 8 MiB of backlog per update group.
+    #[must_use]
+    pub fn new(asn: u32, router_id: Ipv4Addr, seed: u64) -> Self {
+        Self {
+            asn,
+            router_id,
+            cluster_id: None,
+            multipath: NonZeroU8::MIN,
+            own_addresses: Vec::new(),
+            seed,
+            backlog_octets: 8 << 20,
+        }
+    }
+
+    pub(crate) fn cluster_id(&self) -> Ipv4Addr {
+        self.cluster_id.unwrap_or(self.router_id)
+    }
+}
+
+/// What a peer is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PeerKind {
+    /// In another AS.
+    Ebgp,
+    /// In our AS; for a route reflector a non-client.
+    Ibgp,
+    /// In our AS, and we reflect routes for it (RFC 4456 §4).
+    IbgpClient,
+}
+
+impl PeerKind {
+    /// Whether the peer is in another AS.
+    #[must_use]
+    pub fn is_external(self) -> bool {
+        match self {
+            Self::Ebgp => true,
+            Self::Ibgp | Self::IbgpClient => false,
+        }
+    }
+}
+
+/// Which next hop a peer is told (RFC 4271 §5.1.3). What is originated here without a next hop
+/// always goes out with our own address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum NextHopMode {
+    /// Our own address to external peers, the received next hop to internal ones.
+    #[default]
+    Default,
+    /// Our own address also to internal peers, except for reflected routes (RFC 4456 §10).
+    OwnAddress,
+    /// The received next hop also to external peers.
+    Keep,
+}
+
+/// An established session.
+#[derive(Debug, Clone)]
+pub struct PeerSession {
+    /// What the peer is to us.
+    pub kind: PeerKind,
+    /// Its AS.
+    pub remote_as: u32,
+    /// Its BGP identifier.
+    pub remote_router_id: Ipv4Addr,
+    /// Its address.
+    pub remote_addr: IpAddr,
+    /// Our IPv4 address as this peer's next hop; without one it gets no IPv4 routes from us that
+    /// need it.
+    pub local_v4: Option<Ipv4Addr>,
+    /// The same for IPv6.
+    pub local_v6: Option<Ipv6Addr>,
+    /// What was negotiated, families included.
+    pub params: Params,
+    /// Which next hop it is told.
+    pub next_hop: NextHopMode,
+    /// How often our AS may be in an AS_PATH from this peer: 0 unless a design with one AS number
+    /// at several sites needs it.
+    pub allow_own_as: u8,
+    /// How often our AS is put in front of the AS_PATH in addition to the usual once, external
+    /// peers only.
+    pub prepend: u8,
+    /// What is taken from the peer.
+    pub import: Arc<Policy>,
+    /// What the peer is told.
+    pub export: Arc<Policy>,
+}
+
+/// A peer that is up, or that is down and whose paths are kept for its return.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) session: PeerSession,
+    pub(crate) is_up: bool,
+    /// Paths held from it, per family.
+    pub(crate) paths: [usize; 2],
+}
+
+/// Peers by number.
+#[derive(Debug, Default)]
+pub(crate) struct Peers(Vec<Option<Peer>>);
+
+impl Peers {
+    pub(crate) fn get(&self, id: PeerId) -> Option<&Peer> {
+        self.0.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(crate) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.0.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    pub(crate) fn set(&mut self, id: PeerId, peer: Peer) {
+        let index = id.0 as usize;
+        if self.0.len() <= index {
+            self.0.resize_with(index + 1, || None);
+        }
+        self.0[index] = Some(peer);
+    }
+
+    pub(crate) fn remove(&mut self, id: PeerId) {
+        if let Some(place) = self.0.get_mut(id.0 as usize) {
+            *place = None;
+        }
+    }
+}
+
+/// Configuration, peers and attribute sets: read by decision and export, changed by imports.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: RibConfig,
+    pub(crate) peers: Peers,
+    pub(crate) attrs: Attrs,
+}
+
+impl Shared {
+    pub(crate) fn new(config: RibConfig) -> Self {
+        let attrs = Attrs::new(config.seed);
+        Self {
+            config,
+            peers: Peers::default(),
+            attrs,
+        }
+    }
+
+    pub(crate) fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.peers.get(id)
+    }
+
+    /// What the decision process looks at in a path, or why it must not be looked at.
+    pub(crate) fn candidate(&self, path: &Path) -> Result<Candidate, Ineligible> {
+        if let Some(reason) = path.refused {
+            return Err(reason);
+        }
+        let attrs = self.attrs.get(path.attrs);
+        let igp_metric = match self.attrs.next_hops.reachability(attrs.next_hop) {
+            Reachability::Reachable { metric } => metric,
+            Reachability::Unreachable => return Err(Ineligible::UnreachableNextHop),
+        };
+        let session = self.peer(path.peer).map(|peer| &peer.session);
+        let router_id = session.map_or(self.config.router_id, |session| session.remote_router_id);
+        let attributes = &attrs.attributes;
+        Ok(Candidate {
+            local: path.peer == PeerId::LOCAL,
+            local_pref: self.local_pref(path.peer, attrs),
+            as_path_length: attributes.hops(),
+            origin: attributes.origin(),
+            med: attributes.med().unwrap_or(0),
+            neighbour_as: attributes.neighbor_as(),
+            external: session.is_some_and(|session| session.kind.is_external()),
+            igp_metric,
+            router_id: attributes.originator_id().unwrap_or(router_id),
+            cluster_list_length: attributes.cluster_list_len(),
+            peer_address: session.map_or(0, |session| address_rank(session.remote_addr)),
+            path_id: path.path_id,
+            next_hop: attrs.next_hop,
+        })
+    }
+
+    /// The degree of preference (RFC 4271 §9.1.1): what internal peers say, our own default for
+    /// external ones, nothing for those about to shut down (RFC 8326 §4.2).
+    pub(crate) fn local_pref(&self, source: PeerId, attrs: &AttrSet) -> u32 {
+        let external = self
+            .peer(source)
+            .is_some_and(|peer| peer.session.kind.is_external());
+        if !external {
+            return attrs.attributes.local_pref().unwrap_or(DEFAULT_LOCAL_PREF);
+        }
+        if attrs.communities.has(Communities::GRACEFUL_SHUTDOWN) {
+            return 0;
+        }
+        DEFAULT_LOCAL_PREF
+    }
+}
+
+/// Addresses as numbers in one order; IPv4 below IPv6.
+fn address_rank(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}

@@ -1,0 +1,308 @@
+//! [`Rib`]: the whole of it behind one type.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp_wire::attribute::LargeCommunity;
+use bgp_wire::{
+    Attributes, AttributesBuilder, Community, EncodeError, Family, NextHop, Nlri, Origin, Prefix,
+    Update,
+};
+
+use crate::adj_rib_out::AdjRibOut;
+use crate::decision::Reason;
+use crate::import;
+use crate::key::{FamilyIndex, Tables};
+use crate::loc_rib::{Change, LocRib};
+use crate::nexthop::Reachability;
+use crate::path::{Path, PeerId};
+use crate::peer::{Peer, PeerSession, RibConfig, Shared};
+use crate::policy::Policy;
+use crate::table::PrefixId;
+
+mod output;
+
+/// The best paths of a prefix, for a forwarding table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Best {
+    /// Where the best path came from; `None` when the prefix is originated here.
+    pub peer: Option<PeerId>,
+    /// The next hops that share the traffic, that of the best path first; each is listed once.
+    /// Empty when the prefix is originated here without a next hop.
+    pub next_hops: Vec<IpAddr>,
+    /// Why the first one is the best.
+    pub reason: Reason,
+}
+
+/// A prefix originated here.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LocalPath {
+    /// Where packets go; without it peers are told our own address on their session.
+    pub next_hop: Option<IpAddr>,
+    /// ORIGIN.
+    pub origin: Origin,
+    /// MULTI_EXIT_DISC, told to external peers too.
+    pub med: Option<u32>,
+    /// LOCAL_PREF for internal peers, 100 if not given.
+    pub local_pref: Option<u32>,
+    /// COMMUNITIES. They are for the peers: NO_EXPORT does not stop us from telling them.
+    pub communities: Vec<Community>,
+    /// LARGE_COMMUNITY (RFC 8092).
+    pub large_communities: Vec<LargeCommunity>,
+}
+
+/// How much there is of what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Prefixes with a path, usable or not.
+    pub prefixes_v4: usize,
+    /// The same for IPv6.
+    pub prefixes_v6: usize,
+    /// Distinct attribute sets.
+    pub attribute_sets: usize,
+    /// Distinct next hops.
+    pub next_hops: usize,
+}
+
+/// What peers said, which of it is best, and what each peer is told.
+///
+/// See the [package documentation](crate) for how it is used.
+#[derive(Debug)]
+pub struct Rib {
+    pub(crate) shared: Shared,
+    pub(crate) tables: Tables,
+    pub(crate) out: AdjRibOut,
+    /// Scratch space of [`Rib::settle`].
+    changed: Vec<PrefixId>,
+}
+
+impl Rib {
+    /// An empty table.
+    #[must_use]
+    pub fn new(config: RibConfig) -> Self {
+        let tables = Tables {
+            v4: LocRib::new(config.seed),
+            v6: LocRib::new(config.seed),
+        };
+        Self {
+            shared: Shared::new(config),
+            tables,
+            out: AdjRibOut::default(),
+            changed: Vec::new(),
+        }
+    }
+
+    /// Adds a peer whose session is established. It will be told everything, then End-of-RIB.
+    ///
+    /// Paths kept from its last session stay until they are announced again or swept.
+    pub fn peer_up(&mut self, peer: PeerId, session: PeerSession) {
+        if self.is_up(peer) {
+            self.peer_down(peer, &[]);
+        }
+        let paths = self.shared.peer(peer).map_or([0, 0], |known| known.paths);
+        let new = Peer {
+            session,
+            is_up: true,
+            paths,
+        };
+        self.shared.peers.set(peer, new);
+        self.reconsider_paths(peer);
+        // The memory of a new update group is read from the Loc-RIB.
+        self.settle();
+        self.out.join(&self.shared, &self.tables, peer);
+    }
+
+    /// Applies an UPDATE.
+    ///
+    /// One from a peer that is not up is ignored: it was on its way when the session ended.
+    /// End-of-RIB is not recognised here, see [`Rib::end_of_rib`].
+    pub fn update(&mut self, peer: PeerId, update: &Update) {
+        if !self.is_up(peer) {
+            return;
+        }
+        for unreach in &update.unreach {
+            for nlri in &unreach.nlri {
+                self.withdraw(peer, nlri.prefix, nlri.path_id);
+            }
+        }
+        let Some(attributes) = &update.attributes else {
+            return;
+        };
+        for reach in &update.reach {
+            self.announce(peer, attributes, reach.next_hop, &reach.nlri);
+        }
+    }
+
+    fn announce(&mut self, peer: PeerId, attributes: &Attributes, via: NextHop, nlri: &[Nlri]) {
+        let Self { shared, tables, .. } = self;
+        let Some(known) = shared.peers.get_mut(peer) else {
+            return;
+        };
+        let session = &known.session;
+        let refused = import::check(&shared.config, session, attributes, via);
+        let id = shared.attrs.acquire(attributes, Some(via));
+        for &Nlri { prefix, path_id } in nlri {
+            shared.attrs.add_reference(id);
+            let path = Path {
+                peer,
+                attrs: id,
+                path_id,
+                stale: false,
+                refused: import::apply_policy(session, prefix, refused),
+            };
+            let is_new = match prefix {
+                Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
+                Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
+            };
+            known.paths[FamilyIndex::of_prefix(prefix) as usize] += usize::from(is_new);
+        }
+        shared.attrs.release(id);
+    }
+
+    fn withdraw(&mut self, peer: PeerId, prefix: Prefix, path_id: u32) {
+        let Self { shared, tables, .. } = self;
+        let attrs = &mut shared.attrs;
+        let was_there = match prefix {
+            Prefix::V4(key) => tables.v4.withdraw(attrs, key, peer, path_id),
+            Prefix::V6(key) => tables.v6.withdraw(attrs, key, peer, path_id),
+        };
+        if let Some(known) = shared.peers.get_mut(peer) {
+            known.paths[FamilyIndex::of_prefix(prefix) as usize] -= usize::from(was_there);
+        }
+    }
+
+    /// Originates a prefix, changes how, or ends it with `None`.
+    ///
+    /// # Errors
+    /// [`EncodeError::AttributesTooLong`] for more communities than any message can hold; the
+    /// prefix is as before then.
+    pub fn originate(
+        &mut self,
+        prefix: Prefix,
+        path: Option<&LocalPath>,
+    ) -> Result<(), EncodeError> {
+        let Some(path) = path else {
+            self.withdraw(PeerId::LOCAL, prefix, 0);
+            return Ok(());
+        };
+        let attributes = path.attributes()?;
+        let Self { shared, tables, .. } = self;
+        let next_hop = path.next_hop.map(NextHop::from);
+        let path = Path {
+            peer: PeerId::LOCAL,
+            attrs: shared.attrs.acquire(&attributes, next_hop),
+            path_id: 0,
+            stale: false,
+            refused: None,
+        };
+        match prefix {
+            Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
+            Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
+        };
+        Ok(())
+    }
+
+    /// Changes the policies of a peer that is up. Paths it sent are judged again without asking
+    /// it, and it is told what it may know now.
+    pub fn set_policies(&mut self, peer: PeerId, import: Arc<Policy>, export: Arc<Policy>) {
+        let Some(known) = self.shared.peers.get_mut(peer) else {
+            return;
+        };
+        let import_changed = known.session.import != import;
+        known.session.import = import;
+        known.session.export = export;
+        if import_changed {
+            self.reconsider_paths(peer);
+        }
+        self.settle();
+        self.out.regroup(&self.shared, &self.tables, peer);
+    }
+
+    /// Has all paths of a peer judged and ranked again, after a change of its session.
+    fn reconsider_paths(&mut self, peer: PeerId) {
+        self.change_paths(peer, &FamilyIndex::ALL, |session, prefix, path| {
+            path.refused = import::apply_policy(session, prefix, path.refused);
+            Change::Ranking
+        });
+    }
+
+    /// Changes or removes the paths of a peer in some families.
+    pub(crate) fn change_paths(
+        &mut self,
+        peer: PeerId,
+        families: &[FamilyIndex],
+        change: impl Fn(&PeerSession, Prefix, &mut Path) -> Change,
+    ) {
+        let Self { shared, tables, .. } = self;
+        let Some(known) = shared.peers.get_mut(peer) else {
+            return;
+        };
+        let attrs = &mut shared.attrs;
+        for &family in families {
+            let paths = &mut known.paths[family as usize];
+            if *paths == 0 {
+                continue;
+            }
+            let session = &known.session;
+            *paths -= match family {
+                FamilyIndex::V4 => tables.v4.change_paths(attrs, peer, |key, path| {
+                    change(session, Prefix::V4(key), path)
+                }),
+                FamilyIndex::V6 => tables.v6.change_paths(attrs, peer, |key, path| {
+                    change(session, Prefix::V6(key), path)
+                }),
+            };
+        }
+    }
+
+    /// Records what is known about the way to a next hop; about most, nothing needs to be.
+    pub fn set_next_hop(&mut self, address: IpAddr, reachability: Reachability) {
+        if self.shared.attrs.next_hops.report(address, reachability) {
+            self.tables.v4.mark_all_dirty();
+            self.tables.v6.mark_all_dirty();
+        }
+    }
+
+    /// The next hops in use, for somebody who resolves them.
+    pub fn next_hops(&self) -> impl Iterator<Item = IpAddr> {
+        self.shared.attrs.next_hops.addresses()
+    }
+
+    /// How much there is of what.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        Counts {
+            prefixes_v4: self.tables.v4.table.len(),
+            prefixes_v6: self.tables.v6.table.len(),
+            attribute_sets: self.shared.attrs.len(),
+            next_hops: self.shared.attrs.next_hops.len(),
+        }
+    }
+
+    /// Number of paths held from a peer, usable or not, stale ones included.
+    #[must_use]
+    pub fn path_count(&self, peer: PeerId, family: Family) -> usize {
+        match (self.shared.peer(peer), FamilyIndex::of(family)) {
+            (Some(known), Some(family)) => known.paths[family as usize],
+            (None, _) | (_, None) => 0,
+        }
+    }
+
+    fn is_up(&self, peer: PeerId) -> bool {
+        self.shared.peer(peer).is_some_and(|known| known.is_up)
+    }
+}
+
+impl LocalPath {
+    fn attributes(&self) -> Result<Attributes, EncodeError> {
+        AttributesBuilder {
+            origin: self.origin,
+            med: self.med,
+            local_pref: self.local_pref,
+            communities: self.communities.clone(),
+            large_communities: self.large_communities.clone(),
+            ..AttributesBuilder::default()
+        }
+        .build()
+    }
+}

@@ -1,0 +1,182 @@
+//! Exact-match prefix table of one address family.
+//!
+//! A prefix gets a dense id for as long as it has paths or somebody has yet to hear of its end;
+//! everything that is kept per prefix elsewhere is a vector indexed by that id. Slots live in
+//! blocks of fixed size, so growth never copies them and wastes at most one block. The hash index
+//! holds ids only (5 bytes a bucket) and is seeded, because peers choose the keys.
+
+use std::hash::{BuildHasher, Hash};
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use crate::decision::Reason;
+use crate::path::Paths;
+
+/// Slots per block; a power of two.
+const BLOCK: usize = 4096;
+
+/// Number of a prefix within its family's table, reused after the prefix is gone.
+pub(crate) type PrefixId = u32;
+
+/// One prefix and the paths to it.
+#[derive(Debug)]
+pub(crate) struct Slot<K> {
+    pub(crate) key: K,
+    pub(crate) paths: Paths,
+    pub(crate) marks: Marks,
+    /// How many paths at the front are the current multipath set; the first is the best path.
+    pub(crate) best_count: u8,
+    /// Why the first path is the best one.
+    pub(crate) reason: Reason,
+}
+
+/// What is still to be done for a prefix.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Marks(u8);
+
+impl Marks {
+    /// In the list of prefixes to decide.
+    pub(crate) const DIRTY: Self = Self(1);
+    /// The best path was replaced or removed since the last decision.
+    pub(crate) const BEST_GONE: Self = Self(2);
+    /// Another path of the multipath set was replaced or removed since the last decision.
+    pub(crate) const SHARE_GONE: Self = Self(4);
+    /// In the list of changes for the forwarding table.
+    pub(crate) const QUEUED: Self = Self(8);
+    /// Not in use, its id is in the free list.
+    pub(crate) const FREE: Self = Self(16);
+
+    pub(crate) fn has(self, mark: Self) -> bool {
+        self.0 & mark.0 != 0
+    }
+
+    /// Sets a mark and says whether it was clear before.
+    pub(crate) fn set(&mut self, mark: Self) -> bool {
+        let was_clear = !self.has(mark);
+        self.0 |= mark.0;
+        was_clear
+    }
+
+    pub(crate) fn clear(&mut self, mark: Self) {
+        self.0 &= !mark.0;
+    }
+}
+
+/// The prefixes of one family.
+#[derive(Debug)]
+pub(crate) struct PrefixTable<K> {
+    blocks: Vec<Vec<Slot<K>>>,
+    index: HashTable<PrefixId>,
+    free: Vec<PrefixId>,
+    hasher: FixedState,
+}
+
+impl<K: Copy + Eq + Hash> PrefixTable<K> {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            blocks: Vec::new(),
+            index: HashTable::new(),
+            free: Vec::new(),
+            hasher: FixedState::with_seed(seed),
+        }
+    }
+
+    /// Number of prefixes.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// One more than the highest id ever given out.
+    pub(crate) fn end(&self) -> PrefixId {
+        match self.blocks.split_last() {
+            Some((last, full)) => (full.len() * BLOCK + last.len()) as PrefixId,
+            None => 0,
+        }
+    }
+
+    pub(crate) fn find(&self, key: K) -> Option<PrefixId> {
+        let hash = self.hasher.hash_one(key);
+        let blocks = &self.blocks;
+        self.index
+            .find(hash, |&id| slot(blocks, id).key == key)
+            .copied()
+    }
+
+    pub(crate) fn find_or_insert(&mut self, key: K) -> PrefixId {
+        let hash = self.hasher.hash_one(key);
+        let Self {
+            blocks,
+            index,
+            free,
+            hasher,
+        } = self;
+        let found = index.find(hash, |&id| slot(blocks, id).key == key);
+        if let Some(&id) = found {
+            return id;
+        }
+        let new = Slot {
+            key,
+            paths: Paths::default(),
+            marks: Marks::default(),
+            best_count: 0,
+            reason: Reason::OnlyPath,
+        };
+        let id = match free.pop() {
+            Some(id) => {
+                *slot_mut(blocks, id) = new;
+                id
+            }
+            None => push(blocks, new),
+        };
+        index.insert_unique(hash, id, |&id| hasher.hash_one(slot(blocks, id).key));
+        id
+    }
+
+    pub(crate) fn slot(&self, id: PrefixId) -> &Slot<K> {
+        slot(&self.blocks, id)
+    }
+
+    pub(crate) fn slot_mut(&mut self, id: PrefixId) -> &mut Slot<K> {
+        slot_mut(&mut self.blocks, id)
+    }
+
+    /// Forgets a prefix without paths whose end everybody has heard of; its id may be reused.
+    pub(crate) fn remove(&mut self, id: PrefixId) {
+        let key = self.slot(id).key;
+        let hash = self.hasher.hash_one(key);
+        if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
+            entry.remove();
+            self.slot_mut(id).marks = Marks::FREE;
+            self.free.push(id);
+        }
+    }
+
+    /// The prefixes in use.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PrefixId, &Slot<K>)> {
+        self.blocks
+            .iter()
+            .flatten()
+            .zip(0..)
+            .filter(|(slot, _)| !slot.marks.has(Marks::FREE))
+            .map(|(slot, id)| (id, slot))
+    }
+}
+
+fn slot<K>(blocks: &[Vec<Slot<K>>], id: PrefixId) -> &Slot<K> {
+    &blocks[id as usize / BLOCK][id as usize % BLOCK]
+}
+
+fn slot_mut<K>(blocks: &mut [Vec<Slot<K>>], id: PrefixId) -> &mut Slot<K> {
+    &mut blocks[id as usize / BLOCK][id as usize % BLOCK]
+}
+
+fn push<K>(blocks: &mut Vec<Vec<Slot<K>>>, slot: Slot<K>) -> PrefixId {
+    if blocks.last().is_none_or(|block| block.len() == BLOCK) {
+        blocks.push(Vec::with_capacity(BLOCK));
+    }
+    let full = blocks.len() - 1;
+    let block = &mut blocks[full];
+    block.push(slot);
+    (full * BLOCK + block.len() - 1) as PrefixId
+}
