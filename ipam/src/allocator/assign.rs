@@ -1,0 +1,221 @@
+//! Giving addresses out: any of a pool, or a certain one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crds::ipam_block::{AllocationAttribute, attribute};
+use crds::{Cidr, names};
+
+use crate::block::is_handle;
+use crate::error::Error;
+use crate::pool;
+use crate::range;
+use crate::request::{Assign, Assigned, AutoAssign, Family};
+use crate::shortfall::Shortfall;
+
+use super::retry::Retry;
+use super::round::Round;
+use super::{Ipam, normalise};
+
+impl Ipam {
+    /// Gives a handle addresses for a node: of the node's blocks, then of blocks claimed for it, then borrowed ones.
+    ///
+    /// Addresses the handle holds already count, so a request may be repeated until it is met. What a handle got stays
+    /// with it, whether the request was met or failed: call [`Ipam::release_handle`] to give up.
+    ///
+    /// # Errors
+    /// The datastore, or a requested pool that cannot serve. Too few free addresses are no error: see
+    /// [`Assigned::shortfall`].
+    pub async fn auto_assign(&self, request: &AutoAssign) -> Result<Assigned, Error> {
+        let id = normalise(&request.handle)?;
+        if request.node.is_empty() {
+            return Err(Error::Incomplete("node"));
+        }
+        let _handle = self.handles.lock(&id).await;
+        let (mut v4, mut v6): (Vec<IpAddr>, Vec<IpAddr>) = self
+            .renew_handle(&id)
+            .await?
+            .into_iter()
+            .partition(IpAddr::is_ipv4);
+        v4.truncate(request.v4 as usize);
+        v6.truncate(request.v6 as usize);
+        let mut assigned = Assigned {
+            v4,
+            v6,
+            shortfall: None,
+        };
+        if assigned.v4.len() == request.v4 as usize && assigned.v6.len() == request.v6 as usize {
+            return Ok(assigned);
+        }
+        let context = self.context(&request.node).await?;
+        let attribute = allocation_attribute(&id, &request.node, &request.attributes);
+        let mut shortfall = Shortfall::default();
+        for (family, got) in [
+            (Family::V4, &mut assigned.v4),
+            (Family::V6, &mut assigned.v6),
+        ] {
+            let mut round = Round::new(
+                self,
+                request,
+                &id,
+                &attribute,
+                &context,
+                family,
+                std::mem::take(got),
+            );
+            Box::pin(round.run()).await?;
+            let (addrs, short) = round.finish();
+            *got = addrs;
+            shortfall.families.extend(short);
+        }
+        assigned.shortfall = (!shortfall.families.is_empty()).then_some(shortfall);
+        Ok(assigned)
+    }
+
+    /// Gives a handle this very address. Claims its block for the node if nobody owns it, else borrows.
+    /// Addresses that are reserved or rest can be had this way. Does nothing when the handle holds it already.
+    ///
+    /// # Errors
+    /// [`Error::AddressInUse`], [`Error::OutsidePools`], [`Error::StrictAffinity`], or the datastore.
+    pub async fn assign(&self, request: &Assign) -> Result<(), Error> {
+        let id = normalise(&request.handle)?;
+        if request.node.is_empty() {
+            return Err(Error::Incomplete("node"));
+        }
+        let _handle = self.handles.lock(&id).await;
+        let (pools, _) = self.pools().await?;
+        let strict = self.settings().await?.strict_affinity;
+        let addr = request.addr;
+        let pool = pool::containing(&pools, Cidr::host(addr)).filter(|pool| pool.usable());
+        let expected = pool
+            .and_then(|pool| range::block_of(addr, pool.block_size))
+            .ok_or(Error::OutsidePools(addr))?;
+        let cidr = self.locate(addr, &pools).await?.unwrap_or(expected);
+        let attribute = allocation_attribute(&id, &request.node, &request.attributes);
+        let mut retry = Retry::default();
+        let mut claimed = false;
+        loop {
+            match self
+                .assign_in_block(&id, request, cidr, strict, &attribute)
+                .await?
+            {
+                Step::Done => break,
+                Step::Unowned => {
+                    self.refuse_overlap(cidr).await?;
+                    match self.claim(&request.node, cidr).await {
+                        Ok(()) | Err(Error::BlockClaimed { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                    if !std::mem::replace(&mut claimed, true) {
+                        continue;
+                    }
+                }
+                Step::Again => {}
+            }
+            retry
+                .pause(self, || format!("IPAMBlock {}", names::block_name(cidr)))
+                .await?;
+        }
+        if retry.used() {
+            self.settle_handle(&id).await?;
+        }
+        Ok(())
+    }
+
+    async fn assign_in_block(
+        &self,
+        id: &str,
+        request: &Assign,
+        cidr: Cidr,
+        strict: bool,
+        attribute: &Arc<AllocationAttribute>,
+    ) -> Result<Step, Error> {
+        let _block = self.blocks.lock(&cidr).await;
+        let Some((object, mut block)) = self.block(cidr).await? else {
+            return Ok(Step::Unowned);
+        };
+        let addr = request.addr;
+        match block.assign(addr, attribute) {
+            Ok(()) => {}
+            Err(Some(holder)) if is_handle(&holder.attribute, id) => {
+                block.renew(id);
+                let written = self.write_block(object, &block).await?;
+                return Ok(if written.is_some() {
+                    Step::Done
+                } else {
+                    Step::Again
+                });
+            }
+            Err(Some(holder)) => {
+                let holder = holder.attribute.handle_id.clone().unwrap_or_default();
+                return Err(Error::AddressInUse { addr, holder });
+            }
+            Err(None) => return Err(Error::OutsidePools(addr)),
+        }
+        if block.affinity().is_none() {
+            return Ok(Step::Unowned);
+        }
+        if strict && !block.owned_by(&request.node) {
+            let owner = block.affinity().unwrap_or_default().to_owned();
+            return Err(Error::StrictAffinity {
+                addr,
+                block: cidr,
+                owner,
+            });
+        }
+        let handle = self.raise(id, cidr, 1).await?;
+        if self.write_block(object, &block).await?.is_none() {
+            return Ok(Step::Again);
+        }
+        self.correct(
+            handle,
+            &BTreeMap::from([(cidr, block.held_by(id).len() as u32)]),
+        )
+        .await?;
+        Ok(Step::Done)
+    }
+
+    /// Stamps everything a handle holds anew, so that a release decided on before is refused, and returns it.
+    async fn renew_handle(&self, id: &str) -> Result<Vec<IpAddr>, Error> {
+        let mut renewed = Vec::new();
+        for cidr in self.settle_handle(id).await?.into_keys() {
+            let _block = self.blocks.lock(&cidr).await;
+            let mut retry = Retry::default();
+            while let Some((object, mut block)) = self.block(cidr).await? {
+                let held = block.held_by(id);
+                block.renew(id);
+                if held.is_empty() || self.write_block(object, &block).await?.is_some() {
+                    renewed.extend(held);
+                    break;
+                }
+                retry.pause(self, || format!("IPAMBlock {cidr}")).await?;
+            }
+        }
+        renewed.sort_unstable();
+        Ok(renewed)
+    }
+}
+
+/// How far the assignment of a certain address got.
+enum Step {
+    Done,
+    /// The block does not exist or nobody owns it.
+    Unowned,
+    /// The block changed meanwhile.
+    Again,
+}
+
+fn allocation_attribute(
+    id: &str,
+    node: &str,
+    attributes: &BTreeMap<String, String>,
+) -> Arc<AllocationAttribute> {
+    let mut secondary = attributes.clone();
+    secondary.insert(attribute::NODE.to_owned(), node.to_owned());
+    Arc::new(AllocationAttribute {
+        handle_id: Some(id.to_owned()),
+        secondary,
+        ..Default::default()
+    })
+}

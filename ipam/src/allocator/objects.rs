@@ -1,0 +1,217 @@
+//! The three objects in the datastore, read and written with Calico's rules: deleting marks the object first, then deletes
+//! it, and a marked object counts as gone for everybody.
+
+use crds::block_affinity::AffinityType;
+use crds::core::ObjectMeta;
+use crds::ipam_block::attribute;
+use crds::{BlockAffinity, Cidr, IpamBlock, IpamHandle, Kind, Resource, names};
+use datastore::Typed;
+
+use crate::block::{Allocation, Block, BrokenBlock};
+use crate::error::Error;
+use crate::request::Held;
+
+use super::Ipam;
+
+/// An object that is deleted in two steps.
+pub(super) trait SoftDelete: Resource {
+    fn deleted(&self) -> bool;
+    fn mark_deleted(&mut self);
+}
+
+impl SoftDelete for IpamBlock {
+    fn deleted(&self) -> bool {
+        self.spec.deleted
+    }
+
+    fn mark_deleted(&mut self) {
+        self.spec.deleted = true;
+    }
+}
+
+impl SoftDelete for IpamHandle {
+    fn deleted(&self) -> bool {
+        self.spec.deleted
+    }
+
+    fn mark_deleted(&mut self) {
+        self.spec.deleted = true;
+    }
+}
+
+impl SoftDelete for BlockAffinity {
+    fn deleted(&self) -> bool {
+        self.spec.deleted
+    }
+
+    fn mark_deleted(&mut self) {
+        self.spec.deleted = true;
+    }
+}
+
+/// All blocks of the cluster.
+#[derive(Default)]
+pub(super) struct Blocks {
+    pub(super) blocks: Vec<(Typed<IpamBlock>, Block)>,
+    /// What could not be read.
+    pub(super) broken: Vec<BrokenBlock>,
+}
+
+impl Ipam {
+    /// An object, `None` when it is gone or marked as deleted; the latter is deleted for good.
+    pub(super) async fn live<T: SoftDelete>(&self, name: &str) -> Result<Option<Typed<T>>, Error> {
+        match datastore::get_typed::<T>(self.store.as_ref(), name).await {
+            Ok(object) if object.resource.deleted() => {
+                self.finish_deletion(&object).await?;
+                Ok(None)
+            }
+            Ok(object) => Ok(Some(object)),
+            Err(datastore::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Marks an object as deleted, then deletes it. `false` = it was changed in between and is still there.
+    pub(super) async fn remove<T: SoftDelete>(&self, mut object: Typed<T>) -> Result<bool, Error> {
+        object.resource.mark_deleted();
+        match lost(datastore::update_typed(self.store.as_ref(), &object).await)? {
+            Some(marked) => self.finish_deletion(&marked).await.map(|()| true),
+            None => Ok(false),
+        }
+    }
+
+    /// Nobody changes a marked object, so a conflict means that it is gone and perhaps made anew.
+    pub(super) async fn finish_deletion<T: SoftDelete>(
+        &self,
+        marked: &Typed<T>,
+    ) -> Result<(), Error> {
+        lost(datastore::delete_typed(self.store.as_ref(), marked).await)?;
+        Ok(())
+    }
+
+    /// A handle's object.
+    pub(super) async fn handle(&self, handle: &str) -> Result<Option<Typed<IpamHandle>>, Error> {
+        self.live(&names::handle_name(handle)).await
+    }
+
+    /// A block, `None` when it does not exist.
+    pub(super) async fn block(
+        &self,
+        cidr: Cidr,
+    ) -> Result<Option<(Typed<IpamBlock>, Block)>, Error> {
+        let Some(object) = self.live::<IpamBlock>(&names::block_name(cidr)).await? else {
+            return Ok(None);
+        };
+        let block = Block::decode(&object.resource)?;
+        Ok(Some((object, block)))
+    }
+
+    /// Writes a block unless it changed since it was read; `None` = it did.
+    pub(super) async fn write_block(
+        &self,
+        mut object: Typed<IpamBlock>,
+        block: &Block,
+    ) -> Result<Option<Typed<IpamBlock>>, Error> {
+        block.encode(&mut object.resource.spec);
+        lost(datastore::update_typed(self.store.as_ref(), &object).await)
+    }
+
+    /// Writes a block, or deletes it when nobody owns it and nobody has an address of it. `false` = it changed since read.
+    pub(super) async fn write_or_delete_block(
+        &self,
+        mut object: Typed<IpamBlock>,
+        block: &Block,
+    ) -> Result<bool, Error> {
+        block.encode(&mut object.resource.spec);
+        if block.affinity().is_none() && block.is_empty() {
+            return self.remove(object).await;
+        }
+        Ok(lost(datastore::update_typed(self.store.as_ref(), &object).await)?.is_some())
+    }
+
+    /// All blocks, except those marked as deleted.
+    pub(super) async fn list_blocks(&self) -> Result<Blocks, Error> {
+        let mut all = Blocks::default();
+        for object in self.store.list(Kind::IpamBlock).await? {
+            let name = object.key.name.clone();
+            let typed = match Typed::<IpamBlock>::from_object(object) {
+                Ok(typed) if typed.resource.deleted() => continue,
+                Ok(typed) => typed,
+                Err(error) => {
+                    all.broken
+                        .push(BrokenBlock::unreadable(&name, error.to_string()));
+                    continue;
+                }
+            };
+            match Block::decode(&typed.resource) {
+                Ok(block) => all.blocks.push((typed, block)),
+                Err(broken) => all.broken.push(broken),
+            }
+        }
+        for broken in &all.broken {
+            tracing::warn!(%broken, "block left out");
+        }
+        Ok(all)
+    }
+
+    /// The affinities of a node, or of all nodes; those marked as deleted are left out.
+    pub(super) async fn list_affinities(
+        &self,
+        node: Option<&str>,
+    ) -> Result<Vec<Typed<BlockAffinity>>, Error> {
+        let mut affinities = Vec::new();
+        for object in self.store.list(Kind::BlockAffinity).await? {
+            let name = object.key.name.clone();
+            match Typed::<BlockAffinity>::from_object(object) {
+                Ok(affinity) => affinities.push(affinity),
+                Err(problem) => tracing::warn!(%name, %problem, "affinity left out"),
+            }
+        }
+        affinities.retain(|affinity| {
+            let spec = &affinity.resource.spec;
+            let virtual_host = spec.type_ == Some(AffinityType::Virtual);
+            !spec.deleted && !virtual_host && node.is_none_or(|node| spec.node == node)
+        });
+        Ok(affinities)
+    }
+}
+
+/// `None` for a write that came too late: the object was changed, deleted or made by somebody else.
+pub(super) fn lost<T>(result: Result<T, datastore::Error>) -> Result<Option<T>, Error> {
+    use datastore::Error as Store;
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Store::Conflict { .. } | Store::NotFound { .. } | Store::AlreadyExists { .. }) => {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Metadata of a new object.
+pub(super) fn named(name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The node an address is for.
+pub(super) fn node_of(allocation: &Allocation) -> Option<&str> {
+    allocation
+        .attribute
+        .secondary
+        .get(attribute::NODE)
+        .map(String::as_str)
+}
+
+/// An allocation as callers see it.
+pub(super) fn held(block: Cidr, allocation: Allocation) -> Held {
+    Held {
+        addr: allocation.addr,
+        block,
+        handle: allocation.attribute.handle_id.clone(),
+        attributes: allocation.attribute.secondary.clone(),
+        sequence: allocation.stamp,
+    }
+}

@@ -1,0 +1,228 @@
+//! One family of one request: the node's blocks, then new ones, then other nodes'.
+
+mod extend;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::ipam_block::AllocationAttribute;
+use crds::{Cidr, names};
+
+use crate::block::Usage;
+use crate::error::Error;
+use crate::pool::{self, Pool, Query};
+use crate::request::{AutoAssign, Family};
+use crate::shortfall::{FamilyShortfall, PassedOver, Reason};
+
+use super::Ipam;
+use super::context::Context;
+use super::retry::Retry;
+use extend::Limit;
+
+/// An empty block of a node is taken back for its pool's sake only when the node has had it for a while.
+const MIN_AGE: Duration = Duration::from_secs(60);
+
+/// Which blocks addresses may be taken of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Own,
+    Any,
+}
+
+pub(super) struct Round<'a> {
+    ipam: &'a Ipam,
+    request: &'a AutoAssign,
+    id: &'a str,
+    attribute: &'a Arc<AllocationAttribute>,
+    context: &'a Context,
+    family: Family,
+    wanted: usize,
+    got: Vec<IpAddr>,
+    pools: Vec<&'a Pool>,
+    /// What the blocks that were looked at have left.
+    usage: BTreeMap<Cidr, Usage>,
+    reasons: Vec<Reason>,
+    /// A count of the handle may be too high.
+    collided: bool,
+}
+
+impl<'a> Round<'a> {
+    pub(super) fn new(
+        ipam: &'a Ipam,
+        request: &'a AutoAssign,
+        id: &'a str,
+        attribute: &'a Arc<AllocationAttribute>,
+        context: &'a Context,
+        family: Family,
+        got: Vec<IpAddr>,
+    ) -> Round<'a> {
+        let wanted = match family {
+            Family::V4 => request.v4,
+            Family::V6 => request.v6,
+        };
+        Round {
+            ipam,
+            request,
+            id,
+            attribute,
+            context,
+            family,
+            wanted: wanted as usize,
+            got,
+            pools: Vec::new(),
+            usage: BTreeMap::new(),
+            reasons: Vec::new(),
+            collided: false,
+        }
+    }
+
+    pub(super) async fn run(&mut self) -> Result<(), Error> {
+        if !self.short() || !self.select_pools()? {
+            return Ok(());
+        }
+        let known = self
+            .ipam
+            .owned_blocks(&self.request.node, |owned| owned.clone());
+        self.take_own(&known).await?;
+        if self.short() && self.claim().await? == Limit::Free && self.short() {
+            self.borrow().await?;
+        }
+        if self.collided {
+            self.ipam.settle_handle(self.id).await?;
+        }
+        Ok(())
+    }
+
+    /// The addresses, and why they are too few.
+    pub(super) fn finish(mut self) -> (Vec<IpAddr>, Option<FamilyShortfall>) {
+        if !self.short() {
+            return (self.got, None);
+        }
+        let reserved = self.usage.values().map(|usage| usage.reserved).sum();
+        let cooling = self.usage.values().map(|usage| usage.cooling).sum();
+        if reserved > 0 {
+            self.reasons.push(Reason::Reserved(reserved));
+        }
+        if cooling > 0 {
+            let cooldown_secs = self.context.settings.cooldown.as_secs();
+            self.reasons.push(Reason::Cooling {
+                count: cooling,
+                cooldown_secs,
+            });
+        }
+        if self.reasons.is_empty() {
+            self.reasons.push(Reason::Contention);
+        }
+        let shortfall = FamilyShortfall {
+            family: self.family,
+            wanted: self.wanted as u32,
+            got: self.got.len() as u32,
+            reasons: self.reasons,
+        };
+        (self.got, Some(shortfall))
+    }
+
+    fn short(&self) -> bool {
+        self.got.len() < self.wanted
+    }
+
+    /// `false` = there is none.
+    fn select_pools(&mut self) -> Result<bool, Error> {
+        let requested = match self.family {
+            Family::V4 => &self.request.pools_v4,
+            Family::V6 => &self.request.pools_v6,
+        };
+        let selection = pool::select(
+            &self.context.pools,
+            &Query {
+                family: self.family,
+                requested,
+                intended_use: self.request.intended_use,
+                node_labels: &self.context.node_labels,
+                namespace_labels: &self.request.namespace_labels,
+            },
+        )?;
+        self.pools = selection.pools;
+        if self.pools.is_empty() {
+            let passed_over = selection
+                .passed_over
+                .into_iter()
+                .map(|(pool, why)| (pool.name.clone(), why));
+            let unreadable = self.context.unreadable.iter();
+            let unreadable = unreadable
+                .map(|(pool, problem)| (pool.clone(), PassedOver::Broken(problem.clone())));
+            let passed_over: Vec<_> = passed_over.chain(unreadable).collect();
+            self.reasons.push(match passed_over.is_empty() {
+                true => Reason::NoPool(self.family),
+                false => Reason::NoPoolFits {
+                    node: self.request.node.clone(),
+                    passed_over,
+                },
+            });
+        }
+        Ok(!self.pools.is_empty())
+    }
+
+    fn in_pools(&self, cidr: Cidr) -> bool {
+        self.pools
+            .iter()
+            .any(|pool| pool.cidr.contains(&cidr.net()))
+    }
+
+    async fn take_own(&mut self, owned: &BTreeSet<Cidr>) -> Result<(), Error> {
+        for cidr in owned {
+            if self.short() && self.in_pools(*cidr) {
+                self.take(*cidr, Source::Own).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what is missing, as far as the block has it.
+    async fn take(&mut self, cidr: Cidr, source: Source) -> Result<(), Error> {
+        let ipam = self.ipam;
+        let _block = ipam.blocks.lock(&cidr).await;
+        let mut retry = Retry::default();
+        loop {
+            let (object, mut block) = match ipam.block(cidr).await {
+                Ok(Some(found)) => found,
+                Ok(None) => return Ok(()),
+                Err(Error::BrokenBlock(broken)) => {
+                    self.reasons.push(Reason::Broken(broken));
+                    return Ok(());
+                }
+                Err(error) => return Err(error),
+            };
+            if source == Source::Own && !block.owned_by(&self.request.node) {
+                return Ok(());
+            }
+            block.thaw(ipam.now(), self.context.settings.cooldown);
+            let addrs = block.take(
+                self.wanted - self.got.len(),
+                self.attribute,
+                &self.context.reserved,
+            );
+            self.usage.insert(cidr, block.usage(&self.context.reserved));
+            if addrs.is_empty() {
+                return Ok(());
+            }
+            let handle = ipam.raise(self.id, cidr, addrs.len() as u32).await?;
+            if ipam.write_block(object, &block).await?.is_some() {
+                self.got.extend(addrs);
+                let held = block.held_by(self.id).len() as u32;
+                // Of no consequence when it fails: a count too high is settled later.
+                self.collided |= !ipam
+                    .correct(handle, &BTreeMap::from([(cidr, held)]))
+                    .await
+                    .unwrap_or(false);
+                return Ok(());
+            }
+            self.collided = true;
+            retry
+                .pause(ipam, || format!("IPAMBlock {}", names::block_name(cidr)))
+                .await?;
+        }
+    }
+}
