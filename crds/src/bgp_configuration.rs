@@ -30,18 +30,10 @@ use crate::{Asn, Cidr, FieldError, GoDuration};
     category = "tortie",
     derive = "PartialEq",
     doc = "BGP settings. The object named default holds for the cluster; node.<name> overrides listenPort, prefixAdvertisements and logSeverityScreen for one node.",
-    printcolumn(name = "AS", type_ = "string", json_path = ".spec.asNumber"),
-    printcolumn(
-        name = "Mesh",
-        type_ = "boolean",
-        json_path = ".spec.nodeToNodeMeshEnabled"
-    ),
-    printcolumn(name = "Port", type_ = "integer", json_path = ".spec.listenPort"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "AS", "type": "string", "jsonPath": ".spec.asNumber"}"#,
+    printcolumn = r#"{"name": "Mesh", "type": "boolean", "jsonPath": ".spec.nodeToNodeMeshEnabled"}"#,
+    printcolumn = r#"{"name": "Port", "type": "integer", "jsonPath": ".spec.listenPort"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -163,6 +155,7 @@ pub struct BgpConfigurationSpec {
 
 /// Where the speaker listens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
 pub enum BindMode {
     /// On every address.
     #[default]
@@ -173,6 +166,7 @@ pub enum BindMode {
 
 /// On or off, as Calico writes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
 pub enum Toggle {
     /// On.
     Enabled,

@@ -29,16 +29,12 @@ use crate::{Asn, FieldError, GoDuration};
     category = "tortie",
     derive = "PartialEq",
     doc = "A BGP peering outside the node-to-node mesh: which nodes peer, and with whom.",
-    printcolumn(name = "Peer IP", type_ = "string", json_path = ".spec.peerIP"),
-    printcolumn(name = "AS", type_ = "string", json_path = ".spec.asNumber"),
-    printcolumn(name = "Node", type_ = "string", json_path = ".spec.node"),
-    printcolumn(name = "Nodes", type_ = "string", json_path = ".spec.nodeSelector"),
-    printcolumn(name = "Peers", type_ = "string", json_path = ".spec.peerSelector"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Peer IP", "type": "string", "jsonPath": ".spec.peerIP"}"#,
+    printcolumn = r#"{"name": "AS", "type": "string", "jsonPath": ".spec.asNumber"}"#,
+    printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
+    printcolumn = r#"{"name": "Nodes", "type": "string", "jsonPath": ".spec.nodeSelector"}"#,
+    printcolumn = r#"{"name": "Peers", "type": "string", "jsonPath": ".spec.peerSelector"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -151,6 +147,7 @@ pub struct BgpPeerSpec {
 
 /// Next hop of routes sent to a peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
 pub enum NextHopMode {
     /// This node towards other ASes, unchanged within the AS (RFC 4271 §5.1.3).
     #[default]
@@ -164,6 +161,7 @@ pub enum NextHopMode {
 
 /// Where a session starts from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
 pub enum SourceAddress {
     /// The node's own address.
     #[default]
@@ -174,6 +172,7 @@ pub enum SourceAddress {
 
 /// Whether the chosen nodes peer back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
 pub enum ReversePeering {
     /// They do.
     #[default]

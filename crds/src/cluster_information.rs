@@ -21,14 +21,10 @@ use crate::resource::custom_resource;
     category = "tortie",
     derive = "PartialEq",
     doc = "What the cluster is. Only the object named default counts.",
-    printcolumn(name = "GUID", type_ = "string", json_path = ".spec.clusterGUID"),
-    printcolumn(name = "Type", type_ = "string", json_path = ".spec.clusterType"),
-    printcolumn(name = "Ready", type_ = "boolean", json_path = ".spec.datastoreReady"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "GUID", "type": "string", "jsonPath": ".spec.clusterGUID"}"#,
+    printcolumn = r#"{"name": "Type", "type": "string", "jsonPath": ".spec.clusterType"}"#,
+    printcolumn = r#"{"name": "Ready", "type": "boolean", "jsonPath": ".spec.datastoreReady"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ClusterInformationSpec {

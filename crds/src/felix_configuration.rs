@@ -25,12 +25,8 @@ use crate::{FieldError, GoDuration};
     category = "tortie",
     derive = "PartialEq",
     doc = "Settings of the node agent. The object named default holds for the cluster; node.<name> overrides it for one node.",
-    printcolumn(name = "Log", type_ = "string", json_path = ".spec.logSeverityScreen"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Log", "type": "string", "jsonPath": ".spec.logSeverityScreen"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
@@ -167,6 +163,7 @@ pub struct FelixConfigurationSpec {
 
 /// Least severe message that is logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
 pub enum LogSeverity {
     /// Every step.
     Trace,

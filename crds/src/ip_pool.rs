@@ -30,23 +30,14 @@ use crate::{Cidr, Condition, FieldError};
     status = "IpPoolStatus",
     derive = "PartialEq",
     doc = "A range of addresses given to pods and tunnels, cut into blocks that nodes claim.",
-    printcolumn(name = "CIDR", type_ = "string", json_path = ".spec.cidr"),
-    printcolumn(name = "IPIP", type_ = "string", json_path = ".spec.ipipMode"),
-    printcolumn(name = "VXLAN", type_ = "string", json_path = ".spec.vxlanMode"),
-    printcolumn(name = "NAT", type_ = "boolean", json_path = ".spec.natOutgoing"),
-    printcolumn(name = "Disabled", type_ = "boolean", json_path = ".spec.disabled"),
-    printcolumn(name = "Selector", type_ = "string", json_path = ".spec.nodeSelector"),
-    printcolumn(
-        name = "Block",
-        type_ = "integer",
-        json_path = ".spec.blockSize",
-        priority = 1
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "CIDR", "type": "string", "jsonPath": ".spec.cidr"}"#,
+    printcolumn = r#"{"name": "IPIP", "type": "string", "jsonPath": ".spec.ipipMode"}"#,
+    printcolumn = r#"{"name": "VXLAN", "type": "string", "jsonPath": ".spec.vxlanMode"}"#,
+    printcolumn = r#"{"name": "NAT", "type": "boolean", "jsonPath": ".spec.natOutgoing"}"#,
+    printcolumn = r#"{"name": "Disabled", "type": "boolean", "jsonPath": ".spec.disabled"}"#,
+    printcolumn = r#"{"name": "Selector", "type": "string", "jsonPath": ".spec.nodeSelector"}"#,
+    printcolumn = r#"{"name": "Block", "type": "integer", "jsonPath": ".spec.blockSize", "priority": 1}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -143,6 +134,7 @@ pub struct IpPoolSpec {
 
 /// When packets between nodes are encapsulated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
 pub enum EncapMode {
     /// Between any two nodes.
     Always,
@@ -169,6 +161,7 @@ pub enum AllowedUse {
 
 /// Whether a pool is used without being named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
 pub enum AssignmentMode {
     /// For every pod it may serve.
     #[default]
@@ -182,6 +175,7 @@ pub enum AssignmentMode {
 pub struct IpPoolStatus {
     /// `Allocatable`: whether addresses can be taken from it, and if not, why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 

@@ -22,12 +22,8 @@ use crate::{Cidr, FieldError};
     category = "tortie",
     derive = "PartialEq",
     doc = "Addresses of pools that are never given out automatically; pods that ask for one by name still get it.",
-    printcolumn(name = "CIDRs", type_ = "string", json_path = ".spec.reservedCIDRs"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "CIDRs", "type": "string", "jsonPath": ".spec.reservedCIDRs"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 pub struct IpReservationSpec {
     /// Ranges and single addresses, for example 10.0.0.0/29 and 10.0.0.53.

@@ -28,13 +28,9 @@ use crate::{Cidr, FieldError};
     category = "tortie",
     derive = "PartialEq",
     doc = "Addresses of a block and who has them. Written by address management, not by people.",
-    printcolumn(name = "CIDR", type_ = "string", json_path = ".spec.cidr"),
-    printcolumn(name = "Affinity", type_ = "string", json_path = ".spec.affinity"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "CIDR", "type": "string", "jsonPath": ".spec.cidr"}"#,
+    printcolumn = r#"{"name": "Affinity", "type": "string", "jsonPath": ".spec.affinity"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.cidr == oldSelf.cidr").message("the cidr of a block cannot change; release the block instead"))]

@@ -27,22 +27,10 @@ const MAX_COOLDOWN_SECS: u32 = 1200;
     category = "tortie",
     derive = "PartialEq",
     doc = "Address management settings of the cluster. Only the object named default counts.",
-    printcolumn(name = "Strict", type_ = "boolean", json_path = ".spec.strictAffinity"),
-    printcolumn(
-        name = "Auto",
-        type_ = "boolean",
-        json_path = ".spec.autoAllocateBlocks"
-    ),
-    printcolumn(
-        name = "Max blocks",
-        type_ = "integer",
-        json_path = ".spec.maxBlocksPerHost"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Strict", "type": "boolean", "jsonPath": ".spec.strictAffinity"}"#,
+    printcolumn = r#"{"name": "Auto", "type": "boolean", "jsonPath": ".spec.autoAllocateBlocks"}"#,
+    printcolumn = r#"{"name": "Max blocks", "type": "integer", "jsonPath": ".spec.maxBlocksPerHost"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -76,6 +64,7 @@ pub struct IpamConfigSpec {
 
 /// Whether something is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
 pub enum Persistence {
     /// Kept.
     Enabled,

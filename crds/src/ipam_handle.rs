@@ -21,12 +21,8 @@ use crate::{Cidr, FieldError};
     category = "tortie",
     derive = "PartialEq",
     doc = "In which blocks an owner has how many addresses. Written by address management, not by people.",
-    printcolumn(name = "Handle", type_ = "string", json_path = ".spec.handleID"),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn = r#"{"name": "Handle", "type": "string", "jsonPath": ".spec.handleID"}"#,
+    printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 pub struct IpamHandleSpec {
     /// Id of the owner, `<network>.<container id>` for pods; the name of the object is its lower-case form.

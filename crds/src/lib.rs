@@ -9,6 +9,8 @@
 //! Values that have a form are parsed types ([`Cidr`], [`Asn`], [`GoDuration`]), so a resource that was decoded can be
 //! computed with. Defaults that may ever change are methods on the spec, never in the schema.
 //!
+//! An enum that stands in an optional field has an empty schema description, so that the one of the field is shown.
+//!
 //! Unknown fields are ignored when reading; `datastore` keeps them when writing.
 //! This package never talks to a server, a disk or a clock; its binary only writes the manifests.
 

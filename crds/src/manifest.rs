@@ -47,24 +47,42 @@ pub fn file_name(kind: Kind) -> String {
     format!("{}_{}.yaml", kind.group(), kind.plural())
 }
 
-/// Removes what the API server does not know (unsigned formats) or must not do (write defaults into objects).
+/// Removes what the API server does not know (unsigned formats), must not do (write defaults into objects) or what says
+/// nothing (titles; null for a field that can be left out).
 fn tidy(schema: &mut Value) {
     let Value::Object(schema) = schema else {
         return;
     };
-    schema.remove("default");
+    for keyword in ["default", "title", "nullable"] {
+        schema.remove(keyword);
+    }
     if matches!(
         schema.get("format").and_then(Value::as_str),
         Some("uint8" | "uint16" | "uint32" | "uint64")
     ) {
         schema.insert("format".into(), json!("int64"));
     }
+    for limit in ["minimum", "maximum"] {
+        if let Some(whole) = schema
+            .get(limit)
+            .and_then(Value::as_f64)
+            .filter(|limit| limit.fract() == 0.0)
+        {
+            schema.insert(limit.into(), json!(whole as i64));
+        }
+    }
     if let Some(Value::Object(properties)) = schema.get_mut("properties") {
         properties.values_mut().for_each(tidy);
     }
-    for inner in ["items", "additionalProperties"] {
-        if let Some(inner) = schema.get_mut(inner) {
-            tidy(inner);
+    if let Some(values) = schema.get_mut("additionalProperties") {
+        tidy(values);
+    }
+    if let Some(items) = schema.get_mut("items") {
+        // In a list null is a value: it marks a free address.
+        let nullable = items.get("nullable").cloned();
+        tidy(items);
+        if let (Some(nullable), Value::Object(items)) = (nullable, items) {
+            items.insert("nullable".into(), nullable);
         }
     }
 }

@@ -23,41 +23,14 @@ use crate::{Asn, Cidr, Condition, FieldError};
     status = "NodeStatusStatus",
     derive = "PartialEq",
     doc = "What the agent of one node observes. Named after the node and written only by its agent.",
-    printcolumn(
-        name = "Ready",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
-    ),
-    printcolumn(name = "AS", type_ = "string", json_path = ".status.asNumber"),
-    printcolumn(
-        name = "Up",
-        type_ = "integer",
-        json_path = ".status.peersEstablished",
-        description = "BGP sessions that are established"
-    ),
-    printcolumn(
-        name = "Peers",
-        type_ = "integer",
-        json_path = ".status.peersConfigured",
-        description = "BGP sessions that should be"
-    ),
-    printcolumn(
-        name = "Routes",
-        type_ = "integer",
-        json_path = ".status.routes.programmed"
-    ),
-    printcolumn(
-        name = "Failed",
-        type_ = "integer",
-        json_path = ".status.routes.failed"
-    ),
-    printcolumn(name = "Observed", type_ = "date", json_path = ".status.observedAt"),
-    printcolumn(
-        name = "Router ID",
-        type_ = "string",
-        json_path = ".status.routerID",
-        priority = 1
-    )
+    printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name": "AS", "type": "string", "jsonPath": ".status.asNumber"}"#,
+    printcolumn = r#"{"name": "Up", "type": "integer", "jsonPath": ".status.peersEstablished", "description": "BGP sessions that are established"}"#,
+    printcolumn = r#"{"name": "Peers", "type": "integer", "jsonPath": ".status.peersConfigured", "description": "BGP sessions that should be"}"#,
+    printcolumn = r#"{"name": "Routes", "type": "integer", "jsonPath": ".status.routes.programmed"}"#,
+    printcolumn = r#"{"name": "Failed", "type": "integer", "jsonPath": ".status.routes.failed"}"#,
+    printcolumn = r#"{"name": "Observed", "type": "date", "jsonPath": ".status.observedAt"}"#,
+    printcolumn = r#"{"name": "Router ID", "type": "string", "jsonPath": ".status.routerID", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatusSpec {
@@ -97,6 +70,7 @@ pub struct NodeStatusStatus {
     pub routes: RouteCounts,
     /// Facts to wait for: `Ready`, `DataplaneProgrammed`, `BGPConverged`, `ConfigurationValid`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
 }
 
