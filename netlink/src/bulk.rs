@@ -84,6 +84,11 @@ impl RouteBatch {
         self.changes.push(change);
     }
 
+    /// The changes, in order.
+    pub fn changes(&self) -> &[RouteChange] {
+        &self.changes
+    }
+
     /// How many changes there are.
     pub fn len(&self) -> usize {
         self.changes.len()

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
+use netlink_packet_core::NLM_F_REPLACE;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockFilter, SockRef};
@@ -40,7 +41,12 @@ pub enum Event {
     /// An address is gone.
     AddressGone(Address),
     /// A route is new or different.
-    Route(Route),
+    Route {
+        /// How it is now.
+        route: Route,
+        /// It took the place of the routes with the same destination, metric and type of service.
+        replaced: bool,
+    },
     /// A route is gone. IPv4 routes also go silently with their interface or source address.
     RouteGone(Route),
     /// A neighbour is new or different.
@@ -127,7 +133,10 @@ fn read(answer: &Answer<'_>) -> Option<Event> {
         libc::RTM_DELLINK => Link::read(answer).map(Event::LinkGone),
         libc::RTM_NEWADDR => Address::read(answer).map(Event::Address),
         libc::RTM_DELADDR => Address::read(answer).map(Event::AddressGone),
-        libc::RTM_NEWROUTE => Route::read(answer.payload).map(Event::Route),
+        libc::RTM_NEWROUTE => Route::read(answer.payload).map(|route| Event::Route {
+            route,
+            replaced: answer.flags & NLM_F_REPLACE != 0,
+        }),
         libc::RTM_DELROUTE => Route::read(answer.payload).map(Event::RouteGone),
         libc::RTM_NEWNEIGH => Neighbour::read(answer).map(Event::Neighbour),
         libc::RTM_DELNEIGH => Neighbour::read(answer).map(Event::NeighbourGone),

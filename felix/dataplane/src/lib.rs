@@ -1,1 +1,52 @@
-//! To be filled.
+//! Makes the kernel look as calculated: routes of the main table and settings of workload
+//! interfaces.
+//!
+//! One [`Dataplane`] lives on one thread. It is told what `felix-calc` wants
+//! ([`Dataplane::update`]), follows what happens in the kernel, and brings the two together
+//! ([`Dataplane::step`]). Every driver is a pure plan and a small part that carries it out.
+//!
+//! The order of one step:
+//!
+//! 1. events of the kernel, and a new listing when one is due
+//! 2. forwarding as a whole, then settings of workload interfaces
+//! 3. routes of pods and blocks, then learned routes, added or replaced in place
+//! 4. deletions
+//!
+//! Promises:
+//!
+//! - Nothing is written before the first desired state and the first listing are in.
+//! - What is right already is not touched, after a restart neither; what is wrong is replaced in
+//!   place; what is left over goes only if it is provably ours (the table in `ownership.rs`).
+//! - What others change or delete of ours is repaired at once, found by event; an audit looks for
+//!   what events did not tell.
+//! - A failure is reported with its object and tried again when the host's network changes, and
+//!   every few seconds.
+//!
+//! Not here yet: overlay devices, policy, address translation, and flushing connection tracking
+//! entries of an address that moves to another interface.
+
+mod config;
+mod dataplane;
+mod delta;
+mod host;
+mod ownership;
+mod proxy_arp;
+mod report;
+mod routes;
+mod sysctl;
+mod workloads;
+
+pub use config::Config;
+pub use dataplane::Dataplane;
+pub use report::{Applied, Counters, Failure};
+
+/// Why a step failed. The next one starts with new sockets and a new listing.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Netlink(#[from] netlink::Error),
+    /// Waiting for events failed.
+    #[error("wait for kernel events: {0}")]
+    Wait(#[from] nix::errno::Errno),
+}

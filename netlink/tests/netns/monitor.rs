@@ -47,6 +47,7 @@ fn the_monitor_tells_what_others_change_and_not_what_we_change() {
         RouteBatch::from_iter(own).apply(&mut socket).unwrap();
         ip("route add 172.16.1.0/26 via 192.0.2.9 proto bird");
         ip("-6 route add blackhole 2001:db8:1::/122 proto 80");
+        ip("route replace 172.16.1.0/26 via 192.0.2.8 proto static");
         ip("neighbour add 192.0.2.9 lladdr 02:00:00:00:00:01 dev eth0 nud permanent");
         ip("address add 2001:db8::1/64 dev eth0 nodad");
         ip("route del 172.16.1.0/26");
@@ -57,18 +58,22 @@ fn the_monitor_tells_what_others_change_and_not_what_we_change() {
 
         let has = |wanted: &dyn Fn(&Event) -> bool| assert!(seen.iter().any(wanted), "{seen:#?}");
         let foreign = net("172.16.1.0/26");
-        has(&|e| matches!(e, Event::Route(r) if r.destination == foreign && r.protocol == 12));
+        has(
+            &|e| matches!(e, Event::Route { route: r, .. } if r.destination == foreign && r.protocol == 12),
+        );
+        has(&|e| matches!(e, Event::Route { route: r, replaced: true } if r.protocol == 4));
         has(&|e| matches!(e, Event::RouteGone(r) if r.destination == foreign));
         let hole = net("2001:db8:1::/122");
         has(
-            &|e| matches!(e, Event::Route(r) if r.destination == hole && r.kind == RouteKind::Blackhole),
+            &|e| matches!(e, Event::Route { route: r, .. } if r.destination == hole && r.kind == RouteKind::Blackhole),
         );
         has(&|e| matches!(e, Event::Neighbour(n) if n.permanent && n.index == eth0));
         let address = net("2001:db8::1/64");
         has(&|e| matches!(e, Event::Address(a) if a.net == address));
         has(&|e| matches!(e, Event::AddressGone(a) if a.net == address));
         let pods = net("10.0.0.0/8");
-        let own = |e: &Event| matches!(e, Event::Route(r) if pods.contains(&r.destination));
+        let own =
+            |e: &Event| matches!(e, Event::Route { route: r, .. } if pods.contains(&r.destination));
         assert!(!seen.iter().any(own));
     });
 }
@@ -88,7 +93,7 @@ fn lost_events_are_told() {
         let hole = net("172.16.1.0/26");
         wait_for(
             &mut monitor,
-            |e| matches!(e, Event::Route(r) if r.destination == hole),
+            |e| matches!(e, Event::Route { route: r, .. } if r.destination == hole),
         );
     });
 }

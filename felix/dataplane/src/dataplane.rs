@@ -1,0 +1,387 @@
+//! One step after the other: events in, operations out, and a report.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use felix_calc::{HostFacts, Output, Programmed};
+use ipnet::IpNet;
+use netlink::bulk::RouteBatch;
+use netlink::monitor::{Event, Group, Monitor};
+use netlink::{AddressFilter, Link, RouteFilter, Socket, TABLE_MAIN};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::host::Host;
+use crate::ownership::Ownership;
+use crate::report::{Applied, Counters, Failure};
+use crate::routes::Table;
+use crate::sysctl::Tree;
+use crate::workloads::Workloads;
+use crate::{Config, Error, proxy_arp};
+
+/// Between two listings that an overrun or an odd event asked for.
+const LISTING_PAUSE: Duration = Duration::from_secs(1);
+/// Between a change of the host's network and another try of what was refused.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// How long a change of the host's network must have lasted, so that a bounce is not seen
+/// (Calico behaviour).
+const FACTS_PAUSE: Duration = Duration::from_millis(100);
+/// Reads of the event queue per step, so that a flood does not keep a step from its work.
+const EVENT_READS: usize = 16;
+
+/// The owner of routes and settings in one network namespace.
+#[derive(Debug)]
+pub struct Dataplane {
+    config: Config,
+    socket: Socket,
+    monitor: Monitor,
+    host: Host,
+    table: Table,
+    workloads: Workloads,
+    /// Generation of the newest desired state; nothing before the first complete one.
+    generation: Option<u64>,
+    listed_at: Option<Instant>,
+    due: Due,
+    reported: Reported,
+    listings: u64,
+}
+
+/// When something is to be done even if nothing happens.
+#[derive(Debug, Default)]
+struct Due {
+    listing: Option<Instant>,
+    retry: Option<Instant>,
+    facts: Option<Instant>,
+    plan: Option<Instant>,
+}
+
+/// What was said last.
+#[derive(Debug, Default)]
+struct Reported {
+    programmed: Option<BTreeSet<IpNet>>,
+    ready: Arc<BTreeSet<Arc<str>>>,
+    failures: Arc<Vec<Failure>>,
+    facts: Option<HostFacts>,
+}
+
+impl Dataplane {
+    /// Connects to the kernel of the calling thread's network namespace; changes nothing.
+    pub fn open(config: Config) -> Result<Dataplane, Error> {
+        let (socket, monitor) = connect()?;
+        let ownership = Ownership {
+            protocol: config.route_protocol,
+            remove_external_routes: config.remove_external_routes,
+            grace: config.external_route_grace,
+            hold_learned: true,
+            workloads: Default::default(),
+        };
+        Ok(Dataplane {
+            host: Host::new(config.workload_prefixes.clone()),
+            table: Table::new(ownership),
+            workloads: Workloads::new(Tree::new(&config.sysctl_root), config.ip_forwarding),
+            generation: None,
+            listed_at: None,
+            due: Due::default(),
+            reported: Reported::default(),
+            listings: 0,
+            config,
+            socket,
+            monitor,
+        })
+    }
+
+    /// Notes what is desired; the next [`Dataplane::step`] acts on it.
+    ///
+    /// Nothing is done before an output that is complete.
+    pub fn update(&mut self, output: &Output) {
+        if output.complete {
+            for destination in self.table.all_wanted() {
+                self.table.want(destination, None, &self.host);
+            }
+        } else if self.generation.is_none() {
+            return;
+        }
+        for (destination, route) in &output.routes {
+            self.table.want(*destination, route.clone(), &self.host);
+        }
+        if let Some(endpoints) = &output.endpoints {
+            self.workloads.want(endpoints.clone());
+        }
+        self.table.ownership.hold_learned = output.hold_learned;
+        self.generation = Some(output.generation);
+    }
+
+    /// Waits until there is something to do: a kernel event, `wake` becoming readable, a deadline,
+    /// or the end of `limit`.
+    pub fn wait(&self, wake: BorrowedFd<'_>, limit: Duration) -> Result<(), Error> {
+        let until_due = self
+            .due
+            .next()
+            .map(|when| when.saturating_duration_since(Instant::now()));
+        let limit = until_due.map_or(limit, |due| limit.min(due));
+        // Rounded up, so that a deadline has passed when the wait is over.
+        let millis = limit.as_micros().div_ceil(1000);
+        let timeout = PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX));
+        let mut fds = [
+            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
+            PollFd::new(wake, PollFlags::POLLIN),
+        ];
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Takes in what happened, brings the kernel closer to what is desired, and reports.
+    ///
+    /// After an error nothing is believed any more: the next step connects and lists again.
+    pub fn step(&mut self, now: Instant) -> Result<Applied, Error> {
+        let result = self.try_step(now);
+        if result.is_err() {
+            self.due.listing = Some(now + LISTING_PAUSE);
+            (self.socket, self.monitor) = connect()?;
+        }
+        result
+    }
+
+    fn try_step(&mut self, now: Instant) -> Result<Applied, Error> {
+        self.read_events(now)?;
+        if self.listed_at.is_none() || is_due(&mut self.due.listing, now) {
+            self.list(now)?;
+        }
+        if is_due(&mut self.due.retry, now) {
+            self.table.retry();
+            self.workloads.retry();
+        }
+        if self.generation.is_some() {
+            self.program(now)?;
+        }
+        if self.table.is_suspect() {
+            self.list_soon(now);
+        }
+        Ok(self.report(now))
+    }
+
+    /// What a step does to the kernel, in this order.
+    fn program(&mut self, now: Instant) -> Result<(), Error> {
+        let endpoints = self.workloads.endpoints().values();
+        let ipv4_pods = endpoints.clone().any(|endpoint| endpoint.has_ipv4());
+        let ipv6 = self.table.wants_ipv6() || endpoints.clone().any(|e| e.has_ipv6());
+        self.workloads.apply(&self.host, ipv6);
+        let gateway = ipv4_pods.then(|| {
+            proxy_arp::gateway_route(self.config.route_protocol, &self.host, self.table.others())
+        });
+        self.table.want_extra(gateway.flatten());
+
+        let plan = self.table.plan(now);
+        self.due.plan = plan.next;
+        let batch = RouteBatch::from_iter(plan.changes);
+        let mut refused = batch.apply(&mut self.socket)?.into_iter().peekable();
+        for (position, change) in batch.changes().iter().enumerate() {
+            let refusal = refused.next_if(|(refused, _)| *refused == position);
+            let result = refusal.as_ref().map_or(Ok(()), |(_, error)| Err(error));
+            self.table.applied(change, result);
+        }
+        let failed = self.table.has_refused() || self.workloads.failures().next().is_some();
+        if failed && self.due.retry.is_none() {
+            self.due.retry = Some(now + self.config.retry_interval);
+        }
+        Ok(())
+    }
+
+    /// Lists everything and compares.
+    fn list(&mut self, now: Instant) -> Result<(), Error> {
+        let links = self.socket.links()?;
+        let addresses = self.socket.addresses(&AddressFilter::default())?;
+        let routes = self.socket.routes(&RouteFilter {
+            table: Some(TABLE_MAIN),
+            ..RouteFilter::default()
+        })?;
+        let present: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
+        let known: Vec<u32> = self.host.links().map(|link| link.index).collect();
+        for index in known.into_iter().filter(|index| !present.contains(index)) {
+            self.link_gone(index, now);
+        }
+        for link in links {
+            self.link_seen(link, now);
+        }
+        self.host.replace_addresses(&addresses);
+        self.table.relist(routes);
+        self.workloads.audit();
+        self.listings += 1;
+        self.listed_at = Some(now);
+        self.due.listing = Some(now + self.config.audit_interval);
+        self.host_changed(now);
+        Ok(())
+    }
+
+    fn list_soon(&mut self, now: Instant) {
+        let earliest = self
+            .listed_at
+            .map_or(now, |last| now.max(last + LISTING_PAUSE));
+        self.due.listing = Some(self.due.listing.map_or(earliest, |due| due.min(earliest)));
+    }
+
+    fn read_events(&mut self, now: Instant) -> Result<(), Error> {
+        for _ in 0..EVENT_READS {
+            let events = self.monitor.next(Duration::ZERO)?;
+            if events.is_empty() {
+                return Ok(());
+            }
+            for event in events {
+                self.observe(event, now);
+            }
+        }
+        self.due.plan = Some(now);
+        Ok(())
+    }
+
+    fn observe(&mut self, event: Event, now: Instant) {
+        match event {
+            Event::Link(link) => self.link_seen(link, now),
+            Event::LinkGone(link) => self.link_gone(link.index, now),
+            Event::Address(address) => self.host.add_address(&address),
+            Event::AddressGone(address) => {
+                self.host.remove_address(&address);
+                // Routes that depended on it went without a word.
+                self.list_soon(now);
+            }
+            Event::Route { route, replaced } => self.table.appeared(route, replaced),
+            Event::RouteGone(route) => self.table.vanished(&route),
+            Event::Overrun => self.list_soon(now),
+            Event::Neighbour(_) | Event::NeighbourGone(_) => return,
+        }
+        self.host_changed(now);
+    }
+
+    fn link_seen(&mut self, link: Link, now: Instant) {
+        let old = self.host.set_link(link.clone());
+        if old.as_ref() == Some(&link) {
+            return;
+        }
+        if let Some(old) = old.as_ref().filter(|old| old.name != link.name) {
+            self.workloads.link_gone(&old.name);
+        }
+        self.workloads.link_changed(&link.name);
+        self.table
+            .link_changed(old.as_ref(), Some(&link), &self.host, now);
+    }
+
+    fn link_gone(&mut self, index: u32, now: Instant) {
+        if let Some(old) = self.host.remove_link(index) {
+            self.workloads.link_gone(&old.name);
+            self.table.link_changed(Some(&old), None, &self.host, now);
+        }
+    }
+
+    fn host_changed(&mut self, now: Instant) {
+        let pause = if self.reported.facts.is_some() {
+            FACTS_PAUSE
+        } else {
+            Duration::ZERO
+        };
+        self.due.facts.get_or_insert(now + pause);
+        if self.table.has_refused() {
+            let soon = now + RETRY_PAUSE;
+            self.due.retry = Some(self.due.retry.map_or(soon, |due| due.min(soon)));
+        }
+    }
+
+    fn report(&mut self, now: Instant) -> Applied {
+        let (routes_written, routes_repaired) = self.table.counts();
+        let (sysctls_written, sysctls_repaired) = self.workloads.counts();
+        let mut applied = Applied {
+            generation: self.generation.unwrap_or(0),
+            counters: Counters {
+                routes_written,
+                sysctls_written,
+                drift_repairs: routes_repaired + sysctls_repaired,
+                listings: self.listings,
+                waiting: self.table.waiting(),
+            },
+            ..Applied::default()
+        };
+        if is_due(&mut self.due.facts, now) {
+            let facts = Some(self.host.facts(self.table.host_routes()));
+            if facts != self.reported.facts {
+                applied.host.clone_from(&facts);
+                self.reported.facts = facts;
+            }
+        }
+        if self.generation.is_none() {
+            return applied;
+        }
+        applied.programmed = self.newly_programmed();
+        let ready = self.ready();
+        if ready != *self.reported.ready {
+            self.reported.ready = Arc::new(ready);
+            applied.ready = Some(self.reported.ready.clone());
+        }
+        let mut failures: Vec<Failure> = self.workloads.failures().cloned().collect();
+        failures.extend(self.table.failures());
+        if failures != *self.reported.failures {
+            self.reported.failures = Arc::new(failures);
+            applied.failures = Some(self.reported.failures.clone());
+        }
+        applied
+    }
+
+    /// What changed among the pod and block routes in the kernel; all of them the first time.
+    fn newly_programmed(&mut self) -> Option<Programmed> {
+        let programmed = self.table.programmed();
+        let Some(before) = self.reported.programmed.replace(programmed.clone()) else {
+            return Some(Programmed {
+                routes: programmed.into_iter().map(|net| (net, true)).collect(),
+                complete: true,
+            });
+        };
+        let lost = before.difference(&programmed).map(|net| (*net, false));
+        let gained = programmed.difference(&before).map(|net| (*net, true));
+        let routes: Vec<(IpNet, bool)> = lost.chain(gained).collect();
+        (!routes.is_empty()).then_some(Programmed {
+            routes,
+            complete: false,
+        })
+    }
+
+    /// Interfaces on which a pod can talk.
+    fn ready(&self) -> BTreeSet<Arc<str>> {
+        self.workloads
+            .endpoints()
+            .iter()
+            .filter(|(name, endpoint)| {
+                self.workloads.is_settled(name)
+                    && self.host.by_name(name).is_some_and(|link| link.admin_up)
+                    && endpoint
+                        .addresses
+                        .iter()
+                        .all(|address| self.table.is_programmed(IpNet::from(*address)))
+            })
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+}
+
+impl Due {
+    fn next(&self) -> Option<Instant> {
+        [self.listing, self.retry, self.facts, self.plan]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+/// Whether the moment has come; then it is over.
+fn is_due(due: &mut Option<Instant>, now: Instant) -> bool {
+    due.take_if(|when| *when <= now).is_some()
+}
+
+/// Our own changes are left out of the events: we know them.
+fn connect() -> Result<(Socket, Monitor), Error> {
+    let socket = Socket::open()?;
+    let monitor = Monitor::open(&[Group::Links, Group::Addresses, Group::Routes])?;
+    monitor.ignore_changes_of(&socket)?;
+    Ok((socket, monitor))
+}

@@ -1,0 +1,181 @@
+//! What should be, what is, and where the two differ.
+//!
+//! Pure bookkeeping: the difference is kept up to date with every change on either side, so that
+//! finding out that nothing is to be done costs nothing.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+
+/// Desired and actual values by key.
+#[derive(Clone, Debug)]
+pub(crate) struct Delta<K, V> {
+    desired: HashMap<K, V>,
+    actual: HashMap<K, V>,
+    pending: HashSet<K>,
+}
+
+impl<K, V> Default for Delta<K, V> {
+    fn default() -> Delta<K, V> {
+        Delta {
+            desired: HashMap::new(),
+            actual: HashMap::new(),
+            pending: HashSet::new(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
+    /// Says what should be; `None` for nothing.
+    pub(crate) fn set_desired(&mut self, key: K, value: Option<V>) {
+        match value {
+            Some(value) => self.desired.insert(key.clone(), value),
+            None => self.desired.remove(&key),
+        };
+        self.compare(key);
+    }
+
+    /// Says what is; `None` for nothing.
+    pub(crate) fn set_actual(&mut self, key: K, value: Option<V>) {
+        match value {
+            Some(value) => self.actual.insert(key.clone(), value),
+            None => self.actual.remove(&key),
+        };
+        self.compare(key);
+    }
+
+    /// Says everything that is, forgetting what was believed before.
+    /// Returns the keys whose desired value turned out to be missing or different.
+    pub(crate) fn replace_actual(&mut self, actual: HashMap<K, V>) -> Vec<K> {
+        self.actual = actual;
+        let before = std::mem::take(&mut self.pending);
+        let keys: HashSet<&K> = self.desired.keys().chain(self.actual.keys()).collect();
+        self.pending = keys
+            .into_iter()
+            .filter(|key| self.desired.get(key) != self.actual.get(key))
+            .cloned()
+            .collect();
+        self.pending
+            .iter()
+            .filter(|key| self.desired.contains_key(key) && !before.contains(key))
+            .cloned()
+            .collect()
+    }
+
+    /// Keys on which the two sides differ, in no order.
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &K> {
+        self.pending.iter()
+    }
+
+    /// What should be.
+    pub(crate) fn desired(&self, key: &K) -> Option<&V> {
+        self.desired.get(key)
+    }
+
+    /// What is.
+    pub(crate) fn actual(&self, key: &K) -> Option<&V> {
+        self.actual.get(key)
+    }
+
+    /// Everything that is.
+    pub(crate) fn all_actual(&self) -> impl Iterator<Item = (&K, &V)> {
+        self.actual.iter()
+    }
+
+    /// Whether something should be here, and is, just so.
+    pub(crate) fn is_settled(&self, key: &K) -> bool {
+        self.desired.contains_key(key) && !self.pending.contains(key)
+    }
+
+    fn compare(&mut self, key: K) {
+        if self.desired.get(&key) == self.actual.get(&key) {
+            self.pending.remove(&key);
+        } else {
+            self.pending.insert(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(delta: &Delta<&'static str, u8>) -> Vec<&'static str> {
+        let mut keys: Vec<_> = delta.pending().copied().collect();
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn differences_are_missing_wrong_and_left_over() {
+        let mut delta = Delta::default();
+        delta.set_desired("missing", Some(1));
+        delta.set_desired("wrong", Some(1));
+        delta.set_desired("right", Some(1));
+        delta.set_actual("wrong", Some(2));
+        delta.set_actual("right", Some(1));
+        delta.set_actual("left over", Some(1));
+        assert_eq!(pending(&delta), ["left over", "missing", "wrong"]);
+        assert!(delta.is_settled(&"right"));
+        assert!(!delta.is_settled(&"wrong"));
+        assert!(!delta.is_settled(&"left over"));
+    }
+
+    #[test]
+    fn a_change_set_back_before_anybody_looked_is_no_difference() {
+        let mut delta = Delta::default();
+        delta.set_actual("a", Some(1));
+        delta.set_desired("a", Some(1));
+        delta.set_desired("a", Some(2));
+        delta.set_desired("a", Some(1));
+        assert_eq!(pending(&delta), [""; 0]);
+        delta.set_desired("a", None);
+        delta.set_actual("a", None);
+        assert_eq!(pending(&delta), [""; 0]);
+    }
+
+    #[test]
+    fn a_new_listing_tells_which_desired_values_had_drifted() {
+        let mut delta = Delta::default();
+        for key in ["kept", "lost", "changed"] {
+            delta.set_desired(key, Some(1));
+            delta.set_actual(key, Some(1));
+        }
+        delta.set_desired("never made", Some(1));
+        let actual = [("kept", 1), ("changed", 2), ("foreign", 1)];
+        let mut drifted = delta.replace_actual(actual.into_iter().collect());
+        drifted.sort_unstable();
+        assert_eq!(drifted, ["changed", "lost"]);
+        assert_eq!(
+            pending(&delta),
+            ["changed", "foreign", "lost", "never made"]
+        );
+    }
+
+    /// A step of a random history.
+    fn step(delta: &mut Delta<u8, u8>, number: u32) {
+        let key = (number >> 3) as u8 % 5;
+        let value = Some((number >> 9) as u8 % 3).filter(|value| *value > 0);
+        match number % 3 {
+            0 => delta.set_desired(key, value),
+            1 => delta.set_actual(key, value),
+            _ => {
+                let actual = value.into_iter().map(|value| (key, value)).collect();
+                delta.replace_actual(actual);
+            }
+        }
+    }
+
+    #[test]
+    fn pending_is_always_exactly_the_difference() {
+        let mut delta: Delta<u8, u8> = Delta::default();
+        let mut random = 1_u32;
+        for _ in 0..10_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            step(&mut delta, random >> 8);
+            for key in 0..5 {
+                let differs = delta.desired(&key) != delta.actual(&key);
+                assert_eq!(delta.pending.contains(&key), differs);
+            }
+        }
+    }
+}

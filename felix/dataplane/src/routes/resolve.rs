@@ -1,0 +1,74 @@
+//! From a route of the calculation, which speaks of interface names, to one of the kernel.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use felix_calc::Target;
+use netlink::{Link, Nexthop, Route, RouteKind, Scope};
+
+use crate::host::Host;
+
+/// Interfaces a target depends on.
+pub(super) fn interfaces(target: &Target) -> Vec<&Arc<str>> {
+    match target {
+        Target::Local { interface } => vec![interface],
+        Target::Via(nexthops) => nexthops.iter().map(|nexthop| &nexthop.interface).collect(),
+        Target::Blackhole => Vec::new(),
+    }
+}
+
+/// The kernel's route, or nothing while no interface it needs is there and up.
+///
+/// Of several next hops those are used whose interface is up: the kernel takes all or none.
+pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Option<Route> {
+    let mut route = Route::new(wanted.destination, protocol);
+    match &wanted.target {
+        Target::Local { interface } => {
+            route.scope = Scope::Link;
+            route.nexthops = vec![Nexthop {
+                device: Some(up(interface, host)?.index),
+                ..Nexthop::default()
+            }];
+        }
+        Target::Via(nexthops) => {
+            route.nexthops = nexthops
+                .iter()
+                .filter_map(|nexthop| {
+                    Some(Nexthop {
+                        via: Some(nexthop.gateway),
+                        device: Some(up(&nexthop.interface, host)?.index),
+                        onlink: nexthop.onlink,
+                        weight: 1,
+                    })
+                })
+                .collect();
+            if route.nexthops.is_empty() {
+                return None;
+            }
+        }
+        Target::Blackhole => route.kind = RouteKind::Blackhole,
+    }
+    Some(route.canonical())
+}
+
+/// Set up is enough: the kernel accepts routes for an interface without carrier.
+fn up<'a>(interface: &str, host: &'a Host) -> Option<&'a Link> {
+    host.by_name(interface).filter(|link| link.admin_up)
+}
+
+/// For people: `route 10.0.2.0/26 via 192.0.2.9 dev eth0`.
+pub(super) fn describe(wanted: &felix_calc::Route) -> String {
+    let mut text = format!("route {}", wanted.destination);
+    match &wanted.target {
+        Target::Local { interface } => {
+            let _ = write!(text, " dev {interface}");
+        }
+        Target::Via(nexthops) => {
+            for nexthop in nexthops {
+                let _ = write!(text, " via {} dev {}", nexthop.gateway, nexthop.interface);
+            }
+        }
+        Target::Blackhole => text.push_str(" blackhole"),
+    }
+    text
+}
