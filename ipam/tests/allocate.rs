@@ -1,4 +1,5 @@
 //! Requests against a datastore in memory, as one agent makes them.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "support/cluster.rs"]
 mod support;

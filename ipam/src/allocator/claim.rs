@@ -348,6 +348,12 @@ impl Ipam {
         let held = self.allocations_of_node(node).await?;
         let guarded: Vec<Release> = held.into_iter().map(Release::from).collect();
         let released = self.release(&guarded).await?.released;
+        for (_, block) in self.list_blocks().await?.blocks {
+            if block.owned_by(node) {
+                // With its affinity, should an interrupted claim have lost it, there is an order to give it back in.
+                self.claim(node, block.cidr()).await?;
+            }
+        }
         for affinity in self.list_affinities(Some(node)).await? {
             self.give_back(affinity, Addresses::Leave).await?;
         }

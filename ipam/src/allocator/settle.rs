@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crds::block_affinity::AffinityState;
 use crds::{Cidr, IpamHandle, IpamHandleSpec, Kind, names};
 use datastore::Typed;
 
@@ -133,20 +134,43 @@ impl Ipam {
     /// # Errors
     /// The datastore.
     pub async fn repair(&self) -> Result<Repaired, Error> {
-        let mut repaired = Repaired {
-            handles: self.repair_handles().await?,
-            ..Repaired::default()
-        };
-        for affinity in self.list_affinities(None).await? {
-            let node = affinity.resource.spec.node.clone();
-            if self.settle_affinity(affinity.clone()).await? {
-                repaired
-                    .affinities
-                    .push(names::affinity_name(&node, affinity.resource.spec.cidr));
+        let handles = self.repair_handles().await?;
+        let affinities = self.repair_affinities().await?;
+        let blocks = self.delete_abandoned_blocks().await?;
+        self.finish_deletions().await?;
+        Ok(Repaired {
+            handles,
+            affinities,
+            blocks,
+        })
+    }
+
+    async fn repair_affinities(&self) -> Result<Vec<String>, Error> {
+        let affinities = self.list_affinities(None).await?;
+        let mut unclaimed: BTreeMap<Cidr, String> = BTreeMap::new();
+        for (object, block) in self.list_blocks().await?.blocks {
+            let host = object.resource.spec.host().map(str::to_owned);
+            unclaimed.extend(host.map(|host| (block.cidr(), host)));
+        }
+        let mut repaired = Vec::new();
+        for affinity in affinities {
+            let spec = affinity.resource.spec.clone();
+            let owned = unclaimed.get(&spec.cidr) == Some(&spec.node);
+            if owned {
+                unclaimed.remove(&spec.cidr);
+            }
+            if !owned || spec.state != AffinityState::Confirmed {
+                self.settle_affinity(affinity).await?;
+                repaired.push(names::affinity_name(&spec.node, spec.cidr));
             }
         }
-        repaired.blocks = self.delete_abandoned_blocks().await?;
-        self.finish_deletions().await?;
+        for (cidr, node) in unclaimed {
+            match self.claim(&node, cidr).await {
+                Ok(()) => repaired.push(names::affinity_name(&node, cidr)),
+                Err(Error::BlockClaimed { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
         Ok(repaired)
     }
 

@@ -39,11 +39,29 @@ impl Round<'_> {
         self.give_back_unserved(&mut owned).await?;
         let listed = self.ipam.list_blocks().await?;
         let blocks: Vec<Block> = listed.blocks.into_iter().map(|(_, block)| block).collect();
+        self.claim_forgotten(&mut owned, &blocks).await?;
         let limit = self.claim_new(&mut owned, &blocks).await?;
         if limit == Limit::Reached || !self.short() {
             return Ok(limit);
         }
         self.claim_ownerless(&mut owned, &blocks).await
+    }
+
+    /// Blocks that name the node as owner while an interrupted claim left it without the affinity.
+    async fn claim_forgotten(
+        &mut self,
+        owned: &mut BTreeSet<Cidr>,
+        blocks: &[Block],
+    ) -> Result<(), Error> {
+        for block in blocks
+            .iter()
+            .filter(|block| block.owned_by(&self.request.node))
+        {
+            if self.short() && self.in_pools(block.cidr()) && !owned.contains(&block.cidr()) {
+                self.claim_one(owned, block.cidr()).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn claim_new(
