@@ -5,8 +5,8 @@ use std::net::Ipv4Addr;
 
 use super::canonical::tlvs;
 use super::{
-    Aggregator, AsPath, AttributeType, Attributes, Community, ExtCommunity, LargeCommunity,
-    OPTIONAL, Origin, PARTIAL, Parts, TRANSITIVE, Tlv, UnknownAttribute,
+    Aggregator, AsPath, AttributeType, Attributes, Community, ExtCommunity, LargeCommunity, Origin,
+    PARTIAL, Parts, Tlv, UnknownAttribute,
 };
 use crate::EncodeError;
 
@@ -96,11 +96,9 @@ fn octets<T, const N: usize>(items: &[T], encode: impl Fn(&T) -> [u8; N]) -> Cow
 
 /// The types that can carry the Partial bit, as bits.
 fn partial_bits(attributes: &[AttributeType]) -> u64 {
-    let can_be_partial =
-        |attribute: &&AttributeType| attribute.flags() == Some(OPTIONAL | TRANSITIVE);
     let bits = attributes
         .iter()
-        .filter(can_be_partial)
+        .filter(|attribute| attribute.can_be_partial())
         .map(|attribute| 1 << attribute.0);
     bits.fold(0, |all, bit: u64| all | bit)
 }

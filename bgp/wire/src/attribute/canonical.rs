@@ -43,6 +43,8 @@ pub(crate) fn tlvs(mut wire: &[u8]) -> impl Iterator<Item = Tlv<'_>> {
 
 /// Appends one attribute. `value` has at most 65,535 octets.
 pub(crate) fn put_tlv(flags: u8, attribute: AttributeType, value: &[u8], out: &mut Vec<u8>) {
+    // Copied flags say how long the value was, which need not be how long it is.
+    let flags = flags & !EXTENDED_LENGTH;
     match u8::try_from(value.len()) {
         Ok(len) => out.extend_from_slice(&[flags, attribute.0, len]),
         Err(_) => {

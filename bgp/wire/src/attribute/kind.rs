@@ -82,6 +82,11 @@ impl AttributeType {
     pub(crate) fn is_known(self) -> bool {
         self != AttributeType::IPV6_EXT_COMMUNITIES && self.flags().is_some()
     }
+
+    /// True for known types whose Partial bit means something (RFC 4271 §4.3); it is 0 for all others.
+    pub(crate) fn can_be_partial(self) -> bool {
+        self.is_known() && self.flags() == Some(OPTIONAL | TRANSITIVE)
+    }
 }
 
 impl fmt::Display for AttributeType {

@@ -185,8 +185,8 @@ impl<'a> Found<'a> {
             _ if raw.flags & TRANSITIVE != 0 => self.keep_unknown(raw, PARTIAL),
             _ => {}
         }
-        if attribute.is_known() && raw.flags & PARTIAL != 0 {
-            // All known types are below 64.
+        if attribute.can_be_partial() && raw.flags & PARTIAL != 0 {
+            // All these types are below 64.
             self.parts.partial |= 1 << attribute.0;
         }
         Ok(())

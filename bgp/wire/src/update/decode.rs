@@ -99,10 +99,6 @@ impl Routes {
         }
         if let Some(raw) = &found.mp_unreach {
             match mp::unreach(raw, params) {
-                // Without routes it is an End-of-RIB, but only when there is nothing else.
-                Ok(unreach)
-                    if unreach.nlri.is_empty()
-                        && (found.announces || !routes.unreach.is_empty()) => {}
                 Ok(unreach) => routes.unreach.push(unreach),
                 Err(fault) => verdicts.add(raw.error(fault))?,
             }
@@ -153,6 +149,10 @@ impl Routes {
         mut verdicts: Verdicts,
     ) -> Result<Update, Error> {
         let others = found.announces;
+        // An empty MP_UNREACH_NLRI is an End-of-RIB, but only when there is nothing else.
+        if others || self.announces || self.unreach.len() > 1 || !verdicts.listed.is_empty() {
+            self.unreach.retain(|unreach| !unreach.nlri.is_empty());
+        }
         // A family that is not in use has been checked like any other; its routes lead nowhere.
         self.unreach
             .retain(|unreach| params.family(unreach.family).is_some());
