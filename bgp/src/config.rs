@@ -7,6 +7,7 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp_rib::{NextHopMode, Policy};
 use bgp_wire::capability::AddPathMode;
 use bgp_wire::{Family, Prefix};
 
@@ -35,9 +36,9 @@ pub struct Local {
     pub listen: Vec<SocketAddr>,
     /// The cluster we reflect routes for; the router id when absent (RFC 4456 §7).
     pub cluster_id: Option<Ipv4Addr>,
-    /// IPv4 next hop told to peers whose session runs over IPv6.
+    /// IPv4 next hop told to peers whose session runs over IPv6 or loopback.
     pub next_hop_v4: Option<Ipv4Addr>,
-    /// IPv6 next hop told to peers whose session runs over IPv4.
+    /// IPv6 next hop told to peers whose session runs over IPv4 or loopback.
     pub next_hop_v6: Option<Ipv6Addr>,
     /// How many next hops a prefix may have at once; 1 turns multipath off.
     pub multipath: NonZeroU8,
@@ -119,8 +120,14 @@ pub struct PeerConfig {
     pub password: Option<Password>,
     /// We reflect routes to and from it (RFC 4456); it must be in our AS.
     pub reflector_client: bool,
+    /// Which next hop it is told.
+    pub next_hop: NextHopMode,
     /// How often our AS number may be in the AS_PATH of what it sends.
     pub allow_own_as: u8,
+    /// What is taken from it.
+    pub import: Arc<Policy>,
+    /// What it is told.
+    pub export: Arc<Policy>,
 }
 
 impl PeerConfig {
@@ -142,7 +149,10 @@ impl PeerConfig {
             ttl: Ttl::Default,
             password: None,
             reflector_client: false,
+            next_hop: NextHopMode::Default,
             allow_own_as: 0,
+            import: Arc::new(Policy::accept_all()),
+            export: Arc::new(Policy::accept_all()),
         }
     }
 }
@@ -164,6 +174,12 @@ pub enum Ttl {
 /// A secret that is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(Arc<str>);
+
+impl Password {
+    pub(crate) fn reveal(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
 
 impl<T: Into<Arc<str>>> From<T> for Password {
     fn from(secret: T) -> Self {

@@ -31,7 +31,7 @@ impl Speaker {
             commands: command_receiver,
             events,
         };
-        tokio::spawn(speaker::run(inputs, options));
+        tokio::spawn(speaker::run(inputs, options, bgp_wire::decode));
         (Handle { desired, commands }, event_receiver)
     }
 }

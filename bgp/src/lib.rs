@@ -14,9 +14,14 @@
 mod config;
 mod event;
 mod handle;
+mod listener;
+mod session;
+mod socket;
 mod speaker;
 
 pub use bgp_fsm::State;
+pub use bgp_rib::{Match, NextHopMode, Policy, PrefixSet, Rule, Source, Verdict};
+pub use bgp_wire::capability::AddPathMode;
 pub use bgp_wire::{Family, Prefix};
 pub use config::{Desired, Local, Options, Originate, PORT, Password, PeerConfig, PeerKey, Ttl};
 pub use event::{Event, PeerInfo, RouteInfo, SessionInfo, Shutdown};

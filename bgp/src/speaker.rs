@@ -1,10 +1,58 @@
 //! The task that owns the routes and everything that peers share.
+//!
+//! It never waits for a session: connections and messages that do not fit are left in the kernel
+//! or in the RIB. Sessions wait for it, and the outside may take its news as slowly as it likes.
+//!
+//! | channel | capacity | when full |
+//! |---|---|---|
+//! | reports of all sessions | 128 | sessions stop reading, TCP pushes back |
+//! | routes to a session | 2 chunks of 64 KiB | the rest stays in the RIB, each prefix once |
+//! | accepted connections | 64 | the kernel's backlog holds them |
+//! | accepted connections of one peer | 4 | more are closed and counted |
+//! | questions | 64 | who asks waits |
+//! | news | 16 | merged per prefix in the RIB, per peer here |
 
+mod deferral;
+mod end_of_rib;
+mod news;
+mod peers;
+mod questions;
+mod routes;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bgp_fsm::Stop;
+use bgp_rib::{PeerId, Rib};
+use bgp_wire::Notification;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
-use crate::config::{Desired, Options};
-use crate::event::Event;
+use crate::config::{Desired, Options, Password, PeerKey};
+use crate::event::{Event, Shutdown};
 use crate::handle::Command;
+use crate::listener::{Accepted, Listener};
+use crate::session::{Decode, Report};
+
+use deferral::Deferral;
+use news::News;
+use peers::PeerTask;
+
+const REPORTS: usize = 128;
+const ACCEPTED: usize = 64;
+
+/// Reports are applied this long before peers are told what changed: one burst, one decision.
+const BURST: Duration = Duration::from_millis(5);
+
+/// Wait before listening on an address again that could not be listened on.
+const LISTEN_RETRY: Duration = Duration::from_secs(2);
+
+/// What sessions may take to close their connections in the end.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What the outside gives to the task.
 pub(crate) struct Inputs {
@@ -13,20 +61,235 @@ pub(crate) struct Inputs {
     pub(crate) events: mpsc::Sender<Event>,
 }
 
+/// Everything the task owns.
+struct Owner {
+    options: Options,
+    decode: Decode,
+    desired: Desired,
+    rib: Rib,
+    /// Configured peers by name.
+    peers: BTreeMap<PeerKey, PeerId>,
+    /// All peers whose task runs, those about to end included.
+    tasks: Vec<Option<PeerTask>>,
+    sessions: JoinSet<PeerId>,
+    reports: mpsc::Sender<(PeerId, Report)>,
+    listeners: BTreeMap<SocketAddr, Listener>,
+    listen_again: Option<Instant>,
+    accepted: mpsc::Sender<Accepted>,
+    deferral: Deferral,
+    news: News,
+    /// Passwords the listening sockets know.
+    signed: BTreeMap<(SocketAddr, IpAddr), Password>,
+    /// Connections from addresses that are no peer's, or that nobody could take.
+    strangers: u64,
+}
+
 /// Runs the speaker until it is told to end.
-pub(crate) async fn run(mut inputs: Inputs, options: Options) {
-    tracing::info!(?options, desired = ?*inputs.desired.borrow_and_update(), "speaker started");
-    while let Some(command) = inputs.commands.recv().await {
-        match command {
-            Command::Peers(answer) => drop(answer.send(Vec::new())),
-            Command::Routes(answer) => drop(answer.send(Vec::new())),
-            Command::Listening(answer) => drop(answer.send(Vec::new())),
-            Command::Shutdown(how, done) => {
-                tracing::info!(?how, "speaker ends");
-                drop(inputs.events);
-                let _asker_gone = done.send(());
-                return;
+pub(crate) async fn run(inputs: Inputs, options: Options, decode: Decode) {
+    let Inputs {
+        mut desired,
+        mut commands,
+        events,
+    } = inputs;
+    let (reports, mut reports_in) = mpsc::channel(REPORTS);
+    let (accepted, mut accepted_in) = mpsc::channel(ACCEPTED);
+    let first = desired.borrow_and_update().clone();
+    let mut owner = Owner::new(first, options, decode, (reports, accepted));
+    owner.start();
+    let (how, done) = loop {
+        owner.settle();
+        let timer = owner.timer();
+        let has_news = owner.has_news();
+        tokio::select! {
+            // In this order: who asks after `set` sees what it did, and reports, of which there
+            // may be no end, come last.
+            biased;
+            // An error means that the last handle is gone; `commands` says so too.
+            Ok(()) = desired.changed() => {
+                let desired = desired.borrow_and_update().clone();
+                owner.apply(desired).await;
+            }
+            command = commands.recv() => match command {
+                Some(Command::Shutdown(how, done)) => break (how, Some(done)),
+                Some(command) => owner.answer(command),
+                None => break (Shutdown::Restart, None),
+            },
+            () = timer => {}
+            Some(ended) = owner.sessions.join_next_with_id() => owner.session_ended(ended),
+            Some(accepted) = accepted_in.recv() => owner.match_to_peer(accepted),
+            Ok(permit) = events.reserve(), if has_news => {
+                if let Some(event) = owner.next_news() {
+                    permit.send(event);
+                }
+            }
+            Some((peer, report)) = reports_in.recv() => {
+                owner.burst((peer, report), &mut reports_in);
+            }
+        }
+    };
+    owner.farewell(how, reports_in).await;
+    drop(events);
+    if let Some(done) = done {
+        // Whoever asked may have gone.
+        let _gone = done.send(());
+    }
+}
+
+impl Owner {
+    fn new(
+        desired: Desired,
+        options: Options,
+        decode: Decode,
+        (reports, accepted): (mpsc::Sender<(PeerId, Report)>, mpsc::Sender<Accepted>),
+    ) -> Self {
+        let deferral = Deferral::new(Instant::now(), options.settle, options.deferral);
+        Owner {
+            rib: Rib::new(routes::rib_config(&desired.local)),
+            options,
+            decode,
+            desired,
+            peers: BTreeMap::new(),
+            tasks: Vec::new(),
+            sessions: JoinSet::new(),
+            reports,
+            listeners: BTreeMap::new(),
+            listen_again: None,
+            accepted,
+            deferral,
+            news: News::default(),
+            signed: BTreeMap::new(),
+            strangers: 0,
+        }
+    }
+
+    fn start(&mut self) {
+        let desired = self.desired.clone();
+        self.originate(&desired.originate);
+        for (key, config) in &desired.peers {
+            self.add_peer(key, config);
+        }
+        self.listen();
+    }
+
+    /// Replaces what shall be, touching only what differs.
+    async fn apply(&mut self, desired: Desired) {
+        let old = std::mem::replace(&mut self.desired, desired.clone());
+        let anew = routes::needs_new_rib(&old.local, &desired.local);
+        let gone = self
+            .peers
+            .keys()
+            .filter(|key| anew || !desired.peers.contains_key(*key));
+        for key in gone.cloned().collect::<Vec<_>>() {
+            let told = !desired.peers.contains_key(&key);
+            self.remove_peer(&key, told);
+        }
+        if anew {
+            tracing::info!("own AS, router id or cluster id changed: everything starts anew");
+            self.news.orphan(&mut self.rib);
+            self.rib = Rib::new(routes::rib_config(&desired.local));
+            self.originate(&desired.originate);
+        } else {
+            self.change_originated(&old.originate, &desired.originate);
+        }
+        for (key, config) in &desired.peers {
+            match (self.peers.get(key), old.peers.get(key)) {
+                (Some(id), Some(old)) => self.change_peer(*id, old, config),
+                (_, None) | (None, Some(_)) => self.add_peer(key, config),
+            }
+        }
+        let unwanted = |address: &SocketAddr| !desired.local.listen.contains(address);
+        let unwanted: Vec<SocketAddr> = self.listeners.keys().copied().filter(unwanted).collect();
+        for address in unwanted {
+            if let Some(listener) = self.listeners.remove(&address) {
+                listener.stop().await;
+                self.signed.retain(|(listener, _), _| *listener != address);
+            }
+        }
+        self.listen();
+    }
+
+    /// Listens where it shall and does not yet.
+    fn listen(&mut self) {
+        self.listen_again = None;
+        for address in &self.desired.local.listen {
+            if self.listeners.contains_key(address) {
+                continue;
+            }
+            match Listener::start(*address, self.accepted.clone()) {
+                Ok(listener) => {
+                    tracing::info!(%address, "listening");
+                    self.listeners.insert(*address, listener);
+                }
+                Err(error) => {
+                    tracing::error!(%address, %error, "cannot listen, will try again");
+                    self.listen_again = Some(Instant::now() + LISTEN_RETRY);
+                }
+            }
+        }
+        self.expect_signatures();
+    }
+
+    fn timer(&self) -> impl Future<Output = ()> + use<> {
+        let now = Instant::now();
+        let deadlines = [self.listen_again, self.deferral.deadline(now)];
+        let next = deadlines.into_iter().flatten().min();
+        async move {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
             }
         }
     }
+
+    /// Does what is due after any event.
+    fn settle(&mut self) {
+        let now = Instant::now();
+        if self.listen_again.is_some_and(|at| at <= now) {
+            self.listen();
+        }
+        if self.deferral.ends(now) {
+            self.converged();
+        }
+        self.tell_peers();
+    }
+
+    /// Applies a report and those that wait behind it.
+    fn burst(&mut self, first: (PeerId, Report), more: &mut mpsc::Receiver<(PeerId, Report)>) {
+        let begun = Instant::now();
+        let mut next = Some(first);
+        while let Some((peer, report)) = next {
+            self.report(peer, report);
+            next = None;
+            if begun.elapsed() < BURST {
+                next = more.try_recv().ok();
+            }
+        }
+    }
+
+    /// Ends all sessions.
+    async fn farewell(mut self, how: Shutdown, reports: mpsc::Receiver<(PeerId, Report)>) {
+        tracing::info!(?how, "speaker ends");
+        // Sessions may still report; nobody listens.
+        drop(reports);
+        let stop = match how {
+            Shutdown::Restart => Stop::Restart,
+            Shutdown::Cease { text } => Stop::Notify(Notification::administrative_shutdown(&text)),
+        };
+        for (_, listener) in std::mem::take(&mut self.listeners) {
+            listener.stop().await;
+        }
+        for task in self.tasks.iter().flatten() {
+            task.stop(stop.clone());
+        }
+        let all = async { while self.sessions.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL, all).await.is_err() {
+            tracing::warn!("some sessions did not end in time");
+            self.sessions.shutdown().await;
+        }
+    }
+}
+
+/// A number nobody can predict.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }

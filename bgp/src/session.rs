@@ -1,0 +1,524 @@
+//! The task of one peer: bytes, state machine, timers, and the way to the routes.
+//!
+//! It never waits for the owner of the routes without keeping its timers: what cannot be reported
+//! yet is held, and nothing more is read until it is gone, so that TCP slows the peer down.
+
+mod connection;
+mod report;
+mod settings;
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bgp_fsm::{Action, ConnId, Event, Peer, Reason, Received, State};
+use bgp_rib::PeerId;
+use bgp_wire::{Message, Notification, Params, header};
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::socket;
+
+use connection::{Connection, Written};
+pub(crate) use report::{Learned, Report, Up};
+pub(crate) use settings::{Control, Settings};
+
+/// How long a closed connection may take to hand over its NOTIFICATION.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Closed connections that may linger at once; the oldest makes room.
+const LINGERING: usize = 4;
+
+/// Routes are taken from the owner while less than this waits to be written.
+const OUTPUT_OCTETS: usize = 128 << 10;
+
+/// Read at once, and parsed in place.
+const READ_OCTETS: usize = 128 << 10;
+
+thread_local! {
+    /// One buffer per thread: an idle session has none.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Decodes one message. A parameter so that a test can have a decoder that panics.
+pub(crate) type Decode = fn(&[u8], &Params) -> Result<Message, bgp_wire::Error>;
+
+/// What connects the task with the owner of the routes.
+#[derive(Debug)]
+pub(crate) struct Channels {
+    pub(crate) control: watch::Receiver<Control>,
+    /// Connections the peer made; when full, more of them are closed.
+    pub(crate) incoming: mpsc::Receiver<TcpStream>,
+    /// Messages for the peer; when full, the rest stays in the RIB.
+    pub(crate) routes: mpsc::Receiver<Chunk>,
+    /// Reports of all peers; while it is full, this task reads nothing.
+    pub(crate) reports: mpsc::Sender<(PeerId, Report)>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// Encoded messages for one established session.
+#[derive(Debug)]
+pub(crate) struct Chunk {
+    pub(crate) conn: ConnId,
+    pub(crate) messages: Vec<Bytes>,
+}
+
+/// What both sides look at without a message.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// The owner found `routes` full and wants to hear when it is not.
+    pub(crate) starving: AtomicBool,
+    pub(crate) messages_in: AtomicU64,
+    pub(crate) messages_out: AtomicU64,
+}
+
+type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// The task's own state.
+pub(crate) struct Session {
+    id: PeerId,
+    channels: Channels,
+    decode: Decode,
+    settings: Arc<Settings>,
+    peer: Peer,
+    start: Instant,
+    /// State and reason last reported.
+    told: State,
+    last_error: Option<String>,
+    dialling: Option<(ConnId, Dialling)>,
+    /// A connection the state machine is being asked about.
+    offered: Option<TcpStream>,
+    connections: Vec<Connection>,
+    /// Closed connections that still hand over a NOTIFICATION.
+    closing: Vec<Connection>,
+    /// What the established session sent and is not reported yet.
+    learned: Vec<Learned>,
+    reports: VecDeque<Report>,
+    stopped: bool,
+}
+
+enum Wake {
+    Control,
+    Timer,
+    Reported,
+    Offered(TcpStream),
+    Dialled(ConnId, io::Result<TcpStream>),
+    Routes(Chunk),
+    Ready,
+}
+
+impl Session {
+    /// A session that begins when [`Session::run`] does.
+    pub(crate) fn new(id: PeerId, mut channels: Channels, decode: Decode, seed: u64) -> Self {
+        let control = channels.control.borrow_and_update();
+        let (settings, fsm) = (control.settings.clone(), control.fsm());
+        drop(control);
+        Session {
+            id,
+            channels,
+            decode,
+            settings,
+            peer: Peer::new(fsm, seed),
+            start: Instant::now(),
+            told: State::Idle,
+            last_error: None,
+            dialling: None,
+            offered: None,
+            connections: Vec::new(),
+            closing: Vec::new(),
+            learned: Vec::new(),
+            reports: VecDeque::new(),
+            stopped: false,
+        }
+    }
+
+    /// Runs until the session is stopped and its connections are closed.
+    pub(crate) async fn run(mut self) {
+        self.feed(Event::Start);
+        loop {
+            self.flush();
+            self.report_state();
+            if self.stopped && self.closing.is_empty() && self.reports.is_empty() {
+                return;
+            }
+            let wake = self.wait().await;
+            self.wake(wake);
+        }
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let deadline = self.deadline();
+        let reads = self.reports.is_empty();
+        let takes_routes = self.takes_routes();
+        let timer = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (channels, reports) = (&mut self.channels, &mut self.reports);
+        let dialling = &mut self.dialling;
+        let connections = &mut self.connections;
+        let closing = &mut self.closing;
+        tokio::select! {
+            biased;
+            // An error means that the owner is gone; `wake` sees it too.
+            _ = channels.control.changed(), if !self.stopped => Wake::Control,
+            () = timer => Wake::Timer,
+            Some(stream) = channels.incoming.recv(), if !self.stopped => Wake::Offered(stream),
+            (conn, result) = poll_fn(|cx| poll_dial(dialling, cx)) => Wake::Dialled(conn, result),
+            permit = channels.reports.reserve(), if !reports.is_empty() => {
+                // Without an owner nobody wants to know.
+                if let (Ok(permit), Some(report)) = (permit, reports.pop_front()) {
+                    permit.send((self.id, report));
+                }
+                Wake::Reported
+            }
+            Some(chunk) = channels.routes.recv(), if takes_routes => Wake::Routes(chunk),
+            () = poll_fn(|cx| poll_ready(connections, closing, reads, cx)) => Wake::Ready,
+        }
+    }
+
+    fn wake(&mut self, wake: Wake) {
+        match wake {
+            Wake::Control => self.control(),
+            Wake::Timer => self.timer(),
+            Wake::Reported => {}
+            Wake::Offered(stream) => {
+                self.offered = Some(stream);
+                self.feed(Event::Accepted);
+                self.offered = None;
+            }
+            Wake::Dialled(conn, result) => self.dialled(conn, result),
+            Wake::Routes(chunk) => self.take(chunk),
+            Wake::Ready => self.ready(),
+        }
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let fsm = self.peer.next_deadline().map(|at| self.start + at);
+        let closing = self.closing.iter().filter_map(|c| c.until);
+        closing.chain(fsm).min()
+    }
+
+    fn takes_routes(&self) -> bool {
+        let established = self.peer.established().map(|(conn, _)| conn);
+        let connection =
+            established.and_then(|conn| self.connections.iter().find(|c| c.id == conn));
+        connection.is_none_or(|connection| connection.octets() < OUTPUT_OCTETS)
+    }
+
+    /// The owner changed its mind, or is gone.
+    fn control(&mut self) {
+        let gone = self.channels.control.has_changed().is_err();
+        let control = self.channels.control.borrow_and_update().clone();
+        self.peer.set_config(control.fsm());
+        if control.settings != self.settings {
+            self.settings = control.settings;
+            let change = bgp_wire::notification::subcode::cease::CONFIGURATION_CHANGE;
+            self.feed(Event::Reset(Notification::cease(change)));
+        }
+        let stop = control.stop.or(gone.then_some(bgp_fsm::Stop::Restart));
+        if let Some(stop) = stop {
+            self.feed(Event::Stop(stop));
+            self.stopped = true;
+        }
+    }
+
+    fn timer(&mut self) {
+        let now = Instant::now();
+        self.closing
+            .retain(|c| c.until.is_some_and(|until| until > now));
+        if !self.reports.is_empty() {
+            // We do not read: a peer whose messages wait in the kernel is alive.
+            let waiting = self.connections.iter().filter(|c| c.has_input());
+            for conn in waiting.map(|c| c.id).collect::<Vec<_>>() {
+                self.feed(Event::Heard(conn));
+            }
+        }
+        self.feed(Event::Timer);
+    }
+
+    fn dialled(&mut self, conn: ConnId, result: io::Result<TcpStream>) {
+        let adopted = result.and_then(|stream| {
+            stream.set_nodelay(true)?;
+            Ok(stream)
+        });
+        match adopted {
+            Ok(stream) => {
+                self.connections.push(Connection::new(conn, stream));
+                self.feed(Event::Connected(conn));
+            }
+            Err(error) => {
+                self.feed(Event::ConnectFailed(conn));
+                self.last_error = Some(format!("cannot connect: {error}"));
+            }
+        }
+    }
+
+    /// Takes messages for the peer, unless they are for a session that is over.
+    fn take(&mut self, chunk: Chunk) {
+        if self.channels.shared.starving.swap(false, Ordering::SeqCst)
+            && !self.reports.iter().any(|r| matches!(r, Report::Hungry))
+        {
+            self.reports.push_back(Report::Hungry);
+        }
+        if self
+            .peer
+            .established()
+            .is_some_and(|(conn, _)| conn == chunk.conn)
+            && let Some(connection) = self.connections.iter_mut().find(|c| c.id == chunk.conn)
+        {
+            for message in chunk.messages {
+                connection.push(message);
+            }
+        }
+    }
+
+    /// Some connection can be read or written; writing is left to [`Session::flush`].
+    fn ready(&mut self) {
+        self.closing.retain_mut(Connection::drain);
+        if !self.reports.is_empty() {
+            return;
+        }
+        for conn in self.connections.iter().map(|c| c.id).collect::<Vec<_>>() {
+            self.read(conn);
+        }
+        self.flush_learned();
+    }
+
+    /// Reads once and handles every whole message.
+    fn read(&mut self, conn: ConnId) {
+        let mut scratch = SCRATCH.take();
+        let Some(connection) = self.connections.iter_mut().find(|c| c.id == conn) else {
+            return;
+        };
+        scratch.clear();
+        scratch.append(&mut connection.rest);
+        scratch.reserve(READ_OCTETS);
+        let broken = match connection.read(&mut scratch) {
+            Ok(0) => true,
+            Ok(_) => false,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
+            Err(_) => true,
+        };
+        let used = self.messages(conn, &scratch);
+        if let Some(connection) = self.connections.iter_mut().find(|c| c.id == conn) {
+            connection.rest.extend_from_slice(&scratch[used..]);
+            if broken {
+                self.feed(Event::Closed(conn));
+            }
+        }
+        SCRATCH.set(scratch);
+    }
+
+    /// Handles the messages in `bytes`, returns how many octets they had.
+    fn messages(&mut self, conn: ConnId, bytes: &[u8]) -> usize {
+        let mut used = 0;
+        while let Some(connection) = self.connections.iter().find(|c| c.id == conn) {
+            let rest = &bytes[used..];
+            let message = match header::frame(rest, connection.params.max_message_len()) {
+                Ok(Some(octets)) if octets <= rest.len() => {
+                    used += octets;
+                    (self.decode)(&rest[..octets], &connection.params)
+                }
+                Ok(_) => break,
+                Err(error) => Err(error),
+            };
+            self.channels
+                .shared
+                .messages_in
+                .fetch_add(1, Ordering::Relaxed);
+            match message {
+                Ok(message) => self.message(conn, message),
+                Err(error) => {
+                    self.feed(Event::Malformed(conn, error.notification()));
+                    self.last_error = Some(error.to_string());
+                }
+            }
+        }
+        used
+    }
+
+    fn message(&mut self, conn: ConnId, message: Message) {
+        let (received, learned) = match message {
+            Message::Open(open) => (Received::Open(Box::new(open)), None),
+            Message::Keepalive => (Received::Keepalive, None),
+            Message::Notification(notification) => (Received::Notification(notification), None),
+            Message::Update(update) => (Received::Update, Some(Learned::from(update))),
+            Message::RouteRefresh(refresh) => {
+                (Received::RouteRefresh, Some(Learned::Refresh(refresh)))
+            }
+        };
+        self.feed(Event::Received(conn, received));
+        let Some(learned) = learned else { return };
+        if self
+            .peer
+            .established()
+            .is_none_or(|(current, _)| current != conn)
+        {
+            return;
+        }
+        if let Learned::EndOfRib(family) = learned {
+            self.feed(Event::EndOfRib(conn, family));
+        }
+        self.learned.push(learned);
+    }
+
+    fn feed(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.peer.handle(self.start.elapsed(), event, &mut actions);
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect(conn) => {
+                let settings = self.settings.clone();
+                self.dialling = Some((conn, Box::pin(async move { settings.dial().await })));
+            }
+            Action::Adopt(conn) => {
+                if let Some(stream) = self.offered.take() {
+                    if let Err(error) =
+                        socket::adopt(&stream, &self.settings.peer, self.settings.external())
+                    {
+                        tracing::warn!(peer = %self.settings.key, %error, "cannot set up a connection");
+                    }
+                    self.connections.push(Connection::new(conn, stream));
+                }
+            }
+            Action::Refuse => self.offered = None,
+            Action::Send(conn, message) => {
+                if let Some(connection) = self.connections.iter_mut().find(|c| c.id == conn) {
+                    connection.send(&message);
+                }
+            }
+            Action::Close(conn) => self.close(conn),
+            Action::Up { conn, negotiated } => {
+                let Some(connection) = self.connections.iter_mut().find(|c| c.id == conn) else {
+                    return;
+                };
+                connection.params = negotiated.params.clone();
+                let up = connection.up(*negotiated);
+                self.report(Report::Up(Box::new(up)));
+            }
+            Action::Down { reason, keep, .. } => {
+                self.remember(&reason);
+                let reason = reason.to_string();
+                self.report(Report::Down { keep, reason });
+            }
+            Action::Failed { reason, .. } => self.remember(&reason),
+            Action::Forget(families) => self.report(Report::Forget(families)),
+        }
+    }
+
+    fn remember(&mut self, reason: &Reason) {
+        if *reason != Reason::Collision {
+            self.last_error = Some(reason.to_string());
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.dialling.take_if(|(dialled, _)| *dialled == conn);
+        let Some(index) = self.connections.iter().position(|c| c.id == conn) else {
+            return;
+        };
+        let mut connection = self.connections.swap_remove(index);
+        if connection.has_last_words() {
+            connection.until = Some(Instant::now() + LINGER);
+            if self.closing.len() == LINGERING {
+                self.closing.remove(0);
+            }
+            self.closing.push(connection);
+        }
+    }
+
+    /// Writes what can be written.
+    fn flush(&mut self) {
+        let mut events = Vec::new();
+        for connection in &mut self.connections {
+            let conn = connection.id;
+            match connection.write(&self.channels.shared.messages_out) {
+                Written::Nothing => {}
+                Written::Some => events.push(Event::Waiting(conn)),
+                Written::All => events.push(Event::Drained(conn)),
+                Written::Broken => events.push(Event::Closed(conn)),
+            }
+        }
+        self.closing.retain_mut(Connection::say_last_words);
+        for event in events {
+            self.feed(event);
+        }
+    }
+
+    fn flush_learned(&mut self) {
+        if !self.learned.is_empty() {
+            let learned = std::mem::take(&mut self.learned);
+            self.reports.push_back(Report::Learned(learned));
+        }
+    }
+
+    fn report(&mut self, report: Report) {
+        self.flush_learned();
+        self.reports.push_back(report);
+    }
+
+    /// Reports the state once per turn; a state nobody has taken yet is replaced.
+    fn report_state(&mut self) {
+        let state = self.peer.state();
+        if state == self.told && self.last_error.is_none() {
+            return;
+        }
+        self.told = state;
+        let mut error = self.last_error.take();
+        if let Some(Report::State { error: untold, .. }) = self.reports.back_mut() {
+            error = error.or(untold.take());
+            self.reports.pop_back();
+        }
+        self.reports.push_back(Report::State { state, error });
+    }
+}
+
+fn poll_dial(
+    dialling: &mut Option<(ConnId, Dialling)>,
+    cx: &mut Context<'_>,
+) -> Poll<(ConnId, io::Result<TcpStream>)> {
+    let Some((conn, dial)) = dialling else {
+        return Poll::Pending;
+    };
+    let conn = *conn;
+    dial.as_mut().poll(cx).map(|result| {
+        *dialling = None;
+        (conn, result)
+    })
+}
+
+fn poll_ready(
+    connections: &mut [Connection],
+    closing: &mut [Connection],
+    reads: bool,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    let mut ready = false;
+    for connection in connections {
+        ready |= connection.poll_ready(reads, cx);
+    }
+    for connection in closing {
+        ready |= connection.poll_ready(true, cx);
+    }
+    if ready {
+        Poll::Ready(())
+    } else {
+        Poll::Pending
+    }
+}

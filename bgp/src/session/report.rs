@@ -1,0 +1,49 @@
+//! What a session tells the owner of the routes.
+
+use std::net::SocketAddr;
+
+use bgp_fsm::{ConnId, Negotiated, State};
+use bgp_wire::{Family, RouteRefresh, Update};
+
+/// One report; reports of one session arrive in their order.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The state changed, or a connection failed.
+    State { state: State, error: Option<String> },
+    /// The session is established.
+    Up(Box<Up>),
+    /// The established session is over.
+    Down { keep: Vec<Family>, reason: String },
+    /// Stale routes go.
+    Forget(Vec<Family>),
+    /// What the peer said, in order.
+    Learned(Vec<Learned>),
+    /// There is room for routes again.
+    Hungry,
+}
+
+/// An established session.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(crate) conn: ConnId,
+    pub(crate) negotiated: Negotiated,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) remote: Option<SocketAddr>,
+}
+
+/// Something a peer said about routes.
+#[derive(Debug)]
+pub(crate) enum Learned {
+    Update(Update),
+    EndOfRib(Family),
+    Refresh(RouteRefresh),
+}
+
+impl From<Update> for Learned {
+    fn from(update: Update) -> Self {
+        match update.as_end_of_rib() {
+            Some(family) => Learned::EndOfRib(family),
+            None => Learned::Update(update),
+        }
+    }
+}

@@ -1,0 +1,76 @@
+use super::*;
+
+const V4: Family = Family::IPV4_UNICAST;
+const V6: Family = Family::IPV6_UNICAST;
+const LIVE: PeerId = PeerId(0);
+const DEAD: PeerId = PeerId(1);
+
+fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+fn deferral() -> (Instant, Deferral) {
+    let start = Instant::now();
+    let mut deferral = Deferral::new(start, secs(10), secs(30));
+    deferral.added(LIVE);
+    deferral.added(DEAD);
+    (start, deferral)
+}
+
+#[test]
+fn ends_when_every_peer_has_sent_every_end_of_rib() {
+    let (start, mut deferral) = deferral();
+    deferral.up(start, LIVE, [V4, V6].into());
+    deferral.up(start, DEAD, [V4].into());
+    deferral.end_of_rib(LIVE, V4);
+    deferral.end_of_rib(DEAD, V4);
+    assert!(!deferral.ends(start + secs(1)));
+    deferral.end_of_rib(LIVE, V6);
+    assert!(deferral.ends(start + secs(1)));
+    assert!(!deferral.ends(start + secs(1)), "ends once");
+    assert_eq!(None, deferral.deadline(start + secs(1)));
+}
+
+#[test]
+fn dead_peer_holds_it_up_only_while_peers_may_settle() {
+    let (start, mut deferral) = deferral();
+    deferral.up(start + secs(1), LIVE, [V4].into());
+    deferral.end_of_rib(LIVE, V4);
+    assert!(!deferral.ends(start + secs(9)));
+    assert_eq!(Some(start + secs(10)), deferral.deadline(start + secs(9)));
+    assert!(deferral.ends(start + secs(10)));
+}
+
+#[test]
+fn peer_without_end_of_rib_is_waited_for_until_the_limit_after_the_last_came_up() {
+    let (start, mut deferral) = deferral();
+    deferral.up(start + secs(9), LIVE, [V4].into());
+    assert!(!deferral.ends(start + secs(38)));
+    assert_eq!(Some(start + secs(39)), deferral.deadline(start + secs(38)));
+    assert!(deferral.ends(start + secs(39)));
+}
+
+#[test]
+fn peer_that_sends_no_end_of_rib_or_comes_late_is_not_waited_for() {
+    let (start, mut deferral) = deferral();
+    deferral.up(start, LIVE, BTreeSet::new());
+    deferral.up(start + secs(10), DEAD, [V4].into());
+    assert!(deferral.ends(start + secs(10)));
+}
+
+#[test]
+fn peer_that_goes_or_is_removed_is_not_waited_for() {
+    let (start, mut deferral) = deferral();
+    deferral.up(start, LIVE, [V4].into());
+    deferral.removed(LIVE);
+    deferral.up(start, DEAD, [V4].into());
+    deferral.down(DEAD);
+    assert!(!deferral.ends(start + secs(9)), "it may come back in time");
+    assert!(deferral.ends(start + secs(10)));
+}
+
+#[test]
+fn without_peers_there_is_nothing_to_wait_for() {
+    let start = Instant::now();
+    assert!(Deferral::new(start, secs(10), secs(30)).ends(start));
+}

@@ -1,0 +1,105 @@
+//! Answers to questions about peers and routes.
+
+use std::sync::atomic::Ordering;
+
+use bgp_rib::{ExplainedPath, Outcome, PeerId};
+use bgp_wire::{Family, NextHop, Prefix};
+
+use crate::event::{PeerInfo, RouteInfo, SessionInfo};
+use crate::handle::Command;
+use crate::session::Up;
+use crate::speaker::Owner;
+
+impl Owner {
+    pub(super) fn answer(&mut self, command: Command) {
+        match command {
+            Command::Peers(answer) => {
+                let ids: Vec<PeerId> = self.peers.values().copied().collect();
+                let infos = ids
+                    .into_iter()
+                    .filter_map(|id| self.peer_info(id))
+                    .collect();
+                // Who asked may have gone.
+                let _gone = answer.send(infos);
+            }
+            Command::Routes(answer) => {
+                let _gone = answer.send(self.route_infos());
+            }
+            Command::Listening(answer) => {
+                let listeners = self.listeners.values();
+                let _gone = answer.send(listeners.filter_map(|l| l.address().ok()).collect());
+            }
+            // Ends the loop that calls this.
+            Command::Shutdown(..) => {}
+        }
+    }
+
+    pub(super) fn peer_info(&mut self, id: PeerId) -> Option<PeerInfo> {
+        let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+        let paths = families
+            .map(|family| self.rib.path_count(id, family))
+            .iter()
+            .sum();
+        let task = self.task(id).filter(|task| !task.leaving)?;
+        Some(PeerInfo {
+            key: task.key.clone(),
+            address: task.config.address,
+            port: task.config.port,
+            remote_as: task.config.remote_as,
+            state: task.state,
+            since: task.since,
+            flaps: task.flaps,
+            last_error: task.last_error.clone(),
+            session: task.up.as_deref().and_then(session_info),
+            stale: task.stale.clone(),
+            paths,
+            messages_in: task.shared.messages_in.load(Ordering::Relaxed),
+            messages_out: task.shared.messages_out.load(Ordering::Relaxed),
+        })
+    }
+
+    fn route_infos(&mut self) -> Vec<RouteInfo> {
+        let mut prefixes: Vec<Prefix> = self.rib.routes().map(|(prefix, _)| prefix).collect();
+        prefixes.sort_unstable();
+        let mut infos = Vec::with_capacity(prefixes.len());
+        for prefix in prefixes {
+            let explained = self.rib.explain(prefix);
+            for path in explained.into_iter().flat_map(|explained| explained.paths) {
+                infos.push(self.route_info(prefix, &path));
+            }
+        }
+        infos
+    }
+
+    fn route_info(&mut self, prefix: Prefix, path: &ExplainedPath) -> RouteInfo {
+        let (best, reason) = match path.outcome {
+            Outcome::Best(reason) => (true, format!("best: {reason}")),
+            Outcome::Shares(reason) => (true, format!("shares traffic, lost at: {reason}")),
+            Outcome::Lost(reason) => (false, format!("lost at: {reason}")),
+            Outcome::Ineligible(reason) => (false, format!("not usable: {reason}")),
+        };
+        RouteInfo {
+            prefix,
+            next_hop: path.next_hop.map(NextHop::addr),
+            peer: path
+                .peer
+                .and_then(|id| self.task(id))
+                .map(|task| task.key.clone()),
+            as_path: path.attributes.as_path().to_string(),
+            best,
+            stale: path.is_stale,
+            reason,
+        }
+    }
+}
+
+fn session_info(up: &Up) -> Option<SessionInfo> {
+    Some(SessionInfo {
+        router_id: up.negotiated.remote_id,
+        local: up.local?,
+        remote: up.remote?,
+        families: up.negotiated.families.clone(),
+        hold_time_secs: up.negotiated.hold_time_secs,
+        graceful_restart: up.negotiated.restart.is_some(),
+    })
+}

@@ -1,0 +1,284 @@
+//! What sessions report goes into the RIB, what the RIB says goes to the sessions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use bgp_rib::{LocalPath, PeerId, PeerKind, PeerSession, RibConfig};
+use bgp_wire::attribute::LargeCommunity;
+use bgp_wire::{Community, Family, Prefix, RefreshSubtype, RouteRefresh};
+use tokio::time::Instant;
+
+use crate::config::{Local, Originate, PeerConfig};
+use crate::session::{Chunk, Learned, Report, Up};
+use crate::speaker::{Owner, random};
+
+/// Messages given to a session at once.
+const CHUNK_OCTETS: usize = 64 << 10;
+
+impl Owner {
+    /// Applies one report of a session.
+    pub(super) fn report(&mut self, id: PeerId, report: Report) {
+        let now = Instant::now();
+        let Some(task) = self.task(id).filter(|task| !task.leaving) else {
+            return;
+        };
+        match report {
+            Report::State { state, error } => {
+                if task.state != state {
+                    tracing::debug!(peer = %task.key, %state, "state");
+                    task.since = SystemTime::now();
+                }
+                task.state = state;
+                if let Some(error) = error {
+                    tracing::debug!(peer = %task.key, %error, "connection ended");
+                    task.last_error = Some(error);
+                }
+                self.news.peer(id);
+            }
+            Report::Up(up) => self.session_up(now, id, up),
+            Report::Down { keep, reason } => {
+                tracing::warn!(peer = %task.key, %reason, kept = ?keep, "session down");
+                task.flaps += 1;
+                task.last_error = Some(reason);
+                self.session_down(id, &keep);
+            }
+            Report::Forget(families) => {
+                for family in families {
+                    self.rib.sweep_stale(id, family);
+                    self.no_longer_stale(id, family);
+                }
+            }
+            Report::Learned(learned) => {
+                for learned in learned {
+                    self.learn(id, learned);
+                }
+            }
+            // Telling the peer more follows every burst.
+            Report::Hungry => {}
+        }
+        self.news.routes();
+    }
+
+    fn session_up(&mut self, now: Instant, id: PeerId, up: Box<Up>) {
+        let Some(task) = self.tasks.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let session = peer_session(&self.desired.local, &task.config, &up);
+        tracing::info!(
+            peer = %task.key,
+            families = ?session.params.families.iter().map(|f| f.family.to_string()).collect::<Vec<_>>(),
+            "session established"
+        );
+        self.deferral.up(now, id, owed(&up));
+        task.held.clear();
+        task.last_error = None;
+        task.up = Some(up);
+        self.rib.peer_up(id, session);
+        self.news.peer(id);
+    }
+
+    /// The established session of a peer is over, if there was one.
+    pub(super) fn session_down(&mut self, id: PeerId, keep: &[Family]) {
+        self.rib.peer_down(id, keep);
+        if let Some(task) = self.task(id) {
+            task.up = None;
+            task.held.clear();
+            task.stale = keep.to_vec();
+        }
+        self.deferral.down(id);
+        self.news.peer(id);
+        self.news.routes();
+    }
+
+    fn no_longer_stale(&mut self, id: PeerId, family: Family) {
+        if let Some(task) = self.task(id) {
+            task.stale.retain(|stale| *stale != family);
+        }
+        self.news.peer(id);
+    }
+
+    fn learn(&mut self, id: PeerId, learned: Learned) {
+        match learned {
+            Learned::Update(update) => {
+                for verdict in &update.verdicts {
+                    if let Some(task) = self.task(id) {
+                        tracing::warn!(peer = %task.key, %verdict, disposition = ?verdict.disposition, "malformed attribute");
+                    }
+                }
+                self.rib.update(id, &update);
+            }
+            Learned::EndOfRib(family) => {
+                self.rib.end_of_rib(id, family);
+                self.deferral.end_of_rib(id, family);
+                self.no_longer_stale(id, family);
+            }
+            Learned::Refresh(RouteRefresh { family, subtype }) => match subtype {
+                RefreshSubtype::Request => self.rib.refresh(id, family),
+                RefreshSubtype::BeginningOfRib => self.rib.mark_stale(id, family),
+                RefreshSubtype::EndOfRib => self.rib.sweep_stale(id, family),
+                RefreshSubtype::Unknown(_) => {}
+            },
+        }
+    }
+
+    /// Gives every session what it has room for; the rest stays in the RIB.
+    pub(super) fn tell_peers(&mut self) {
+        let holds = self.options.restarting && !self.deferral.is_over();
+        for index in 0..self.tasks.len() {
+            let id = PeerId(index as u32);
+            let Some(task) = self.tasks[index].as_mut() else {
+                continue;
+            };
+            let Some(conn) = task.up.as_ref().map(|up| up.conn) else {
+                continue;
+            };
+            while self.rib.has_pending(id) || (!holds && !task.held.is_empty()) {
+                let mut room = task.routes.try_reserve();
+                if room.is_err() {
+                    // Asked again after the wish is known, or the session might miss it.
+                    task.shared.starving.store(true, Ordering::SeqCst);
+                    room = task.routes.try_reserve();
+                }
+                let Ok(room) = room else { break };
+                let mut messages = self.rib.next_messages(id, CHUNK_OCTETS);
+                if holds {
+                    messages = task.held.hold(messages);
+                } else {
+                    messages.extend(task.held.release());
+                }
+                if !messages.is_empty() {
+                    room.send(Chunk { conn, messages });
+                }
+            }
+        }
+    }
+
+    /// The deferral is over: nobody is told any more that we restart, marks go out.
+    pub(super) fn converged(&mut self) {
+        tracing::info!("converged");
+        for task in self.tasks.iter().flatten() {
+            task.restarted();
+        }
+        self.news.converged();
+    }
+
+    /// Announces prefixes of ours.
+    pub(super) fn originate(&mut self, prefixes: &BTreeMap<Prefix, Originate>) {
+        for (prefix, originate) in prefixes {
+            self.originate_one(*prefix, Some(originate));
+        }
+    }
+
+    /// Announces and withdraws what differs.
+    pub(super) fn change_originated(
+        &mut self,
+        old: &BTreeMap<Prefix, Originate>,
+        new: &BTreeMap<Prefix, Originate>,
+    ) {
+        for prefix in old.keys().filter(|prefix| !new.contains_key(*prefix)) {
+            self.originate_one(*prefix, None);
+        }
+        for (prefix, originate) in new {
+            if old.get(prefix) != Some(originate) {
+                self.originate_one(*prefix, Some(originate));
+            }
+        }
+    }
+
+    fn originate_one(&mut self, prefix: Prefix, originate: Option<&Originate>) {
+        let path = originate.map(local_path);
+        if let Err(error) = self.rib.originate(prefix, path.as_ref()) {
+            tracing::error!(%prefix, %error, "cannot announce a prefix");
+        }
+        self.news.routes();
+    }
+}
+
+fn local_path(originate: &Originate) -> LocalPath {
+    let large = |[global, local1, local2]: [u32; 3]| LargeCommunity {
+        global,
+        local1,
+        local2,
+    };
+    LocalPath {
+        next_hop: originate.next_hop,
+        local_pref: originate.local_pref,
+        communities: originate
+            .communities
+            .iter()
+            .copied()
+            .map(Community)
+            .collect(),
+        large_communities: originate
+            .large_communities
+            .iter()
+            .copied()
+            .map(large)
+            .collect(),
+        ..LocalPath::default()
+    }
+}
+
+/// Settings of the RIB for a speaker.
+pub(super) fn rib_config(local: &Local) -> RibConfig {
+    RibConfig {
+        cluster_id: local.cluster_id,
+        multipath: local.multipath,
+        ..RibConfig::new(local.asn, local.router_id, random())
+    }
+}
+
+/// The decisions of the RIB rest on what differs.
+pub(super) fn needs_new_rib(old: &Local, new: &Local) -> bool {
+    let rests_on = |l: &Local| (l.asn, l.router_id, l.cluster_id, l.multipath);
+    rests_on(old) != rests_on(new)
+}
+
+/// Families whose end-of-RIB is worth waiting for. A peer that restarts itself waits for ours
+/// (RFC 4724 §4.1).
+fn owed(up: &Up) -> BTreeSet<Family> {
+    let restart = up
+        .negotiated
+        .restart
+        .as_ref()
+        .filter(|restart| !restart.restarting);
+    match restart {
+        Some(_) => up.negotiated.families.iter().copied().collect(),
+        None => BTreeSet::new(),
+    }
+}
+
+fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerSession {
+    let own = up.local.map(|address| address.ip().to_canonical());
+    // Nobody can be told to send packets to a loopback address.
+    let own = own.filter(|address| !address.is_loopback());
+    let own_v4: Option<Ipv4Addr> = match own {
+        Some(IpAddr::V4(address)) => Some(address),
+        Some(IpAddr::V6(_)) | None => None,
+    };
+    let own_v6: Option<Ipv6Addr> = match own {
+        Some(IpAddr::V6(address)) => Some(address),
+        Some(IpAddr::V4(_)) | None => None,
+    };
+    let kind = match (config.remote_as == local.asn, config.reflector_client) {
+        (false, _) => PeerKind::Ebgp,
+        (true, false) => PeerKind::Ibgp,
+        (true, true) => PeerKind::IbgpClient,
+    };
+    PeerSession {
+        kind,
+        remote_as: up.negotiated.remote_as,
+        remote_router_id: up.negotiated.remote_id,
+        remote_addr: config.address,
+        local_v4: own_v4.or(local.next_hop_v4),
+        local_v6: own_v6.or(local.next_hop_v6),
+        params: up.negotiated.params.clone(),
+        next_hop: config.next_hop,
+        allow_own_as: config.allow_own_as,
+        prepend: 0,
+        import: config.import.clone(),
+        export: config.export.clone(),
+    }
+}
