@@ -1,6 +1,11 @@
 //! One test for each class of fault that has taken BGP speakers down, named after what it was.
 //!
 //! None of these messages may end the process; which of them may end the session is what RFC 7606 says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use bgp_wire::attribute::AttributeType;
 use bgp_wire::{AsPath, AttributesBuilder, Disposition, Message, Notification, Params, decode};

@@ -2,6 +2,11 @@
 //! written and read back as the same.
 //!
 //! `TORTIE_FUZZ_CASES` says how many; the same number always makes the same messages. `TORTIE_FUZZ_SEED` makes others.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,4 +1,9 @@
 //! Properties that hold for every value: what is written reads back as the same.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -1,4 +1,9 @@
 //! Bytes on one side, values on the other: what RFC examples and other speakers send.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use bgp_wire::{Message, Params, decode};
 use bytes::BytesMut;
