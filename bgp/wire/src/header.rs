@@ -34,7 +34,7 @@ pub fn frame(bytes: &[u8], max_len: usize) -> Result<Option<usize>, Error> {
     let Some(header) = bytes.first_chunk::<LEN>() else {
         return Ok(None);
     };
-    if header[..16] != MARKER {
+    if header.first_chunk() != Some(&MARKER) {
         return Err(Error::ConnectionNotSynchronized);
     }
     let length = u16::from_be_bytes([header[16], header[17]]);

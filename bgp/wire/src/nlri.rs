@@ -162,15 +162,18 @@ fn decode_prefixes<const N: usize>(
         }
         let (&len, rest) = bytes.split_first().ok_or("a prefix is cut off")?;
         let octets = usize::from(len).div_ceil(8);
-        if octets > N {
-            return Err("a prefix is longer than an address");
-        }
-        let (significant, rest) = rest.split_at_checked(octets).ok_or("a prefix is cut off")?;
-        let mut addr = [0; N];
-        addr[..octets].copy_from_slice(significant);
+        // Whatever stands behind the prefix is masked away, so that no octets need to be moved one by one.
+        let addr = match rest.first_chunk::<N>() {
+            Some(addr) => *addr,
+            None => {
+                let mut addr = [0; N];
+                addr[..rest.len()].copy_from_slice(rest);
+                addr
+            }
+        };
         let prefix = prefix(addr, len).ok_or("a prefix is longer than an address")?;
+        bytes = rest.get(octets..).ok_or("a prefix is cut off")?;
         routes.push(Nlri { prefix, path_id });
-        bytes = rest;
     }
     Ok(routes)
 }
@@ -191,16 +194,31 @@ pub(crate) fn encoded_len(nlri: &Nlri, add_path: bool) -> usize {
     if add_path { 5 + octets } else { 1 + octets }
 }
 
-/// Appends one route.
-pub(crate) fn encode(nlri: &Nlri, add_path: bool, out: &mut BytesMut) {
-    if add_path {
-        out.extend_from_slice(&nlri.path_id.to_be_bytes());
+/// Writes routes that have `octets` octets in all behind what is in `out`.
+pub(crate) fn encode_all(routes: &[Nlri], add_path: bool, octets: usize, out: &mut BytesMut) {
+    let start = out.len();
+    out.resize(start + octets, 0);
+    let mut rest = &mut out[start..];
+    for route in routes {
+        if add_path {
+            rest = put(route.path_id.to_be_bytes(), 4, rest);
+        }
+        let len = route.prefix.prefix_len();
+        rest = put([len], 1, rest);
+        let octets = usize::from(len).div_ceil(8);
+        rest = match route.prefix {
+            Prefix::V4(prefix) => put(prefix.bits().to_be_bytes(), octets, rest),
+            Prefix::V6(prefix) => put(prefix.addr().octets(), octets, rest),
+        };
     }
-    let len = nlri.prefix.prefix_len();
-    let octets = usize::from(len).div_ceil(8);
-    out.extend_from_slice(&[len]);
-    match nlri.prefix {
-        Prefix::V4(prefix) => out.extend_from_slice(&prefix.bits().to_be_bytes()[..octets]),
-        Prefix::V6(prefix) => out.extend_from_slice(&prefix.addr().octets()[..octets]),
+}
+
+/// Writes the first `count` octets of `value` and returns the room behind them.
+fn put<const N: usize>(value: [u8; N], count: usize, rest: &mut [u8]) -> &mut [u8] {
+    match rest.first_chunk_mut::<N>() {
+        // A write of fixed length; what is too much is written over by the next route.
+        Some(room) => *room = value,
+        None => rest[..count].copy_from_slice(&value[..count]),
     }
+    &mut rest[count..]
 }

@@ -124,7 +124,7 @@ impl AsPath {
 }
 
 impl<'a> AsPathRef<'a> {
-    /// `wire` has passed [`check`] with 4-octet AS numbers.
+    /// `wire` has passed [`check`].
     pub(crate) fn from_valid(wire: &'a [u8]) -> AsPathRef<'a> {
         AsPathRef { wire }
     }
@@ -196,10 +196,9 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// Which AS path is malformed (RFC 7606 §7.2, RFC 5065 §5, RFC 7607), with AS numbers of `width` octets.
-pub(crate) fn check(
+/// What is malformed about an AS path with AS numbers of `WIDTH` octets (RFC 7606 §7.2, RFC 5065 §5, RFC 7607).
+pub(crate) fn check<const WIDTH: usize>(
     mut wire: &[u8],
-    width: usize,
     confederation: bool,
 ) -> Result<(), &'static str> {
     while !wire.is_empty() {
@@ -213,14 +212,11 @@ pub(crate) fn check(
         if len == 0 {
             return Err("a segment is empty");
         }
-        let octets = usize::from(len) * width;
+        let octets = usize::from(len) * WIDTH;
         let (asns, rest) = rest
             .split_at_checked(octets)
             .ok_or("a segment is cut off")?;
-        if asns
-            .chunks_exact(width)
-            .any(|asn| asn.iter().all(|octet| *octet == 0))
-        {
+        if asns.as_chunks::<WIDTH>().0.contains(&[0; WIDTH]) {
             return Err("AS 0 is in the path");
         }
         wire = rest;

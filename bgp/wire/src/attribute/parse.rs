@@ -363,10 +363,13 @@ fn aggregator(value: &[u8], four_octet_as: bool) -> Result<Aggregator, Fault> {
 }
 
 fn checked_path<'a>(value: &'a [u8], params: &Params) -> Result<&'a [u8], Fault> {
-    let width = if params.four_octet_as { 4 } else { 2 };
     let confederation = params.peer_type == PeerType::Confederation;
-    as_path::check(value, width, confederation)
-        .map_err(|problem| withdraw(subcode::MALFORMED_AS_PATH, problem))?;
+    let checked = if params.four_octet_as {
+        as_path::check::<4>(value, confederation)
+    } else {
+        as_path::check::<2>(value, confederation)
+    };
+    checked.map_err(|problem| withdraw(subcode::MALFORMED_AS_PATH, problem))?;
     Ok(value)
 }
 
@@ -377,7 +380,7 @@ fn checked_as4_path<'a>(value: &'a [u8], params: &Params) -> Result<&'a [u8], Fa
     if value.is_empty() {
         return Err(discarded("is empty"));
     }
-    as_path::check(value, 4, true).map_err(discarded)?;
+    as_path::check::<4>(value, true).map_err(discarded)?;
     Ok(value)
 }
 

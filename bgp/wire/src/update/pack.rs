@@ -116,7 +116,7 @@ impl ReachBlock {
         out.extend_from_slice(&(attributes_len as u16).to_be_bytes());
         if self.mp_reach.is_empty() {
             out.extend_from_slice(&self.attributes);
-            put_routes(&routes[..count], self.add_path, out);
+            nlri::encode_all(&routes[..count], self.add_path, octets, out);
         } else {
             put_mp_header(
                 AttributeType::MP_REACH_NLRI,
@@ -124,7 +124,7 @@ impl ReachBlock {
                 out,
             );
             out.extend_from_slice(&self.mp_reach);
-            put_routes(&routes[..count], self.add_path, out);
+            nlri::encode_all(&routes[..count], self.add_path, octets, out);
             out.extend_from_slice(&self.attributes);
         }
         header::finish(out, at);
@@ -166,14 +166,14 @@ pub fn pack_unreach(
         let at = header::start(out, header::kind::UPDATE);
         if in_body {
             out.extend_from_slice(&(octets as u16).to_be_bytes());
-            put_routes(now, add_path, out);
+            nlri::encode_all(now, add_path, octets, out);
             out.extend_from_slice(&[0, 0]);
         } else {
             out.extend_from_slice(&[0, 0]);
             out.extend_from_slice(&((mp_len + octets) as u16).to_be_bytes());
             put_mp_header(AttributeType::MP_UNREACH_NLRI, 3 + octets, out);
             put_family(family, out);
-            put_routes(now, add_path, out);
+            nlri::encode_all(now, add_path, octets, out);
         }
         header::finish(out, at);
         routes = later;
@@ -236,12 +236,6 @@ fn fit(
         octets += len;
     }
     Ok((routes.len(), octets))
-}
-
-fn put_routes(routes: &[Nlri], add_path: bool, out: &mut BytesMut) {
-    for route in routes {
-        nlri::encode(route, add_path, out);
-    }
 }
 
 /// `len` fits, because the message it is in does.
