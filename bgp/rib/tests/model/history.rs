@@ -1,0 +1,268 @@
+//! The small world of the model test, and what can happen in it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use bgp_rib::{LocalPath, NextHopMode, PeerKind, PeerSession, Reachability, RibConfig};
+use bgp_wire::attribute::{AttributeType, UnknownAttribute};
+use bgp_wire::{
+    AsPath, AttributesBuilder, Community, Family, FamilyParams, NextHop, Origin, Params, PeerType,
+    Prefix,
+};
+use proptest::prelude::*;
+
+use crate::policies::PolicyChoice;
+
+pub(crate) const OWN_AS: u32 = 64500;
+pub(crate) const PEERS: u32 = 8;
+/// The peer that sends path identifiers.
+pub(crate) const ADD_PATH_PEER: u32 = 6;
+
+const PREFIXES: [&str; 9] = [
+    "10.0.0.0/24",
+    "10.0.1.0/26",
+    "10.1.0.0/16",
+    "192.0.2.0/24",
+    "192.0.2.128/25",
+    "203.0.113.7/32",
+    "2001:db8::/32",
+    "2001:db8:1::/48",
+    "2001:db8:1::1/128",
+];
+
+pub(crate) fn prefixes() -> Vec<Prefix> {
+    PREFIXES.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+pub(crate) fn config() -> RibConfig {
+    RibConfig {
+        cluster_id: Some(Ipv4Addr::new(192, 0, 2, 100)),
+        multipath: 2.try_into().unwrap(),
+        own_addresses: vec![next_hop(4, false).addr()],
+        // Small, so that peers that do not read fall off the log.
+        backlog_octets: 300,
+        ..RibConfig::new(OWN_AS, Ipv4Addr::new(192, 0, 2, 1), 7)
+    }
+}
+
+/// Two peers of each kind are treated alike and share a group; the others are special in some way.
+pub(crate) fn session(peer: u32) -> PeerSession {
+    let (kind, remote_as) = match peer {
+        0 => (PeerKind::Ebgp, 64501),
+        1 => (PeerKind::Ebgp, 4_200_000_001),
+        2 => (PeerKind::Ebgp, 64502),
+        3 | 4 | 7 => (PeerKind::Ibgp, OWN_AS),
+        _ => (PeerKind::IbgpClient, OWN_AS),
+    };
+    let mut families = vec![FamilyParams::plain(Family::IPV4_UNICAST)];
+    if peer != 2 {
+        families.push(FamilyParams::plain(Family::IPV6_UNICAST));
+    }
+    for family in &mut families {
+        family.add_path_receive = peer == ADD_PATH_PEER;
+    }
+    PeerSession {
+        kind,
+        remote_as,
+        remote_router_id: Ipv4Addr::new(192, 0, 2, 10 + (peer as u8 * 5) % 8),
+        remote_addr: IpAddr::from([172, 16, 0, peer as u8 + 1]),
+        local_v4: Some(Ipv4Addr::new(172, 16, 0, 100)),
+        local_v6: (peer != 7).then(|| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 100)),
+        params: Params {
+            four_octet_as: peer != 2,
+            extended_message: peer == 3,
+            enhanced_route_refresh: matches!(peer, 0 | 1 | 5),
+            peer_type: match kind {
+                PeerKind::Ebgp => PeerType::External,
+                PeerKind::Ibgp | PeerKind::IbgpClient => PeerType::Internal,
+            },
+            families,
+        },
+        next_hop: match peer {
+            2 => NextHopMode::Keep,
+            7 => NextHopMode::OwnAddress,
+            _ => NextHopMode::Default,
+        },
+        allow_own_as: u8::from(peer == 2),
+        prepend: u8::from(peer == 2),
+        import: PolicyChoice::AcceptAll.policy(),
+        export: PolicyChoice::AcceptAll.policy(),
+    }
+}
+
+/// Number 4 is one of our own addresses, for IPv4.
+pub(crate) fn next_hop(number: u8, v6: bool) -> NextHop {
+    if v6 {
+        NextHop::from(IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 1, u16::from(number)]))
+    } else {
+        NextHop::from(IpAddr::from([172, 16, 1, number]))
+    }
+}
+
+/// One thing that happens.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    Up(u32),
+    Down {
+        peer: u32,
+        retain: Vec<Family>,
+    },
+    Announce {
+        peer: u32,
+        prefixes: Vec<usize>,
+        path_id: u32,
+        fields: Box<AttributesBuilder>,
+        via: u8,
+    },
+    Withdraw {
+        peer: u32,
+        prefixes: Vec<usize>,
+        path_id: u32,
+    },
+    MarkStale(u32, Family),
+    EndOfRib(u32, Family),
+    Refresh(u32, Family),
+    Originate(usize, Option<LocalPath>),
+    Reach(u8, bool, Reachability),
+    Policies(u32, PolicyChoice, PolicyChoice),
+    /// One peer reads some messages.
+    Read(u32, usize),
+    /// Everything is read and compared.
+    Check,
+}
+
+pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
+    prop::collection::vec(op(), 1..120)
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let peer = || 0..PEERS;
+    let some = || prop::collection::vec(0..PREFIXES.len(), 1..6);
+    let family = || prop::sample::select(vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
+    let families =
+        prop::sample::subsequence(vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST], 0..=2);
+    prop_oneof![
+        6 => peer().prop_map(Op::Up),
+        2 => (peer(), families).prop_map(|(peer, retain)| Op::Down { peer, retain }),
+        24 => (peer(), some(), 0..3u32, fields(), 1..6u8).prop_map(
+            |(peer, prefixes, path_id, fields, via)| Op::Announce {
+                peer,
+                prefixes,
+                path_id,
+                fields: Box::new(fields),
+                via,
+            }
+        ),
+        8 => (peer(), some(), 0..3u32).prop_map(|(peer, prefixes, path_id)| Op::Withdraw {
+            peer,
+            prefixes,
+            path_id,
+        }),
+        1 => (peer(), family()).prop_map(|(peer, family)| Op::MarkStale(peer, family)),
+        2 => (peer(), family()).prop_map(|(peer, family)| Op::EndOfRib(peer, family)),
+        3 => (peer(), family()).prop_map(|(peer, family)| Op::Refresh(peer, family)),
+        4 => (0..PREFIXES.len(), prop::option::weighted(0.6, local_path()))
+            .prop_map(|(prefix, path)| Op::Originate(prefix, path)),
+        2 => (1..4u8, any::<bool>(), reachability())
+            .prop_map(|(number, v6, reachability)| Op::Reach(number, v6, reachability)),
+        2 => (peer(), policy(), policy())
+            .prop_map(|(peer, import, export)| Op::Policies(peer, import, export)),
+        14 => (peer(), 1..400usize).prop_map(|(peer, octets)| Op::Read(peer, octets)),
+        3 => Just(Op::Check),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = PolicyChoice> {
+    prop::sample::select(vec![
+        PolicyChoice::AcceptAll,
+        PolicyChoice::AcceptAll,
+        PolicyChoice::RejectAll,
+        PolicyChoice::NotTen,
+        PolicyChoice::LocalAndV6,
+    ])
+}
+
+fn reachability() -> impl Strategy<Value = Reachability> {
+    prop_oneof![
+        (0..3u32).prop_map(|metric| Reachability::Reachable { metric }),
+        Just(Reachability::Unreachable),
+    ]
+}
+
+fn communities() -> impl Strategy<Value = Vec<Community>> {
+    prop_oneof![
+        6 => Just(vec![]),
+        2 => Just(vec![Community::new(64500, 1)]),
+        1 => Just(vec![Community::NO_EXPORT]),
+        1 => Just(vec![Community::NO_ADVERTISE]),
+        1 => Just(vec![Community::NO_EXPORT_SUBCONFED]),
+        1 => Just(vec![Community::GRACEFUL_SHUTDOWN, Community::new(64500, 2)]),
+    ]
+}
+
+fn local_path() -> impl Strategy<Value = LocalPath> {
+    let via = prop::option::weighted(0.2, Just(next_hop(1, false).addr()));
+    (via, prop::option::of(0..2u32), communities()).prop_map(|(next_hop, med, communities)| {
+        LocalPath {
+            next_hop,
+            med,
+            communities,
+            ..LocalPath::default()
+        }
+    })
+}
+
+fn as_path() -> impl Strategy<Value = AsPath> {
+    prop::sample::select(vec![
+        AsPath::sequence(&[]),
+        AsPath::sequence(&[64501]),
+        AsPath::sequence(&[64502]),
+        AsPath::sequence(&[64501, 64510]),
+        AsPath::sequence(&[64502, 4_200_000_009]),
+        AsPath::sequence(&[64502, OWN_AS]),
+    ])
+}
+
+/// Attributes of any peer; those that only internal peers send are taken away from external ones.
+fn fields() -> impl Strategy<Value = AttributesBuilder> {
+    let origin = prop::sample::select(vec![Origin::Igp, Origin::Igp, Origin::Incomplete]);
+    let med = prop::option::of(0..3u32);
+    let local_pref = prop::option::weighted(0.3, 99..102u32);
+    // 1 is ourselves, 100 is our cluster.
+    let router = || (1..4u8).prop_map(|number| Ipv4Addr::new(192, 0, 2, number));
+    let cluster = prop::sample::select(vec![50, 51, 100]);
+    let cluster = cluster.prop_map(|number: u8| Ipv4Addr::new(192, 0, 2, number));
+    let originator_id = prop::option::weighted(0.2, router());
+    let cluster_list = prop_oneof![
+        4 => Just(vec![]),
+        1 => prop::collection::vec(cluster, 1..3),
+    ];
+    let unknown = prop_oneof![
+        5 => Just(vec![]),
+        1 => Just(vec![UnknownAttribute {
+            attribute: AttributeType(99),
+            partial: true,
+            value: vec![1, 2, 3],
+        }]),
+    ];
+    let first = (as_path(), origin, med, local_pref, communities());
+    (first, originator_id, cluster_list, unknown).prop_map(
+        |(
+            (as_path, origin, med, local_pref, communities),
+            originator_id,
+            cluster_list,
+            unknown,
+        )| {
+            AttributesBuilder {
+                origin,
+                as_path,
+                med,
+                local_pref,
+                communities,
+                originator_id,
+                cluster_list,
+                unknown,
+                ..AttributesBuilder::default()
+            }
+        },
+    )
+}

@@ -1,0 +1,304 @@
+//! Random histories: the RIB against a model that recomputes everything from scratch.
+//!
+//! After each history, and at random times in between, the best paths are those of the model, and
+//! what each peer holds by having applied our messages in order is what the model says.
+
+mod history;
+mod policies;
+mod receiver;
+mod reference;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bgp_rib::{Best, Counts, Outcome, PeerId, PeerKind, Rib};
+use bgp_wire::{
+    Attributes, AttributesBuilder, Family, NextHop, Nlri, Prefix, Reach, Unreach, Update,
+};
+use proptest::prelude::*;
+
+use history::{ADD_PATH_PEER, Op, PEERS, config, next_hop, ops, prefixes, session};
+use policies::PolicyChoice;
+use receiver::Receiver;
+use reference::{Path, Peer, Reference};
+
+const FAMILIES: [Family; 2] = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
+
+/// The RIB, the model, and the peers that read what the RIB sends.
+struct World {
+    rib: Rib,
+    reference: Reference,
+    receivers: BTreeMap<u32, Receiver>,
+    /// What a forwarding table holds by having applied the changes.
+    forwarding: BTreeMap<Prefix, Best>,
+    prefixes: Vec<Prefix>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            rib: Rib::new(config()),
+            reference: Reference::new(config()),
+            receivers: BTreeMap::new(),
+            forwarding: BTreeMap::new(),
+            prefixes: prefixes(),
+        }
+    }
+
+    fn is_up(&self, peer: u32) -> bool {
+        self.receivers.contains_key(&peer)
+    }
+
+    fn run(&mut self, op: &Op) {
+        match op {
+            Op::Up(peer) => self.up(*peer),
+            Op::Down { peer, retain } => self.down(*peer, retain),
+            Op::Announce {
+                peer,
+                prefixes,
+                path_id,
+                fields,
+                via,
+            } => self.announce(*peer, prefixes, *path_id, fields, *via),
+            Op::Withdraw {
+                peer,
+                prefixes,
+                path_id,
+            } => self.withdraw(*peer, prefixes, *path_id),
+            Op::MarkStale(peer, family) => {
+                self.rib.mark_stale(PeerId(*peer), *family);
+                self.reference.retain_paths(|prefix, path| {
+                    path.stale |= path.peer == Some(*peer) && prefix.family() == *family;
+                    true
+                });
+            }
+            Op::EndOfRib(peer, family) => {
+                self.rib.end_of_rib(PeerId(*peer), *family);
+                self.reference.retain_paths(|prefix, path| {
+                    !(path.stale && path.peer == Some(*peer) && prefix.family() == *family)
+                });
+            }
+            Op::Refresh(peer, family) => self.rib.refresh(PeerId(*peer), *family),
+            Op::Originate(prefix, path) => {
+                let prefix = self.prefixes[*prefix];
+                self.rib.originate(prefix, path.as_ref()).unwrap();
+                self.reference.originate(prefix, path.as_ref());
+            }
+            Op::Reach(number, v6, reachability) => {
+                let address = next_hop(*number, *v6).addr();
+                self.rib.set_next_hop(address, *reachability);
+                self.reference.reachability.insert(address, *reachability);
+            }
+            Op::Policies(peer, import, export) => self.set_policies(*peer, *import, *export),
+            Op::Read(peer, octets) => self.read(*peer, *octets),
+            Op::Check => self.check(),
+        }
+    }
+
+    fn up(&mut self, peer: u32) {
+        if self.is_up(peer) {
+            // The RIB ends the old session itself; what was kept for a restart is gone.
+            self.reference
+                .retain_paths(|_, path| path.peer != Some(peer));
+        }
+        let session = session(peer);
+        self.receivers.insert(peer, Receiver::new(&session.params));
+        let known = Peer {
+            session: session.clone(),
+            import: PolicyChoice::AcceptAll,
+            export: PolicyChoice::AcceptAll,
+        };
+        self.reference.peers.insert(peer, known);
+        self.rib.peer_up(PeerId(peer), session);
+    }
+
+    fn down(&mut self, peer: u32, retain: &[Family]) {
+        self.receivers.remove(&peer);
+        self.rib.peer_down(PeerId(peer), retain);
+        self.reference.retain_paths(|prefix, path| {
+            if path.peer != Some(peer) {
+                return true;
+            }
+            let keep = retain.contains(&prefix.family()) && !path.stale;
+            path.stale = true;
+            keep
+        });
+    }
+
+    fn announce(
+        &mut self,
+        peer: u32,
+        prefixes: &[usize],
+        path_id: u32,
+        fields: &AttributesBuilder,
+        via: u8,
+    ) {
+        let path_id = if peer == ADD_PATH_PEER { path_id } else { 0 };
+        let mut fields = fields.clone();
+        if session(peer).kind == PeerKind::Ebgp {
+            fields.local_pref = None;
+            fields.originator_id = None;
+            fields.cluster_list.clear();
+        }
+        let attributes: Attributes = fields.build().unwrap();
+        let mut update = Update {
+            attributes: Some(Arc::new(attributes)),
+            ..Update::default()
+        };
+        let is_up = self.is_up(peer);
+        for family in FAMILIES {
+            let next_hop: NextHop = next_hop(via, family == Family::IPV6_UNICAST);
+            let nlri = self.nlri(prefixes, family, path_id);
+            for route in nlri.iter().filter(|_| is_up) {
+                let path = Path {
+                    peer: Some(peer),
+                    path_id,
+                    fields: fields.clone(),
+                    next_hop: Some(next_hop),
+                    stale: false,
+                };
+                self.reference.announce(route.prefix, path);
+            }
+            update.reach.push(Reach {
+                family,
+                next_hop,
+                nlri,
+            });
+        }
+        self.rib.update(PeerId(peer), &update);
+    }
+
+    fn withdraw(&mut self, peer: u32, prefixes: &[usize], path_id: u32) {
+        let path_id = if peer == ADD_PATH_PEER { path_id } else { 0 };
+        let unreach = FAMILIES.map(|family| Unreach {
+            family,
+            nlri: self.nlri(prefixes, family, path_id),
+        });
+        if self.is_up(peer) {
+            for route in unreach.iter().flat_map(|unreach| &unreach.nlri) {
+                self.reference.withdraw(route.prefix, Some(peer), path_id);
+            }
+        }
+        let update = Update {
+            unreach: unreach.into(),
+            ..Update::default()
+        };
+        self.rib.update(PeerId(peer), &update);
+    }
+
+    fn nlri(&self, prefixes: &[usize], family: Family, path_id: u32) -> Vec<Nlri> {
+        let prefixes = prefixes.iter().map(|&index| self.prefixes[index]);
+        let prefixes = prefixes.filter(|prefix| prefix.family() == family);
+        prefixes.map(|prefix| Nlri { prefix, path_id }).collect()
+    }
+
+    fn set_policies(&mut self, peer: u32, import: PolicyChoice, export: PolicyChoice) {
+        if !self.is_up(peer) {
+            return;
+        }
+        self.rib
+            .set_policies(PeerId(peer), import.policy(), export.policy());
+        if let Some(known) = self.reference.peers.get_mut(&peer) {
+            known.import = import;
+            known.export = export;
+        }
+    }
+
+    fn read(&mut self, peer: u32, octets: usize) {
+        if let Some(receiver) = self.receivers.get_mut(&peer) {
+            for bytes in self.rib.next_messages(PeerId(peer), octets) {
+                receiver.read(&bytes);
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        for peer in 0..PEERS {
+            while self.is_up(peer) && self.rib.has_pending(PeerId(peer)) {
+                self.read(peer, 100);
+            }
+            let Some(receiver) = self.receivers.get(&peer) else {
+                assert!(!self.rib.has_pending(PeerId(peer)));
+                continue;
+            };
+            assert_eq!(receiver.held, self.reference.held_by(peer), "peer {peer}");
+            assert_eq!(receiver.ended, receiver.families(), "End-of-RIB to {peer}");
+            assert!(self.rib.next_messages(PeerId(peer), 100).is_empty());
+        }
+        self.take_best_changes();
+        for prefix in self.prefixes.clone() {
+            self.check_best(prefix);
+        }
+    }
+
+    fn take_best_changes(&mut self) {
+        loop {
+            let changes = self.rib.best_changes(3);
+            if changes.is_empty() {
+                return;
+            }
+            for (prefix, best) in changes {
+                match best {
+                    Some(best) => self.forwarding.insert(prefix, best),
+                    None => self.forwarding.remove(&prefix),
+                };
+            }
+        }
+    }
+
+    fn check_best(&mut self, prefix: Prefix) {
+        let expected = self.reference.best(prefix);
+        let expected = expected.first().map(|first| {
+            let next_hops = expected.iter().filter_map(|path| path.next_hop);
+            let next_hops: Vec<IpAddr> = next_hops.map(NextHop::addr).collect();
+            (first.peer.map(PeerId), next_hops)
+        });
+        let best = self.rib.best(prefix);
+        let simple = |best: &Best| (best.peer, best.next_hops.clone());
+        assert_eq!(best.as_ref().map(simple), expected, "best of {prefix}");
+        let held = self.forwarding.get(&prefix);
+        assert_eq!(held.map(simple), expected, "forwarding of {prefix}");
+
+        let paths = self.reference.paths.get(&prefix).map_or(0, Vec::len);
+        let explained = self.rib.explain(prefix).map_or(vec![], |all| all.paths);
+        assert_eq!(explained.len(), paths, "paths of {prefix}");
+        let is_best = |outcome: &Outcome| matches!(outcome, Outcome::Best(_));
+        let outcomes: Vec<Outcome> = explained.iter().map(|path| path.outcome).collect();
+        assert_eq!(
+            outcomes.iter().filter(|o| is_best(o)).count(),
+            usize::from(best.is_some())
+        );
+        if let Some(best) = best {
+            assert_eq!(outcomes[0], Outcome::Best(best.reason));
+        }
+    }
+
+    /// Ends everything: nothing may be left.
+    fn tear_down(&mut self) {
+        for peer in 0..PEERS {
+            self.down(peer, &[]);
+        }
+        for prefix in self.prefixes.clone() {
+            self.rib.originate(prefix, None).unwrap();
+            self.reference.originate(prefix, None);
+        }
+        self.check();
+        assert_eq!(self.rib.counts(), Counts::default());
+        assert!(self.forwarding.is_empty());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_history_gives_what_the_model_gives(ops in ops()) {
+        let mut world = World::new();
+        for op in &ops {
+            world.run(op);
+        }
+        world.check();
+        world.tear_down();
+    }
+}
