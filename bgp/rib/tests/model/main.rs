@@ -2,6 +2,11 @@
 //!
 //! After each history, and at random times in between, the best paths are those of the model, and
 //! what each peer holds by having applied our messages in order is what the model says.
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of a test fail by panicking"
+)]
 
 mod history;
 mod policies;
