@@ -1,0 +1,10 @@
+//! What only the stand-alone speaker needs: its file, its process, its questions.
+
+mod file;
+mod prefix;
+pub(crate) mod run;
+pub(crate) mod show;
+mod view;
+
+/// Where a running speaker answers questions.
+pub(crate) const SOCKET: &str = "/run/tortie/bgp.sock";
