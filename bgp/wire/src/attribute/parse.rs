@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::as_path::{self, two_octet};
+use super::as_path::two_octet;
 use super::kind::EXTENDED_LENGTH;
 use super::{
     Aggregator, AttributeType, Attributes, OPTIONAL, Origin, PARTIAL, Parts, TRANSITIVE, Tlv,
@@ -11,6 +11,8 @@ use crate::notification::subcode::update as subcode;
 use crate::reader::Reader;
 use crate::update::Verdicts;
 use crate::{AS_TRANS, AttributeError, Disposition, EncodeError, Params, PeerType};
+
+mod value;
 
 /// One attribute as received.
 #[derive(Debug, Clone, Copy)]
@@ -157,28 +159,36 @@ impl<'a> Found<'a> {
         }
         check_flags(&raw)?;
         match attribute {
-            AttributeType::ORIGIN => self.origin = Some(origin(value)?),
-            AttributeType::AS_PATH => self.as_path = Some(checked_path(value, params)?),
+            AttributeType::ORIGIN => self.origin = Some(value::origin(value)?),
+            AttributeType::AS_PATH => self.as_path = Some(value::checked_path(value, params)?),
             AttributeType::NEXT_HOP => self.next_hop = Some(raw),
-            AttributeType::MULTI_EXIT_DISC => self.parts.med = Some(number(value)?),
-            AttributeType::LOCAL_PREF => self.parts.local_pref = Some(number(value)?),
-            AttributeType::ATOMIC_AGGREGATE => self.parts.atomic_aggregate = empty(value)?,
+            AttributeType::MULTI_EXIT_DISC => self.parts.med = Some(value::number(value)?),
+            AttributeType::LOCAL_PREF => self.parts.local_pref = Some(value::number(value)?),
+            AttributeType::ATOMIC_AGGREGATE => self.parts.atomic_aggregate = value::empty(value)?,
             AttributeType::AGGREGATOR => {
-                self.parts.aggregator = Some(aggregator(value, params.four_octet_as)?)
+                self.parts.aggregator = Some(value::aggregator(value, params.four_octet_as)?)
             }
-            AttributeType::COMMUNITIES => self.parts.communities = list::<4>(value)?,
-            AttributeType::ORIGINATOR_ID => self.parts.originator_id = Some(number(value)?.into()),
-            AttributeType::CLUSTER_LIST => self.parts.cluster_list = list::<4>(value)?,
+            AttributeType::COMMUNITIES => self.parts.communities = value::list::<4>(value)?,
+            AttributeType::ORIGINATOR_ID => {
+                self.parts.originator_id = Some(value::number(value)?.into())
+            }
+            AttributeType::CLUSTER_LIST => self.parts.cluster_list = value::list::<4>(value)?,
             AttributeType::MP_REACH_NLRI | AttributeType::MP_UNREACH_NLRI => {}
-            AttributeType::EXT_COMMUNITIES => self.parts.ext_communities = list::<8>(value)?,
-            AttributeType::AS4_PATH => self.as4_path = Some(checked_as4_path(value, params)?),
-            AttributeType::AS4_AGGREGATOR => {
-                self.as4_aggregator = Some(checked_as4_aggregator(value, params)?)
+            AttributeType::EXT_COMMUNITIES => self.parts.ext_communities = value::list::<8>(value)?,
+            AttributeType::AS4_PATH => {
+                self.as4_path = Some(value::checked_as4_path(value, params)?)
             }
-            AttributeType::LARGE_COMMUNITY => self.parts.large_communities = list::<12>(value)?,
-            AttributeType::ONLY_TO_CUSTOMER => self.parts.only_to_customer = Some(number(value)?),
+            AttributeType::AS4_AGGREGATOR => {
+                self.as4_aggregator = Some(value::checked_as4_aggregator(value, params)?)
+            }
+            AttributeType::LARGE_COMMUNITY => {
+                self.parts.large_communities = value::list::<12>(value)?
+            }
+            AttributeType::ONLY_TO_CUSTOMER => {
+                self.parts.only_to_customer = Some(value::number(value)?)
+            }
             AttributeType::IPV6_EXT_COMMUNITIES => {
-                list::<20>(value)?;
+                value::list::<20>(value)?;
                 self.keep_unknown(raw, raw.flags);
             }
             // Passed on marked as not understood (RFC 4271 §5); the non-transitive ones end here.
@@ -293,7 +303,7 @@ fn check_flags(raw: &Raw<'_>) -> Result<(), Fault> {
             return Ok(());
         }
         let problem = "well-known by its flags, but unknown";
-        return Err(withdraw(subcode::UNRECOGNIZED_WELL_KNOWN, problem));
+        return Err(value::withdraw(subcode::UNRECOGNIZED_WELL_KNOWN, problem));
     };
     if raw.flags & MASK == expected {
         return Ok(());
@@ -307,93 +317,4 @@ fn check_flags(raw: &Raw<'_>) -> Result<(), Fault> {
     };
     let problem = "optional and transitive flags do not fit the type";
     Err(Fault::new(disposition, subcode::FLAGS, problem))
-}
-
-const fn withdraw(subcode: u8, problem: &'static str) -> Fault {
-    Fault::new(Disposition::Withdraw, subcode, problem)
-}
-
-const fn discard(subcode: u8, problem: &'static str) -> Fault {
-    Fault::new(Disposition::Discard, subcode, problem)
-}
-
-fn origin(value: &[u8]) -> Result<Origin, Fault> {
-    let &[octet] = value else {
-        return Err(withdraw(subcode::LENGTH, "has not one octet"));
-    };
-    Origin::from_octet(octet).ok_or(withdraw(subcode::INVALID_ORIGIN, "has an unknown value"))
-}
-
-fn number(value: &[u8]) -> Result<u32, Fault> {
-    let octets = value.try_into();
-    let octets = octets.map_err(|_| withdraw(subcode::LENGTH, "has not four octets"))?;
-    Ok(u32::from_be_bytes(octets))
-}
-
-fn empty(value: &[u8]) -> Result<bool, Fault> {
-    if value.is_empty() {
-        Ok(true)
-    } else {
-        Err(discard(subcode::LENGTH, "is not empty"))
-    }
-}
-
-fn list<const N: usize>(value: &[u8]) -> Result<Cow<'_, [u8]>, Fault> {
-    if value.is_empty() || !value.len().is_multiple_of(N) {
-        let problem = "has a length that is zero or no multiple of its element";
-        return Err(withdraw(subcode::LENGTH, problem));
-    }
-    Ok(Cow::Borrowed(value))
-}
-
-fn aggregator(value: &[u8], four_octet_as: bool) -> Result<Aggregator, Fault> {
-    let aggregator = if four_octet_as {
-        Aggregator::decode_four(value)
-    } else {
-        Aggregator::decode_two(value)
-    };
-    let aggregator = aggregator.ok_or(discard(
-        subcode::LENGTH,
-        "has not the length of this session's AS numbers",
-    ))?;
-    if aggregator.asn == 0 {
-        return Err(discard(subcode::OPTIONAL_ATTRIBUTE, "has AS 0"));
-    }
-    Ok(aggregator)
-}
-
-fn checked_path<'a>(value: &'a [u8], params: &Params) -> Result<&'a [u8], Fault> {
-    let confederation = params.peer_type == PeerType::Confederation;
-    let checked = if params.four_octet_as {
-        as_path::check::<4>(value, confederation)
-    } else {
-        as_path::check::<2>(value, confederation)
-    };
-    checked.map_err(|problem| withdraw(subcode::MALFORMED_AS_PATH, problem))?;
-    Ok(value)
-}
-
-/// RFC 6793 §6; its confederation segments are no fault, they are dropped when it is merged.
-fn checked_as4_path<'a>(value: &'a [u8], params: &Params) -> Result<&'a [u8], Fault> {
-    only_from_two_octet_peers(params)?;
-    let discarded = |problem| discard(subcode::OPTIONAL_ATTRIBUTE, problem);
-    if value.is_empty() {
-        return Err(discarded("is empty"));
-    }
-    as_path::check::<4>(value, true).map_err(discarded)?;
-    Ok(value)
-}
-
-fn checked_as4_aggregator(value: &[u8], params: &Params) -> Result<Aggregator, Fault> {
-    only_from_two_octet_peers(params)?;
-    aggregator(value, true)
-}
-
-/// RFC 6793 §4.1.
-fn only_from_two_octet_peers(params: &Params) -> Result<(), Fault> {
-    if params.four_octet_as {
-        let problem = "not for sessions with 4-octet AS numbers";
-        return Err(discard(subcode::OPTIONAL_ATTRIBUTE, problem));
-    }
-    Ok(())
 }
