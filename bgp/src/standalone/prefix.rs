@@ -1,28 +1,18 @@
 //! Prefixes and communities as they are written in the file.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use bgp::Prefix;
 use serde::{Deserialize, Deserializer, de::Error};
 
-/// A prefix without host bits.
+/// A prefix; host bits are an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct StrictPrefix(pub(super) Prefix);
 
 impl<'de> Deserialize<'de> for StrictPrefix {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let prefix = Prefix::from_str(&text).map_err(D::Error::custom)?;
-        let address = text
-            .split('/')
-            .next()
-            .and_then(|a| a.parse::<IpAddr>().ok());
-        if address != Some(prefix.addr()) {
-            let problem = format!("{text} has host bits set; the prefix is {prefix}");
-            return Err(D::Error::custom(problem));
-        }
-        Ok(StrictPrefix(prefix))
+        text.parse().map(StrictPrefix).map_err(D::Error::custom)
     }
 }
 

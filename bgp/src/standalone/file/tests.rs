@@ -37,7 +37,7 @@ fn errors_name_file_and_field() {
         (peer(", families: [ipx]"), "unknown variant `ipx`"),
         (
             format!("{LOCAL}originate: [{{prefix: 10.0.0.1/26}}]"),
-            "the prefix is 10.0.0.0/26",
+            "write 10.0.0.0/26",
         ),
         (
             format!("{LOCAL}originate: [{{prefix: 10.0.0.0/26, communities: ['1:2:3']}}]"),
