@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use crds::core::ObjectMeta;
@@ -12,7 +12,7 @@ use crds::{
     IpamConfig, IpamConfigSpec, IpamHandle, names,
 };
 use datastore::memory::MemoryStore;
-use datastore::{create_typed, get_typed, list_typed, update_typed};
+use datastore::{create_typed, delete_typed, get_typed, list_typed, update_typed};
 use ipam::{Assigned, AutoAssign, Ipam};
 
 /// Seconds since 1970 at which every test begins.
@@ -80,6 +80,24 @@ impl Cluster {
         let mut pool = get_typed::<IpPool>(&self.store, name).await.unwrap();
         change(&mut pool.resource.spec);
         update_typed(&self.store, &pool).await.unwrap();
+    }
+
+    pub(crate) async fn delete_pool(&self, name: &str) {
+        let pool = get_typed::<IpPool>(&self.store, name).await.unwrap();
+        delete_typed(&self.store, &pool).await.unwrap();
+    }
+
+    /// Every call from now on, as `Update IPAMBlock`.
+    pub(crate) fn record_calls(&self) -> Calls {
+        let calls = Calls::default();
+        let log = Arc::clone(&calls.0);
+        self.store.on_call(move |call| {
+            log.lock()
+                .unwrap()
+                .push(format!("{:?} {}", call.operation, call.kind));
+            None
+        });
+        calls
     }
 
     pub(crate) async fn config(&self, change: impl FnOnce(&mut IpamConfigSpec)) {
@@ -171,6 +189,16 @@ impl Cluster {
             .await
             .ok()?;
         Some(handle.resource.spec.block.values().sum())
+    }
+}
+
+/// A log of calls.
+#[derive(Default)]
+pub(crate) struct Calls(Arc<Mutex<Vec<String>>>);
+
+impl Calls {
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
 
