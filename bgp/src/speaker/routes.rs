@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
+use bgp_fsm::State;
 use bgp_rib::{LocalPath, PeerId, PeerKind, PeerSession, RibConfig};
 use bgp_wire::attribute::LargeCommunity;
 use bgp_wire::{Community, Family, Prefix, RefreshSubtype, RouteRefresh};
@@ -74,6 +75,8 @@ impl Owner {
         self.deferral.up(now, id, owed(&up));
         task.held.clear();
         task.last_error = None;
+        task.state = State::Established;
+        task.since = SystemTime::now();
         task.up = Some(up);
         self.rib.peer_up(id, session);
         self.news.peer(id);

@@ -1,7 +1,7 @@
 //! The process: signals, reload, answers.
 
 use std::fs;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
