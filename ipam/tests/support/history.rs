@@ -12,10 +12,10 @@ use std::time::{Duration, SystemTime};
 
 use crds::core::ObjectMeta;
 use crds::{
-    Cidr, IpPool, IpPoolSpec, IpReservation, IpReservationSpec, IpamConfig, IpamConfigSpec, names,
+    IpPool, IpPoolSpec, IpReservation, IpReservationSpec, IpamConfig, IpamConfigSpec, names,
 };
 use datastore::{create_typed, get_typed, update_typed};
-use ipam::{Assign, Assigned, AutoAssign, Error, Ipam, Release};
+use ipam::{Assigned, AutoAssign, Error, Ipam};
 
 use crate::stepped::{Random, Stepped, Tasks, block_on};
 use crate::world::World;

@@ -9,6 +9,8 @@ use crds::{Cidr, IpPool, IpamConfig, names};
 use datastore::{get_typed, update_typed};
 use ipam::{Assign, AutoAssign, Error, Release};
 
+use crate::stepped::block_on;
+
 use super::{COOLDOWN_SECS, History, Known, Label, NODES, Outcome, name};
 
 impl History {
