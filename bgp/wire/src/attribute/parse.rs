@@ -89,7 +89,7 @@ pub(crate) struct Found<'a> {
     pub(crate) mp_reach: Option<Raw<'a>>,
     pub(crate) mp_unreach: Option<Raw<'a>>,
     /// Something other than MP_UNREACH_NLRI is there, readable or not.
-    pub(crate) announces: bool,
+    pub(crate) has_others: bool,
 }
 
 /// A set of attribute types.
@@ -123,11 +123,11 @@ impl<'a> Found<'a> {
         while !reader.is_empty() {
             let start = reader.rest();
             let Some(raw) = Raw::read(&mut reader) else {
-                found.announces = true;
+                found.has_others = true;
                 verdicts.add(cut_off(start))?;
                 break;
             };
-            found.announces |= raw.attribute != AttributeType::MP_UNREACH_NLRI;
+            found.has_others |= raw.attribute != AttributeType::MP_UNREACH_NLRI;
             if seen.insert(raw.attribute) {
                 if let Err(fault) = found.take(raw, params) {
                     verdicts.add(raw.error(fault))?;

@@ -148,9 +148,9 @@ impl Routes {
         params: &Params,
         mut verdicts: Verdicts,
     ) -> Result<Update, Error> {
-        let others = found.announces;
+        let has_others = found.has_others;
         // An empty MP_UNREACH_NLRI is an End-of-RIB, but only when there is nothing else.
-        if others || self.announces || self.unreach.len() > 1 || !verdicts.listed.is_empty() {
+        if has_others || self.announces || self.unreach.len() > 1 || !verdicts.listed.is_empty() {
             self.unreach.retain(|unreach| !unreach.nlri.is_empty());
         }
         // A family that is not in use has been checked like any other; its routes lead nowhere.
@@ -167,7 +167,7 @@ impl Routes {
         }
         if verdicts.withdraws {
             // RFC 7606 §5.2: the routes to withdraw may have got lost with the attribute that cannot be read.
-            if others && !self.announces {
+            if has_others && !self.announces {
                 return verdicts
                     .escalate()
                     .map_or(Ok(Update::default()), |error| Err(Error::Attribute(error)));
