@@ -1,6 +1,6 @@
 //! A router that runs BIRD 2: the top-of-rack switch of the lab.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -65,18 +65,7 @@ impl Bird {
 
     /// Runs one `birdc` command and returns its text without the banner.
     pub fn birdc(&self, command: &str) -> Result<String> {
-        let output = output(
-            Command::new("birdc")
-                .args(["-r", "-s"])
-                .arg(&self.socket)
-                .args(command.split_whitespace()),
-        )?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        Ok(text
-            .lines()
-            .filter(|line| !line.starts_with("BIRD ") && !line.starts_with("Access restricted"))
-            .collect::<Vec<_>>()
-            .join("\n"))
+        birdc(&self.socket, command)
     }
 
     /// Number of BGP sessions that are up.
@@ -90,18 +79,44 @@ impl Bird {
 
     /// Whether BIRD has a route to exactly this prefix from a BGP peer.
     pub fn knows(&self, prefix: &str) -> Result<bool> {
-        Ok(self.route(prefix)?.contains("BGP.next_hop"))
+        Ok(!self.route(prefix)?.is_empty())
     }
 
-    /// BIRD's own words about one prefix.
+    /// BIRD's own words about a prefix that it learned by BGP; empty when it did not.
     pub fn route(&self, prefix: &str) -> Result<String> {
-        let table = if prefix.contains(':') {
-            "master6"
-        } else {
-            "master4"
-        };
-        // birdc answers "Network not found" with success.
-        self.birdc(&format!("show route {prefix} table {table} all"))
+        route(&self.socket, prefix)
+    }
+}
+
+/// Runs one `birdc` command and returns its text without the banner.
+pub(crate) fn birdc(socket: &Path, command: &str) -> Result<String> {
+    let output = output(
+        Command::new("birdc")
+            .args(["-r", "-s"])
+            .arg(socket)
+            .args(command.split_whitespace()),
+    )?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(text
+        .lines()
+        .filter(|line| !line.starts_with("BIRD ") && !line.starts_with("Access restricted"))
+        .collect::<Vec<_>>()
+        .join("\n"))
+}
+
+/// What BIRD says of a prefix that it learned by BGP; empty when it did not.
+pub(crate) fn route(socket: &Path, prefix: &str) -> Result<String> {
+    let table = if prefix.contains(':') {
+        "master6"
+    } else {
+        "master4"
+    };
+    match birdc(socket, &format!("show route {prefix} table {table} all")) {
+        Ok(text) if text.contains("BGP.next_hop") => Ok(text),
+        Ok(_) => Ok(String::new()),
+        // That answer comes with a failure status.
+        Err(error) if error.to_string().contains("Network not found") => Ok(String::new()),
+        Err(error) => Err(error),
     }
 }
 

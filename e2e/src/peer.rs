@@ -82,15 +82,7 @@ impl Peer {
     pub fn route(&self, prefix: &str) -> Result<String> {
         let v6 = prefix.contains(':');
         match self.kind {
-            Kind::Bird => {
-                let table = if v6 { "master6" } else { "master4" };
-                let text = self.birdc(&format!("show route {prefix} table {table} all"))?;
-                Ok(if text.contains("BGP.next_hop") {
-                    text
-                } else {
-                    String::new()
-                })
-            }
+            Kind::Bird => crate::bird::route(&self.folder.join("bird.ctl"), prefix),
             Kind::Frr => {
                 let family = if v6 { "ipv6" } else { "ipv4" };
                 let text = self.vtysh(&format!("show bgp {family} unicast {prefix} json"))?;
@@ -127,12 +119,7 @@ impl Peer {
     }
 
     fn birdc(&self, command: &str) -> Result<String> {
-        text(
-            Command::new("birdc")
-                .args(["-r", "-s"])
-                .arg(self.folder.join("bird.ctl"))
-                .args(command.split_whitespace()),
-        )
+        crate::bird::birdc(&self.folder.join("bird.ctl"), command)
     }
 
     fn vtysh(&self, command: &str) -> Result<String> {
