@@ -44,6 +44,8 @@ pub struct Dataplane {
     generation: Option<u64>,
     listed_at: Option<Instant>,
     due: Due,
+    /// The way to the gateway address of pods must be thought over.
+    gateway_stale: bool,
     reported: Reported,
     listings: u64,
 }
@@ -84,6 +86,7 @@ impl Dataplane {
             generation: None,
             listed_at: None,
             due: Due::default(),
+            gateway_stale: true,
             reported: Reported::default(),
             listings: 0,
             config,
@@ -108,6 +111,7 @@ impl Dataplane {
         }
         if let Some(endpoints) = &output.endpoints {
             self.workloads.want(endpoints.clone());
+            self.gateway_stale = true;
         }
         self.table.ownership.hold_learned = output.hold_learned;
         self.generation = Some(output.generation);
@@ -170,10 +174,12 @@ impl Dataplane {
         let ipv4_pods = endpoints.clone().any(|endpoint| endpoint.has_ipv4());
         let ipv6 = self.table.wants_ipv6() || endpoints.clone().any(|e| e.has_ipv6());
         self.workloads.apply(&self.host, ipv6);
-        let gateway = ipv4_pods.then(|| {
-            proxy_arp::gateway_route(self.config.route_protocol, &self.host, self.table.others())
-        });
-        self.table.want_extra(gateway.flatten());
+        if std::mem::take(&mut self.gateway_stale) {
+            let protocol = self.config.route_protocol;
+            let gateway = ipv4_pods
+                .then(|| proxy_arp::gateway_route(protocol, &self.host, self.table.others()));
+            self.table.want_extra(gateway.flatten());
+        }
 
         let plan = self.table.plan(now);
         self.due.plan = plan.next;
@@ -283,6 +289,7 @@ impl Dataplane {
             Duration::ZERO
         };
         self.due.facts.get_or_insert(now + pause);
+        self.gateway_stale = true;
         if self.table.has_refused() {
             let soon = now + RETRY_PAUSE;
             self.due.retry = Some(self.due.retry.map_or(soon, |due| due.min(soon)));

@@ -22,7 +22,10 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use plan::{Plan, plan};
+pub(crate) use plan::{Place, Plan, plan};
+
+/// How often a key that somebody took from us is taken back between two listings.
+const CONTESTED: u32 = 3;
 
 /// The main table, as desired and as known.
 #[derive(Debug)]
@@ -44,6 +47,8 @@ pub(crate) struct Table {
     refused: HashMap<Key, Refused>,
     /// Keys that somebody else took or changed while they were right.
     drifted: HashSet<Key>,
+    /// How often each key was taken from us and taken back since the last listing.
+    contested: HashMap<Key, u32>,
     /// Destinations whose interfaces are not there or not up.
     waiting: HashSet<IpNet>,
     /// How many wanted destinations are IPv6.
@@ -72,6 +77,7 @@ impl Table {
             foreign: HashMap::new(),
             refused: HashMap::new(),
             drifted: HashSet::new(),
+            contested: HashMap::new(),
             waiting: HashSet::new(),
             ipv6: 0,
             suspect: false,
@@ -164,6 +170,7 @@ impl Table {
 
     /// Takes over a complete listing of the main table.
     pub(crate) fn relist(&mut self, routes: Vec<Route>) {
+        self.contested.clear();
         let mut actual = HashMap::new();
         self.foreign.clear();
         for route in routes {
@@ -334,7 +341,7 @@ impl Table {
             &self.delta,
             &self.ownership,
             |key| self.refused.contains_key(key),
-            |key| self.foreign.contains_key(key),
+            |key| self.place(key),
             now,
         );
         for key in &plan.conflicts {
@@ -346,12 +353,31 @@ impl Table {
         plan
     }
 
+    /// Who else is at a key.
+    fn place(&self, key: &Key) -> Place {
+        let taken_from_us = || {
+            self.drifted.contains(key)
+                && self
+                    .contested
+                    .get(key)
+                    .is_none_or(|times| *times < CONTESTED)
+        };
+        match self.foreign.get(key) {
+            None => Place::Free,
+            Some(_) if taken_from_us() => Place::TakenFromUs,
+            Some(_) => Place::Taken,
+        }
+    }
+
     /// Notes what became of an operation.
     pub(crate) fn applied(&mut self, change: &RouteChange, result: Result<(), &Error>) {
         let key = Key::of(change.route());
         match (change, result) {
             (RouteChange::Add(route) | RouteChange::Replace(route), Ok(())) => {
                 self.delta.set_actual(key, Some(route.clone()));
+                if self.foreign.remove(&key).is_some() {
+                    *self.contested.entry(key).or_default() += 1;
+                }
                 if self.drifted.remove(&key) {
                     self.repaired += 1;
                 }

@@ -23,16 +23,27 @@ pub(crate) struct Plan {
     pub(crate) next: Option<Instant>,
 }
 
+/// Who is at a key besides us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Nobody.
+    Free,
+    /// Somebody who was there before us, or does not give up.
+    Taken,
+    /// Somebody who took it from us.
+    TakenFromUs,
+}
+
 /// Compares desired and actual routes.
 ///
-/// `refused` keys are left alone until they are worth another try; `taken` keys belong to others.
+/// `refused` keys are left alone until they are worth another try.
 /// What is desired is added where there is nothing and replaced in place where there is
-/// something of ours; it never deletes first.
+/// something of ours, or was; it never deletes first.
 pub(crate) fn plan(
     delta: &Delta<Key, Route>,
     ownership: &Ownership,
     refused: impl Fn(&Key) -> bool,
-    taken: impl Fn(&Key) -> bool,
+    place: impl Fn(&Key) -> Place,
     now: Instant,
 ) -> Plan {
     let mut plan = Plan::default();
@@ -41,12 +52,14 @@ pub(crate) fn plan(
     let mut more = false;
     for key in delta.pending().filter(|key| !refused(key)) {
         let change = match (delta.desired(key), delta.actual(key)) {
-            (Some(_), _) if taken(key) => {
-                plan.conflicts.push(*key);
-                continue;
-            }
-            (Some(desired), None) => RouteChange::Add(desired.clone()),
-            (Some(desired), Some(_)) => RouteChange::Replace(desired.clone()),
+            (Some(desired), actual) => match place(key) {
+                Place::Taken => {
+                    plan.conflicts.push(*key);
+                    continue;
+                }
+                Place::Free if actual.is_none() => RouteChange::Add(desired.clone()),
+                Place::Free | Place::TakenFromUs => RouteChange::Replace(desired.clone()),
+            },
             (None, Some(actual)) => {
                 match ownership.removal(actual) {
                     Removal::After(when) if when > now => {
