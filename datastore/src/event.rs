@@ -1,5 +1,7 @@
 //! What a watch delivers.
 
+use crds::Kind;
+
 use crate::{Key, Object};
 
 /// One step of a watch.
@@ -29,4 +31,15 @@ pub struct Broken {
     pub key: Option<Key>,
     /// What is wrong and what to do about it.
     pub problem: String,
+}
+
+impl Broken {
+    pub(crate) fn kind(&self) -> Option<Kind> {
+        self.key.as_ref().map(|key| key.kind)
+    }
+
+    /// Whether a watch of this kind is told.
+    pub(crate) fn concerns(&self, kind: Kind) -> bool {
+        self.kind().is_none_or(|own| own == kind)
+    }
 }

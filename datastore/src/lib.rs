@@ -18,6 +18,7 @@
 mod admission;
 mod error;
 mod event;
+pub mod file;
 pub mod memory;
 mod object;
 mod table;

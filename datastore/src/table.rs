@@ -94,10 +94,19 @@ impl Table {
 
     pub(crate) fn report(&self, broken: Broken) {
         let mut state = lock(&self.state);
-        let kind = broken.key.as_ref().map(|key| key.kind);
         let place = broken.place.clone();
-        if state.broken.insert(place.clone(), broken.clone()).as_ref() != Some(&broken) {
-            state.tell(kind, &Item::Place(place));
+        let before = state.broken.insert(place.clone(), broken.clone());
+        if before.as_ref() == Some(&broken) {
+            return;
+        }
+        // Something else may be broken there than before.
+        for kind in before
+            .iter()
+            .chain([&broken])
+            .map(Broken::kind)
+            .collect::<BTreeSet<_>>()
+        {
+            state.tell(kind, &Item::Place(place.clone()));
         }
     }
 
@@ -229,7 +238,11 @@ impl Watch {
                 }
                 None => self.known.remove(&key).map(|_| Event::Delete(key)),
             },
-            Item::Place(place) => match state.broken.get(&place) {
+            Item::Place(place) => match state
+                .broken
+                .get(&place)
+                .filter(|b| b.concerns(self.pending.kind))
+            {
                 Some(broken) => {
                     self.reported.insert(place);
                     Some(Event::Broken(broken.clone()))

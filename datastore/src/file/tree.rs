@@ -1,0 +1,194 @@
+//! A directory of manifests, kept fresh.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::catalog::Catalog;
+use super::changes::{Change, Changes, is_hidden, is_manifest};
+use super::disk::{self, Lock};
+use super::manifest::{Manifest, fingerprint};
+use crate::Broken;
+use crate::table::Table;
+
+/// How long a file that looks half written, or was moved away, may take to become whole.
+const SETTLE: Duration = Duration::from_millis(100);
+/// How soon a directory that is away is looked for again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The files, and what the kernel says about them.
+pub(super) struct Tree {
+    root: PathBuf,
+    table: Arc<Table>,
+    pub(super) catalog: Catalog,
+    pub(super) changes: Changes,
+    /// Files to look at again, and when.
+    unsettled: BTreeMap<PathBuf, Instant>,
+    /// When to look for the whole directory again.
+    rescan_at: Option<Instant>,
+}
+
+impl Tree {
+    pub(super) fn open(root: &Path, table: Arc<Table>) -> io::Result<Tree> {
+        let mut tree = Tree {
+            root: root.to_owned(),
+            catalog: Catalog::new(Arc::clone(&table)),
+            table,
+            changes: Changes::open(root)?,
+            unsettled: BTreeMap::new(),
+            rescan_at: None,
+        };
+        tree.list_all()?;
+        // A directory that cannot be locked cannot be written either; reading it is fine.
+        if let Ok(Some(lock)) = Lock::try_acquire(root) {
+            tree.changes
+                .directories()
+                .for_each(|directory| lock.clean(&root.join(directory)));
+        }
+        Ok(tree)
+    }
+
+    /// Takes in everything that has changed so far.
+    pub(super) fn refresh(&mut self) {
+        for change in self.changes.drain() {
+            match change {
+                Change::Written(path) => self.load(&path, false),
+                Change::Gone(path) => self.forget(&path),
+                Change::MovedAway(path) => self.settle_later(&path),
+                Change::Directory(path) => self.add_directory(&path),
+                Change::DirectoryGone(path) => self.remove_directory(&path),
+                Change::Rescan => self.rescan(),
+            }
+        }
+        let now = Instant::now();
+        if self.rescan_at.is_some_and(|at| at <= now) {
+            self.rescan();
+        }
+        let due: Vec<PathBuf> = self
+            .unsettled
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(path, _)| path.clone())
+            .collect();
+        due.iter().for_each(|path| self.load(path, true));
+    }
+
+    /// How long nothing has to be done unless something changes.
+    pub(super) fn idle_time(&self) -> Option<Duration> {
+        let next = self.unsettled.values().chain(&self.rescan_at).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Reads a file again, if it says something else than before. One that looks half written is believed only when
+    /// `settled`.
+    pub(super) fn load(&mut self, path: &Path, settled: bool) {
+        let manifest = match disk::read(&self.root.join(path)) {
+            Ok(text) => {
+                let before = self.catalog.manifest(path);
+                if before.is_some_and(|before| before.fingerprint == fingerprint(text.as_bytes())) {
+                    self.unsettled.remove(path);
+                    return;
+                }
+                Manifest::parse(&text, before)
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.forget(path),
+            Err(error) => Manifest::unreadable(error.to_string()),
+        };
+        if !settled && self.catalog.looks_half_written(path, &manifest) {
+            return self.settle_later(path);
+        }
+        self.unsettled.remove(path);
+        self.catalog.set(path, Some(manifest));
+    }
+
+    /// Whether the content of a file is not believed yet.
+    pub(super) fn is_unsettled(&self, path: &Path) -> bool {
+        self.unsettled.contains_key(path)
+    }
+
+    fn settle_later(&mut self, path: &Path) {
+        self.unsettled
+            .entry(path.to_owned())
+            .or_insert_with(|| Instant::now() + SETTLE);
+    }
+
+    fn forget(&mut self, path: &Path) {
+        self.unsettled.remove(path);
+        self.catalog.set(path, None);
+    }
+
+    fn add_directory(&mut self, directory: &Path) {
+        // One that is gone again is told by the next change.
+        for path in self.list(directory).unwrap_or_default() {
+            self.load(&path, false);
+        }
+    }
+
+    fn remove_directory(&mut self, directory: &Path) {
+        self.changes.forget(directory);
+        let below = self
+            .catalog
+            .paths()
+            .into_iter()
+            .filter(|path| path.starts_with(directory));
+        below.for_each(|path| self.forget(&path));
+    }
+
+    /// Lists everything again. A directory that cannot be listed takes nothing away: what was there stays.
+    fn rescan(&mut self) {
+        self.rescan_at = None;
+        self.changes.forget(Path::new(""));
+        let place = self.root.display().to_string();
+        match self.list_all() {
+            Ok(()) => self.table.mend(&place),
+            Err(error) => {
+                self.rescan_at = Some(Instant::now() + RETRY);
+                let problem = format!(
+                    "cannot list the directory: {error}; its objects stay as they were last"
+                );
+                self.table.report(Broken {
+                    place,
+                    key: None,
+                    problem,
+                });
+            }
+        }
+    }
+
+    fn list_all(&mut self) -> io::Result<()> {
+        let found = self.list(Path::new(""))?;
+        found.iter().for_each(|path| self.load(path, false));
+        let found: BTreeSet<PathBuf> = found.into_iter().collect();
+        let gone = self
+            .catalog
+            .paths()
+            .into_iter()
+            .filter(|path| !found.contains(path));
+        gone.for_each(|path| self.forget(&path));
+        Ok(())
+    }
+
+    /// Watches a directory and those below it, and lists their manifests.
+    fn list(&mut self, directory: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut directories = vec![directory.to_owned()];
+        while let Some(directory) = directories.pop() {
+            self.changes.watch(&directory)?;
+            for entry in fs::read_dir(self.root.join(&directory))? {
+                let entry = entry?;
+                let (name, path) = (entry.file_name(), directory.join(entry.file_name()));
+                // The type of the entry itself: links to directories are not followed, so there are no circles.
+                if entry.file_type()?.is_dir() {
+                    directories.extend((!is_hidden(&name)).then_some(path));
+                } else if is_manifest(&name) && !entry.path().is_dir() {
+                    found.push(path);
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+}
