@@ -119,7 +119,7 @@ impl Catchup {
         max_octets: usize,
     ) -> Option<Bytes> {
         // Octets per prefix vary with how many share their attributes; 16 is a fair middle.
-        let count = (max_octets / 16).clamp(256, 16_384);
+        let count = (max_octets / 16).clamp(1, 16_384);
         let teller = Teller {
             shared,
             tables,

@@ -126,23 +126,33 @@ pub(crate) enum Op {
     Policies(u32, PolicyChoice, PolicyChoice),
     /// One peer reads some messages.
     Read(u32, usize),
+    /// The forwarding table takes the changes.
+    Forward,
     /// Everything is read and compared.
     Check,
 }
 
+/// A history of a few of the peers, which are up at its start.
 pub(crate) fn ops() -> impl Strategy<Value = Vec<Op>> {
-    prop::collection::vec(op(), 1..120)
+    let all: Vec<u32> = (0..PEERS).collect();
+    prop::sample::subsequence(all, 2..=5).prop_flat_map(|peers| {
+        let start: Vec<Op> = peers.iter().map(|&peer| Op::Up(peer)).collect();
+        prop::collection::vec(op(peers), 1..120).prop_map(move |mut ops| {
+            ops.splice(0..0, start.clone());
+            ops
+        })
+    })
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    let peer = || 0..PEERS;
+fn op(peers: Vec<u32>) -> impl Strategy<Value = Op> {
+    let peer = || prop::sample::select(peers.clone());
     let some = || prop::collection::vec(0..PREFIXES.len(), 1..6);
     let family = || prop::sample::select(vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
     let families =
         prop::sample::subsequence(vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST], 0..=2);
     prop_oneof![
-        6 => peer().prop_map(Op::Up),
-        2 => (peer(), families).prop_map(|(peer, retain)| Op::Down { peer, retain }),
+        2 => peer().prop_map(Op::Up),
+        1 => (peer(), families).prop_map(|(peer, retain)| Op::Down { peer, retain }),
         24 => (peer(), some(), 0..3u32, fields(), 1..6u8).prop_map(
             |(peer, prefixes, path_id, fields, via)| Op::Announce {
                 peer,
@@ -164,11 +174,45 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(prefix, path)| Op::Originate(prefix, path)),
         2 => (1..4u8, any::<bool>(), reachability())
             .prop_map(|(number, v6, reachability)| Op::Reach(number, v6, reachability)),
-        2 => (peer(), policy(), policy())
+        3 => (peer(), policy(), policy())
             .prop_map(|(peer, import, export)| Op::Policies(peer, import, export)),
-        14 => (peer(), 1..400usize).prop_map(|(peer, octets)| Op::Read(peer, octets)),
+        14 => (peer(), prop_oneof![1..40usize, 40..400usize]).prop_map(|(peer, octets)| Op::Read(peer, octets)),
+        3 => Just(Op::Forward),
         3 => Just(Op::Check),
     ]
+}
+
+/// Histories in which little but delivery happens: simple paths come and go while peers read a
+/// message or two at a time, are told again, and get other policies.
+pub(crate) fn delivery_ops() -> impl Strategy<Value = Vec<Op>> {
+    const SOME: [u32; 4] = [0, 2, 4, 6];
+    let peer = || prop::sample::select(SOME.as_slice());
+    let prefix = || prop::collection::vec(0..6usize, 1..3);
+    let op = prop_oneof![
+        6 => (peer(), prefix()).prop_map(|(peer, prefixes)| Op::Announce {
+            peer,
+            prefixes,
+            path_id: 0,
+            fields: Box::default(),
+            via: 1,
+        }),
+        6 => (peer(), prefix()).prop_map(|(peer, prefixes)| Op::Withdraw {
+            peer,
+            prefixes,
+            path_id: 0,
+        }),
+        3 => peer().prop_map(|peer| Op::Refresh(peer, Family::IPV4_UNICAST)),
+        2 => (peer(), policy()).prop_map(|(peer, export)| {
+            Op::Policies(peer, PolicyChoice::AcceptAll, export)
+        }),
+        9 => (peer(), 1..50usize).prop_map(|(peer, octets)| Op::Read(peer, octets)),
+        2 => Just(Op::Forward),
+        1 => Just(Op::Check),
+    ];
+    prop::collection::vec(op, 1..80).prop_map(move |mut ops| {
+        ops.splice(0..0, SOME.map(Op::Up));
+        ops
+    })
 }
 
 fn policy() -> impl Strategy<Value = PolicyChoice> {

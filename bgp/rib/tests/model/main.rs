@@ -23,7 +23,7 @@ use bgp_wire::{
 };
 use proptest::prelude::*;
 
-use history::{ADD_PATH_PEER, Op, PEERS, config, next_hop, ops, prefixes, session};
+use history::{ADD_PATH_PEER, Op, PEERS, config, delivery_ops, next_hop, ops, prefixes, session};
 use policies::PolicyChoice;
 use receiver::Receiver;
 use reference::{Path, Peer, Reference};
@@ -97,6 +97,7 @@ impl World {
             }
             Op::Policies(peer, import, export) => self.set_policies(*peer, *import, *export),
             Op::Read(peer, octets) => self.read(*peer, *octets),
+            Op::Forward => self.take_best_changes(),
             Op::Check => self.check(),
         }
     }
@@ -221,7 +222,7 @@ impl World {
     fn check(&mut self) {
         for peer in 0..PEERS {
             while self.is_up(peer) && self.rib.has_pending(PeerId(peer)) {
-                self.read(peer, 100);
+                self.read(peer, 50);
             }
             let Some(receiver) = self.receivers.get(&peer) else {
                 assert!(!self.rib.has_pending(PeerId(peer)));
@@ -294,16 +295,29 @@ impl World {
     }
 }
 
+fn run(ops: &[Op]) {
+    let mut world = World::new();
+    for op in ops {
+        world.run(op);
+    }
+    world.check();
+    world.tear_down();
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn any_history_gives_what_the_model_gives(ops in ops()) {
-        let mut world = World::new();
-        for op in &ops {
-            world.run(op);
-        }
-        world.check();
-        world.tear_down();
+        run(&ops);
+    }
+
+    #[test]
+    fn delivery_in_pieces_gives_what_the_model_gives(ops in delivery_ops()) {
+        run(&ops);
     }
 }
