@@ -40,8 +40,11 @@ fn both_ends_look_like_calicos() {
         gateway[0]["local"], "fe80::ecee:eeff:feee:eeee",
         "{gateway:?}"
     );
-    assert_eq!(gateway[0]["tentative"], Value::Null, "{gateway:?}");
     assert_eq!(gateway.len(), 1, "{gateway:?}");
+    for link in [host, &pod.namespace.veths()[0]] {
+        let addresses = link["addr_info"].to_string();
+        assert!(!addresses.contains("tentative"), "{addresses}");
+    }
 
     let inside = &pod.namespace.veths()[0];
     assert_eq!(inside["ifname"], "eth0");
