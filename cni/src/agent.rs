@@ -1,6 +1,7 @@
 //! The socket to the agent: one request, one reply, always with a deadline.
 
 use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -95,7 +96,7 @@ fn connect_until(path: &Path, deadline: Instant) -> std::io::Result<UnixStream> 
     )?;
     let left = i64::try_from(remaining(deadline)?.as_millis()).unwrap_or(i64::MAX);
     setsockopt(&fd, sockopt::SendTimeout, &TimeVal::milliseconds(left))?;
-    connect(std::os::fd::AsRawFd::as_raw_fd(&fd), &UnixAddr::new(path)?)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(UnixStream::from(fd))
 }
 

@@ -70,8 +70,8 @@ impl fmt::Display for Verb {
 pub(crate) struct Environment {
     pub(crate) container_id: String,
     pub(crate) ifname: String,
-    /// Absent only for DEL.
-    pub(crate) netns: Option<PathBuf>,
+    /// Empty only where DEL was called without one.
+    pub(crate) netns: PathBuf,
     pub(crate) args: Args,
 }
 
@@ -111,15 +111,25 @@ impl Environment {
             ));
         }
         let netns = match verb {
-            Verb::Del => lookup("CNI_NETNS").filter(|path| !path.is_empty()),
-            _ => Some(required(&lookup, "CNI_NETNS")?),
+            Verb::Del => lookup("CNI_NETNS").unwrap_or_default(),
+            _ => required(&lookup, "CNI_NETNS")?,
         };
         Ok(Environment {
             container_id,
             ifname,
-            netns: netns.map(PathBuf::from),
+            netns: netns.into(),
             args: Args::parse(&lookup("CNI_ARGS").unwrap_or_default())?,
         })
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.container_id, self.ifname)?;
+        if let (Some(namespace), Some(pod)) = (&self.args.namespace, &self.args.pod) {
+            write!(f, " pod {namespace}/{pod}")?;
+        }
+        Ok(())
     }
 }
 

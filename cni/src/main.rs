@@ -48,8 +48,13 @@ fn main() -> ExitCode {
             print(concat!("tortie-cni ", env!("CARGO_PKG_VERSION")));
             ExitCode::SUCCESS
         }
-        Some(_) => {
+        Some("--help" | "-h") => {
             print(install::USAGE);
+            ExitCode::SUCCESS
+        }
+        Some(_) => {
+            // Without a stderr there is nobody to tell.
+            let _ = writeln!(io::stderr(), "{}", install::USAGE);
             ExitCode::FAILURE
         }
     }
@@ -92,23 +97,26 @@ fn serve(version: &mut String) -> Result<String, Error> {
     let conf = Conf::from(document)?;
     conf.version.supports(verb)?;
     let started = Instant::now();
-    let environment = match verb {
-        Verb::Add | Verb::Del | Verb::Check => Some(Environment::from(verb, lookup)?),
-        Verb::Gc | Verb::Status | Verb::Version => None,
-    };
-    let outcome = match (verb, &environment) {
-        (Verb::Add, Some(environment)) => verbs::add(&conf, environment).and_then(|r| to_text(&r)),
-        (Verb::Del, Some(environment)) => verbs::del(&conf, environment).map(|()| String::new()),
-        (Verb::Check, Some(environment)) => {
-            verbs::check(&conf, environment).map(|()| String::new())
-        }
-        (Verb::Gc, _) => verbs::gc(&conf).map(|()| String::new()),
-        (Verb::Status, _) => verbs::status(&conf).map(|()| String::new()),
-        // VERSION was answered above, and the attachment verbs have their environment.
-        _ => Ok(String::new()),
+    let environment = Environment::from(verb, lookup);
+    let attachment = || environment.as_ref().map_err(Error::clone);
+    let silent = |()| String::new();
+    let outcome = match verb {
+        Verb::Add => attachment()
+            .and_then(|environment| verbs::add(&conf, environment))
+            .and_then(|result| to_text(&result)),
+        Verb::Del => attachment()
+            .and_then(|environment| verbs::del(&conf, environment))
+            .map(silent),
+        Verb::Check => attachment()
+            .and_then(|environment| verbs::check(&conf, environment))
+            .map(silent),
+        Verb::Gc => verbs::gc(&conf).map(silent),
+        Verb::Status => verbs::status(&conf).map(silent),
+        Verb::Version => supported(version),
     };
     if let Some(path) = &conf.keys.log_file {
-        log(path, verb, environment.as_ref(), started, &outcome);
+        let subject = environment.map_or(String::new(), |environment| format!(" {environment}"));
+        log(path, &format!("{verb}{subject}"), started, &outcome);
     }
     outcome
 }
@@ -153,29 +161,11 @@ fn print(text: &str) -> bool {
 }
 
 /// Appends a line on this call; a log that cannot be written changes nothing else.
-fn log(
-    path: &Path,
-    verb: Verb,
-    environment: Option<&Environment>,
-    started: Instant,
-    outcome: &Result<String, Error>,
-) {
+fn log(path: &Path, call: &str, started: Instant, outcome: &Result<String, Error>) {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    let mut line = format!("{}.{:03} {verb}", now.as_secs(), now.subsec_millis());
-    if let Some(Environment {
-        container_id,
-        ifname,
-        args,
-        ..
-    }) = environment
-    {
-        line.push_str(&format!(" {container_id}/{ifname}"));
-        if let (Some(namespace), Some(pod)) = (&args.namespace, &args.pod) {
-            line.push_str(&format!(" pod {namespace}/{pod}"));
-        }
-    }
+    let mut line = format!("{}.{:03} {call}", now.as_secs(), now.subsec_millis());
     line.push_str(&format!(" {} ms", started.elapsed().as_millis()));
     match outcome {
         Ok(text) if text.is_empty() => line.push_str(" ok\n"),

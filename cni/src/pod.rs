@@ -6,7 +6,7 @@
 //! A permanent neighbour entry takes that condition away.
 //! IPv6: the gateway is the host end's link-local address.
 
-use std::fs::File;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -32,23 +32,19 @@ const PROTOCOL_BOOT: u8 = 3;
 /// # Errors
 /// Code 3 when there is nothing, 4 when it is something else or the host's own namespace.
 pub(crate) fn open(path: &Path) -> Result<NetNs, Error> {
-    if let Err(error) = File::open(path) {
-        let code = match error.kind() {
-            std::io::ErrorKind::NotFound => code::UNKNOWN_CONTAINER,
-            _ => code::INVALID_ENVIRONMENT,
-        };
-        return Err(
-            Error::new(code, format!("CNI_NETNS {}: {error}", path.display()))
-                .with_details("the container's network namespace is gone or not readable"),
-        );
-    }
     let invalid = |problem: &str| {
         Error::new(
             code::INVALID_ENVIRONMENT,
             format!("CNI_NETNS {}: {problem}", path.display()),
         )
     };
-    let netns = NetNs::open(path).map_err(|error| invalid(&error.to_string()))?;
+    let netns = NetNs::open(path).map_err(|error| match &error {
+        netlink::Error::System { source, .. } if source.kind() == ErrorKind::NotFound => {
+            Error::new(code::UNKNOWN_CONTAINER, format!("CNI_NETNS: {error}"))
+                .with_details("the container's network namespace is gone")
+        }
+        _ => invalid(&error.to_string()),
+    })?;
     if is_own(path) {
         return Err(invalid("this is the network namespace of the host")
             .with_details("pods with hostNetwork need no CNI plugin"));

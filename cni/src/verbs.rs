@@ -53,12 +53,11 @@ impl Attachment<'_> {
         addresses.extend(self.conf.requested_addresses()?);
         addresses.sort();
         addresses.dedup();
-        let netns = environment.netns.as_deref().unwrap_or("".as_ref());
         let op = Op::Add(Add {
             network: keys.name.clone(),
             container_id: environment.container_id.clone(),
             ifname: environment.ifname.clone(),
-            netns: netns.to_string_lossy().into_owned(),
+            netns: environment.netns.to_string_lossy().into_owned(),
             namespace: environment.args.namespace.clone(),
             pod: environment.args.pod.clone(),
             uid: environment.args.uid.clone(),

@@ -18,7 +18,7 @@ use crate::{file, host, pod};
 /// After an error nothing is left of the attachment, unless it was complete before.
 pub(crate) fn add(conf: &Conf, environment: &Environment) -> Result<AddResult, Error> {
     conf.check_for_add()?;
-    let netns = pod::open(environment.netns.as_deref().unwrap_or("".as_ref()))?;
+    let netns = pod::open(&environment.netns)?;
     let attachment = Attachment { conf, environment };
     settle_earlier_deletion(&attachment)?;
     match attach(&attachment, &netns) {
@@ -94,7 +94,6 @@ fn undo(attachment: &Attachment<'_>, mut error: Error) -> Error {
 }
 
 fn describe(attachment: &Attachment<'_>, plan: &Plan, pod_mac: Mac) -> AddResult {
-    let netns = attachment.environment.netns.as_ref();
     let host = Interface {
         name: plan.host_interface.clone(),
         mac: Some(mac_text(plan.host_mac)),
@@ -105,7 +104,7 @@ fn describe(attachment: &Attachment<'_>, plan: &Plan, pod_mac: Mac) -> AddResult
         name: plan.ifname.clone(),
         mac: Some(mac_text(pod_mac)),
         mtu: Some(plan.mtu),
-        sandbox: netns.map(|path| path.to_string_lossy().into_owned()),
+        sandbox: Some(attachment.environment.netns.to_string_lossy().into_owned()),
         ..Interface::default()
     };
     AddResult {

@@ -19,7 +19,7 @@ pub(crate) fn check(conf: &Conf, environment: &Environment) -> Result<(), Error>
         return Err(Error::new(code::INVALID_CONFIG, "prevResult is missing")
             .with_details("CHECK compares with the result of ADD, which the runtime passes"));
     };
-    let netns = pod::open(environment.netns.as_deref().unwrap_or("".as_ref()))?;
+    let netns = pod::open(&environment.netns)?;
     let checked = Attachment { conf, environment }.check()?;
     let mut plan = Plan::new(conf, environment, &checked.record)?;
     let mut found = checked.problems;

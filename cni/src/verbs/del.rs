@@ -26,10 +26,8 @@ fn remove_interfaces(environment: &Environment) -> Result<(), Error> {
     let alias = alias(&environment.container_id, &environment.ifname);
     host::remove_marked(&mut socket, &alias)?;
     // A pod that was attached by another release, or half, has no mark on its host interface.
-    let Some(path) = &environment.netns else {
-        return Ok(());
-    };
-    let Ok(netns) = pod::open(path) else {
+    // Whatever cannot be entered as a pod's namespace has nothing of ours in it.
+    let Ok(netns) = pod::open(&environment.netns) else {
         return Ok(());
     };
     let links = host::links(&mut socket)?;
