@@ -7,6 +7,7 @@
 mod assign;
 mod claim;
 mod context;
+mod give_back;
 mod locks;
 mod objects;
 mod release;

@@ -72,8 +72,6 @@ pub enum Reason {
     },
     /// A block could not be used.
     Broken(BrokenBlock),
-    /// Other nodes were faster each time.
-    Contention,
 }
 
 /// Why a pool was not used.
@@ -158,7 +156,6 @@ impl fmt::Display for Reason {
                  give the pool its former size, or use a new pool for the new one"
             ),
             Reason::Broken(broken) => broken.fmt(f),
-            Reason::Contention => f.write_str("other nodes took each block first: try again"),
         }
     }
 }

@@ -6,7 +6,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ipam::{Assign, AutoAssign, Error};
+use ipam::{Assign, AutoAssign, Error, Release};
 use support::{Cluster, addr, cidr, v4};
 
 fn certain(address: &str, node: &str, handle: &str) -> Assign {
@@ -366,4 +366,28 @@ async fn long_node_names_work() {
         ),
         (0, 0)
     );
+}
+
+#[tokio::test]
+async fn a_broken_block_is_named_and_left_alone() {
+    let cluster = Cluster::new();
+    cluster
+        .pool("pool", "10.0.0.0/29", |pool| pool.block_size = Some(30))
+        .await;
+    let first = cluster.one("node-1", "net.a").await;
+    cluster.break_block().await;
+    let assigned = cluster.some("node-1", "net.b", 8).await;
+    assert_eq!(assigned.v4.len(), 4, "of the other block");
+    let text = assigned.shortfall.unwrap().to_string();
+    assert!(
+        text.contains("spec.attributes[0].releasedAt: \"yesterday\" is not a time"),
+        "{text}"
+    );
+    assert!(cluster.ipam.release_handle("net.b").await.is_ok());
+    let error = cluster
+        .ipam
+        .release(&[Release::unguarded(first)])
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::BrokenBlock(_)), "{error}");
 }

@@ -103,10 +103,7 @@ impl Ipam {
                 Step::Done => break,
                 Step::Unowned => {
                     self.refuse_overlap(cidr).await?;
-                    match self.claim(&request.node, cidr).await {
-                        Ok(()) | Err(Error::BlockClaimed { .. }) => {}
-                        Err(error) => return Err(error),
-                    }
+                    self.claim_or_lose(&request.node, cidr).await?;
                     if !std::mem::replace(&mut claimed, true) {
                         continue;
                     }

@@ -4,7 +4,7 @@
 use crds::block_affinity::AffinityType;
 use crds::core::ObjectMeta;
 use crds::ipam_block::attribute;
-use crds::{BlockAffinity, Cidr, IpamBlock, IpamHandle, Kind, Resource, names};
+use crds::{BlockAffinity, Cidr, FieldError, IpamBlock, IpamHandle, Kind, Resource, names};
 use datastore::Typed;
 
 use crate::block::{Allocation, Block, BrokenBlock};
@@ -99,7 +99,26 @@ impl Ipam {
         &self,
         cidr: Cidr,
     ) -> Result<Option<(Typed<IpamBlock>, Block)>, Error> {
-        let Some(object) = self.live::<IpamBlock>(&names::block_name(cidr)).await? else {
+        let name = names::block_name(cidr);
+        let found = self.live::<IpamBlock>(&name).await;
+        let invalid = |field, problem, remedy| BrokenBlock {
+            name,
+            error: FieldError {
+                field,
+                problem,
+                remedy,
+            },
+        };
+        let Some(object) = found.map_err(|error| match error {
+            Error::Datastore(datastore::Error::Invalid {
+                field,
+                problem,
+                remedy,
+                ..
+            }) => invalid(field, problem, remedy).into(),
+            other => other,
+        })?
+        else {
             return Ok(None);
         };
         let block = Block::decode(&object.resource)?;

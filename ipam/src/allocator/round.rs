@@ -112,9 +112,6 @@ impl<'a> Round<'a> {
                 cooldown_secs,
             });
         }
-        if self.reasons.is_empty() {
-            self.reasons.push(Reason::Contention);
-        }
         let shortfall = FamilyShortfall {
             family: self.family,
             wanted: self.wanted as u32,

@@ -1,10 +1,10 @@
 //! Handles and what they hold: raising and lowering counts, and settling what an interrupted operation left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crds::block_affinity::AffinityState;
-use crds::{Cidr, IpamHandle, IpamHandleSpec, Kind, names};
+use crds::{BlockAffinity, Cidr, IpamHandle, IpamHandleSpec, Kind, names};
 use datastore::Typed;
 
 use crate::block::Block;
@@ -13,6 +13,7 @@ use crate::handle;
 use crate::request::Repaired;
 
 use super::Ipam;
+use super::give_back::{Addresses, Given};
 use super::objects::{SoftDelete, lost, named};
 use super::retry::Retry;
 
@@ -126,6 +127,42 @@ impl Ipam {
         }
     }
 
+    /// Finishes what interrupted claims and releases left of a node's blocks, and returns the blocks it owns. A release that
+    /// finds addresses is taken back: the node is there and needs the block.
+    ///
+    /// # Errors
+    /// The datastore, or a block that cannot be read.
+    pub async fn settle_node(&self, node: &str) -> Result<BTreeSet<Cidr>, Error> {
+        let mut owned = BTreeSet::new();
+        for affinity in self.list_affinities(Some(node)).await? {
+            let cidr = affinity.resource.spec.cidr;
+            let confirmed = affinity.resource.spec.state == AffinityState::Confirmed;
+            if confirmed || self.settle_affinity(affinity).await? {
+                owned.insert(cidr);
+            }
+        }
+        self.owned_blocks(node, |known| known.clone_from(&owned));
+        Ok(owned)
+    }
+
+    /// Finishes an interrupted claim or release. Returns whether the node owns the block now.
+    async fn settle_affinity(&self, affinity: Typed<BlockAffinity>) -> Result<bool, Error> {
+        let spec = affinity.resource.spec.clone();
+        match spec.state {
+            AffinityState::Confirmed | AffinityState::Pending => {
+                let block = self.block(spec.cidr).await?;
+                if !block.is_some_and(|(_, block)| block.owned_by(&spec.node)) {
+                    self.remove(affinity).await?;
+                    return Ok(false);
+                }
+                self.claim_or_lose(&spec.node, spec.cidr).await
+            }
+            AffinityState::PendingDeletion => {
+                Ok(self.give_back(affinity, Addresses::Keep).await? == Given::Kept)
+            }
+        }
+    }
+
     /// Makes everything consistent that interrupted operations, or other tools, left behind: counts of handles, affinities
     /// neither confirmed nor gone, blocks without owner and addresses, objects marked as deleted. Frees no address.
     ///
@@ -165,10 +202,8 @@ impl Ipam {
             }
         }
         for (cidr, node) in unclaimed {
-            match self.claim(&node, cidr).await {
-                Ok(()) => repaired.push(names::affinity_name(&node, cidr)),
-                Err(Error::BlockClaimed { .. }) => {}
-                Err(error) => return Err(error),
+            if self.claim_or_lose(&node, cidr).await? {
+                repaired.push(names::affinity_name(&node, cidr));
             }
         }
         Ok(repaired)

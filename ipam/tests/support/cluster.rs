@@ -170,6 +170,16 @@ impl Cluster {
         blocks.into_iter().map(|typed| typed.resource).collect()
     }
 
+    /// Makes the only block contradict itself in a way that no store refuses.
+    pub(crate) async fn break_block(&self) {
+        let mut block = list_typed::<IpamBlock>(&self.store)
+            .await
+            .unwrap()
+            .remove(0);
+        block.resource.spec.attributes[0].released_at = Some("yesterday".to_owned());
+        update_typed(&self.store, &block).await.unwrap();
+    }
+
     /// Node, block and state of each affinity.
     pub(crate) async fn affinities(&self) -> Vec<(String, Cidr, String)> {
         let affinities = list_typed::<BlockAffinity>(&self.store).await.unwrap();

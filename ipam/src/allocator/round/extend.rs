@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crds::block_affinity::AffinityState;
 use crds::{Cidr, names};
 
 use crate::affinity::{fnv32, seed};
-use crate::allocator::claim::Addresses;
+use crate::allocator::give_back::{Addresses, Given};
 use crate::block::Block;
 use crate::error::Error;
 use crate::range::{Candidates, Ranges};
@@ -27,7 +26,7 @@ impl Round<'_> {
     /// the block of the first instead of claiming its own.
     pub(super) async fn claim(&mut self) -> Result<Limit, Error> {
         let _node = self.ipam.claims.lock(&self.request.node).await;
-        let mut owned = self.owned_blocks().await?;
+        let mut owned = self.ipam.settle_node(&self.request.node).await?;
         self.take_own(&owned).await?;
         if !self.short() {
             return Ok(Limit::Free);
@@ -143,21 +142,6 @@ impl Round<'_> {
         }
     }
 
-    /// The blocks the node owns. What an interrupted claim or release left is finished on the way.
-    async fn owned_blocks(&self) -> Result<BTreeSet<Cidr>, Error> {
-        let mut owned = BTreeSet::new();
-        for affinity in self.ipam.list_affinities(Some(&self.request.node)).await? {
-            let cidr = affinity.resource.spec.cidr;
-            let confirmed = affinity.resource.spec.state == AffinityState::Confirmed;
-            if confirmed || self.ipam.settle_affinity(affinity).await? {
-                owned.insert(cidr);
-            }
-        }
-        self.ipam
-            .owned_blocks(&self.request.node, |known| known.clone_from(&owned));
-        Ok(owned)
-    }
-
     /// Whether the node may have one more block of this family. At the limit an empty block of another pool is given back.
     async fn room(&mut self, owned: &mut BTreeSet<Cidr>) -> Result<bool, Error> {
         let limit = self.context.settings.max_blocks;
@@ -230,7 +214,7 @@ impl Round<'_> {
             let Some(affinity) = self.ipam.live(&names::affinity_name(node, *cidr)).await? else {
                 continue;
             };
-            if self.ipam.give_back(affinity, Addresses::Keep).await? {
+            if self.ipam.give_back(affinity, Addresses::Keep).await? == Given::Back {
                 owned.remove(cidr);
             }
         }
