@@ -390,4 +390,10 @@ async fn a_broken_block_is_named_and_left_alone() {
         .await
         .unwrap_err();
     assert!(matches!(error, Error::BrokenBlock(_)), "{error}");
+    assert_eq!(cluster.ipam.repair().await.unwrap().handles, [""; 0]);
+    assert_eq!(
+        cluster.handle_count("net.a").await,
+        Some(1),
+        "what cannot be read is not taken for empty"
+    );
 }

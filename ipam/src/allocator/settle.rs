@@ -145,22 +145,26 @@ impl Ipam {
         Ok(owned)
     }
 
-    /// Finishes an interrupted claim or release. Returns whether the node owns the block now.
+    /// Finishes an interrupted claim or release. Returns whether the node owns the block now; of a block that cannot be
+    /// read that is unknown, and nothing is done.
     async fn settle_affinity(&self, affinity: Typed<BlockAffinity>) -> Result<bool, Error> {
         let spec = affinity.resource.spec.clone();
-        match spec.state {
-            AffinityState::Confirmed | AffinityState::Pending => {
-                let block = self.block(spec.cidr).await?;
-                if !block.is_some_and(|(_, block)| block.owned_by(&spec.node)) {
-                    self.remove(affinity).await?;
-                    return Ok(false);
-                }
-                self.claim_or_lose(&spec.node, spec.cidr).await
+        let block = match self.block(spec.cidr).await {
+            Ok(found) => found.map(|(_, block)| block),
+            Err(Error::BrokenBlock(broken)) => {
+                tracing::warn!(node = %spec.node, %broken, "affinity left as it is");
+                return Ok(false);
             }
-            AffinityState::PendingDeletion => {
-                Ok(self.give_back(affinity, Addresses::Keep).await? == Given::Kept)
-            }
+            Err(error) => return Err(error),
+        };
+        if spec.state == AffinityState::PendingDeletion {
+            return Ok(self.give_back(affinity, Addresses::Keep).await? == Given::Kept);
         }
+        if block.is_some_and(|block| block.owned_by(&spec.node)) {
+            return self.claim_or_lose(&spec.node, spec.cidr).await;
+        }
+        self.remove(affinity).await?;
+        Ok(false)
     }
 
     /// Makes everything consistent that interrupted operations, or other tools, left behind: counts of handles, affinities
