@@ -242,3 +242,6 @@ impl AdjRibOut {
         out
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,3 +160,6 @@ impl Attrs {
 fn set(sets: &[Option<AttrSet>], id: AttrId) -> Option<&AttrSet> {
     sets[id.0 as usize].as_ref()
 }
+
+#[cfg(test)]
+mod tests;

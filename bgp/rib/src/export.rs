@@ -210,3 +210,6 @@ impl Treatment {
         told.build()
     }
 }
+
+#[cfg(test)]
+mod tests;

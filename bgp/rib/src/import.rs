@@ -55,3 +55,6 @@ pub(crate) fn apply_policy(
         ) => refused,
     }
 }
+
+#[cfg(test)]
+mod tests;

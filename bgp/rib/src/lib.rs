@@ -55,6 +55,8 @@ mod reflection;
 mod rib;
 mod stale;
 mod table;
+#[cfg(test)]
+mod testing;
 
 pub use decision::Reason;
 pub use explain::{ExplainedPath, Explanation, Outcome};

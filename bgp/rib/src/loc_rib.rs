@@ -331,3 +331,6 @@ fn bring_to_front(paths: &mut Paths, positions: &mut [usize]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -201,3 +201,6 @@ fn max_len(prefix: Prefix) -> u8 {
         Prefix::V6(_) => 128,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,3 +36,6 @@ pub(crate) fn mark(told: &mut AttributesBuilder, config: &RibConfig, source: Ipv
     told.originator_id.get_or_insert(source);
     told.cluster_list.insert(0, config.cluster_id());
 }
+
+#[cfg(test)]
+mod tests;

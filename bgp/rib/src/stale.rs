@@ -69,3 +69,6 @@ impl Rib {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

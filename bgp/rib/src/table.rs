@@ -180,3 +180,6 @@ fn push<K>(blocks: &mut Vec<Vec<Slot<K>>>, slot: Slot<K>) -> PrefixId {
     block.push(slot);
     (full * BLOCK + block.len() - 1) as PrefixId
 }
+
+#[cfg(test)]
+mod tests;
