@@ -68,6 +68,16 @@ impl Bird {
         birdc(&self.socket, command)
     }
 
+    /// Name and version, as BIRD gives them.
+    pub fn version(&self) -> Result<String> {
+        let status = self.birdc("show status")?;
+        Ok(status
+            .lines()
+            .find(|line| line.starts_with("BIRD "))
+            .unwrap_or_default()
+            .to_owned())
+    }
+
     /// Number of BGP sessions that are up.
     pub fn established(&self) -> Result<usize> {
         Ok(self
@@ -99,7 +109,7 @@ pub(crate) fn birdc(socket: &Path, command: &str) -> Result<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     Ok(text
         .lines()
-        .filter(|line| !line.starts_with("BIRD ") && !line.starts_with("Access restricted"))
+        .filter(|line| !line.ends_with(" ready.") && !line.starts_with("Access restricted"))
         .collect::<Vec<_>>()
         .join("\n"))
 }

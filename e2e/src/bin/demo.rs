@@ -119,13 +119,7 @@ fn start(cluster: &mut Cluster) -> Result<()> {
         node.start()?;
         println!("  {:<8} tortie-felix, pid {}", node.name, node.pid()?);
     }
-    println!(
-        "  {:<8} {}",
-        "tor",
-        command::run("bird", &["--version"])
-            .unwrap_or_default()
-            .trim()
-    );
+    println!("  {:<8} {}", "tor", cluster.tor.version()?);
     for node in &cluster.nodes {
         let took = node.wait_ready(e2e::cluster::LIMIT)?;
         println!("  {:<8} ready ({took:.0?} more)", node.name);
@@ -253,7 +247,10 @@ fn ping(from: &Pod, target: &str) -> bool {
 
 fn trace(cluster: &Cluster) -> Result<()> {
     for v6 in [false, true] {
-        let flag = if v6 { "-6" } else { "-4" };
+        let (flag, family) = if v6 { ("-6", "IPv6") } else { ("-4", "IPv4") };
+        heading(&format!(
+            "Traceroute, {family}: the node of the pod, the other node, the other pod"
+        ));
         for from in &cluster.pods {
             for to in cluster.pods.iter().filter(|to| to.node != from.node) {
                 let target = to.address(v6)?.to_string();
@@ -272,9 +269,6 @@ fn trace(cluster: &Cluster) -> Result<()> {
                     to.name
                 );
                 if from.name.ends_with('a') && to.name.ends_with('a') {
-                    if from.name == "pod1a" && to.name == "pod2a" {
-                        heading("Traceroute between nodes: pod, its node, the other node, pod");
-                    }
                     println!("  {} -> {}: {}", from.name, to.name, hops.join(" -> "));
                 }
             }
