@@ -108,6 +108,10 @@ impl<K: Key> LocRib<K> {
                 match change(key, path) {
                     Change::None => position += 1,
                     Change::Ranking => {
+                        touched = true;
+                        position += 1;
+                    }
+                    Change::Wording => {
                         slot.mark_lost(position);
                         touched = true;
                         position += 1;
@@ -172,7 +176,8 @@ impl<K: Key> LocRib<K> {
     /// Takes up to `max` prefixes whose multipath set changed since they were last taken.
     pub(crate) fn take_queued(&mut self, max: usize, mut each: impl FnMut(&Slot<K>)) -> usize {
         let count = max.min(self.queued.len());
-        for id in self.queued.drain(..count) {
+        // From the back, as taking from the front would move the rest each time.
+        for id in self.queued.drain(self.queued.len() - count..) {
             let slot = self.table.slot_mut(id);
             slot.marks.clear(Marks::QUEUED);
             each(slot);
@@ -197,13 +202,15 @@ fn remove_if_unused<K: Key>(table: &mut PrefixTable<K>, id: PrefixId) {
     }
 }
 
-/// What [`LocRib::change_paths`] did to a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What [`LocRib::change_paths`] did to a path, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
     /// Nothing the decision process looks at.
     None,
     /// Something the decision process looks at.
     Ranking,
+    /// Something that changes what other peers are told about it.
+    Wording,
     /// It is to be removed.
     Remove,
 }

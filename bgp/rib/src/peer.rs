@@ -10,6 +10,7 @@ use bgp_wire::Params;
 
 use crate::attrs::{AttrSet, Attrs, Communities};
 use crate::decision::Candidate;
+use crate::loc_rib::Change;
 use crate::nexthop::Reachability;
 use crate::path::{Ineligible, Path, PeerId};
 use crate::policy::Policy;
@@ -123,6 +124,21 @@ pub struct PeerSession {
     pub import: Arc<Policy>,
     /// What the peer is told.
     pub export: Arc<Policy>,
+}
+
+impl PeerSession {
+    /// What it means for paths kept from this session that `new` is the next one.
+    pub(crate) fn effect_on_kept_paths(&self, new: &Self) -> Change {
+        // ORIGINATOR_ID of reflected paths is the peer's identifier.
+        let same_words = self.kind == new.kind && self.remote_router_id == new.remote_router_id;
+        if !same_words {
+            Change::Wording
+        } else if self.remote_addr == new.remote_addr {
+            Change::None
+        } else {
+            Change::Ranking
+        }
+    }
 }
 
 /// A peer that is up, or that is down and whose paths are kept for its return.

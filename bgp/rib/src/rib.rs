@@ -99,14 +99,18 @@ impl Rib {
         if self.is_up(peer) {
             self.peer_down(peer, &[]);
         }
-        let paths = self.shared.peer(peer).map_or([0, 0], |known| known.paths);
-        let new = Peer {
+        let mut new = Peer {
             session,
             is_up: true,
-            paths,
+            paths: [0, 0],
         };
+        let mut change = Change::None;
+        if let Some(known) = self.shared.peer(peer) {
+            new.paths = known.paths;
+            change = known.session.effect_on_kept_paths(&new.session);
+        }
         self.shared.peers.set(peer, new);
-        self.reconsider_paths(peer);
+        self.reconsider_paths(peer, change);
         // The memory of a new update group is read from the Loc-RIB.
         self.settle();
         self.out.join(&self.shared, &self.tables, peer);
@@ -212,17 +216,22 @@ impl Rib {
         known.session.import = import;
         known.session.export = export;
         if import_changed {
-            self.reconsider_paths(peer);
+            self.reconsider_paths(peer, Change::Ranking);
         }
         self.settle();
         self.out.regroup(&self.shared, &self.tables, peer);
     }
 
-    /// Has all paths of a peer judged and ranked again, after a change of its session.
-    fn reconsider_paths(&mut self, peer: PeerId) {
+    /// Has all paths of a peer judged by its import policy again, after a change of its session
+    /// with this effect on all of them.
+    fn reconsider_paths(&mut self, peer: PeerId, change: Change) {
         self.change_paths(peer, &FamilyIndex::ALL, |session, prefix, path| {
-            path.refused = import::apply_policy(session, prefix, path.refused);
-            Change::Ranking
+            let refused = import::apply_policy(session, prefix, path.refused);
+            if refused == path.refused {
+                return change;
+            }
+            path.refused = refused;
+            change.max(Change::Ranking)
         });
     }
 

@@ -48,9 +48,6 @@ fn a_repeated_path_is_no_change() {
     rib.peer_down(PEER, &[Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
     rib.peer_up(PEER, session(PeerKind::Ebgp, 1));
     let held = other.held.clone();
-    other.listen(&mut rib, PeerId(2));
-    rib.best_changes(10);
-
     rib.update(PEER, &announce(&[P, Q], &fields(&[64501]), "172.16.0.1"));
     assert_eq!(other.listen(&mut rib, PeerId(2)), 0);
     assert!(rib.best_changes(10).is_empty());
@@ -87,4 +84,22 @@ fn enhanced_refresh_sweeps_what_is_not_repeated() {
     rib.update(PEER, &announce(&[Q], &fields(&[64501]), "172.16.0.1"));
     rib.sweep_stale(PEER, Family::IPV4_UNICAST);
     assert!(!has(&mut rib, P) && has(&mut rib, Q) && has(&mut rib, P6));
+}
+
+/// RFC 4456 §8: reflected paths name the peer's identifier, which may be another after a restart.
+#[test]
+fn another_identifier_after_a_restart_is_told() {
+    let mut rib = Rib::new(config());
+    rib.peer_up(PEER, session(PeerKind::IbgpClient, 1));
+    rib.update(PEER, &announce(&[P], &fields(&[]), "172.16.0.1"));
+    rib.peer_up(PeerId(2), session(PeerKind::IbgpClient, 2));
+    let mut other = Listener::default();
+    other.listen(&mut rib, PeerId(2));
+    rib.peer_down(PEER, &[Family::IPV4_UNICAST]);
+    let mut renumbered = session(PeerKind::IbgpClient, 1);
+    renumbered.remote_router_id = [172, 16, 0, 9].into();
+    rib.peer_up(PEER, renumbered);
+    other.listen(&mut rib, PeerId(2));
+    let (_, attributes) = &other.held[&prefix(P)];
+    assert_eq!(attributes.originator_id(), Some([172, 16, 0, 9].into()));
 }

@@ -45,7 +45,9 @@ pub(crate) fn config() -> RibConfig {
 }
 
 /// Two peers of each kind are treated alike and share a group; the others are special in some way.
-pub(crate) fn session(peer: u32) -> PeerSession {
+///
+/// Every other session of a peer has another identifier.
+pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
     let (kind, remote_as) = match peer {
         0 => (PeerKind::Ebgp, 64501),
         1 => (PeerKind::Ebgp, 4_200_000_001),
@@ -63,7 +65,7 @@ pub(crate) fn session(peer: u32) -> PeerSession {
     PeerSession {
         kind,
         remote_as,
-        remote_router_id: Ipv4Addr::new(192, 0, 2, 10 + (peer as u8 * 5) % 8),
+        remote_router_id: Ipv4Addr::new(192, 0, 2, 10 + (peer as u8 * 5) % 8 + number % 2 * 16),
         remote_addr: IpAddr::from([172, 16, 0, peer as u8 + 1]),
         local_v4: Some(Ipv4Addr::new(172, 16, 0, 100)),
         local_v6: (peer != 7).then(|| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 100)),

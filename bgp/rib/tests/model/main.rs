@@ -38,6 +38,8 @@ struct World {
     /// What a forwarding table holds by having applied the changes.
     forwarding: BTreeMap<Prefix, Best>,
     prefixes: Vec<Prefix>,
+    /// How many sessions each peer has had.
+    sessions: BTreeMap<u32, u8>,
 }
 
 impl World {
@@ -48,6 +50,7 @@ impl World {
             receivers: BTreeMap::new(),
             forwarding: BTreeMap::new(),
             prefixes: prefixes(),
+            sessions: BTreeMap::new(),
         }
     }
 
@@ -108,7 +111,9 @@ impl World {
             self.reference
                 .retain_paths(|_, path| path.peer != Some(peer));
         }
-        let session = session(peer);
+        let number = self.sessions.entry(peer).or_default();
+        *number = number.wrapping_add(1);
+        let session = session(peer, *number);
         self.receivers.insert(peer, Receiver::new(&session.params));
         let known = Peer {
             session: session.clone(),
@@ -142,7 +147,7 @@ impl World {
     ) {
         let path_id = if peer == ADD_PATH_PEER { path_id } else { 0 };
         let mut fields = fields.clone();
-        if session(peer).kind == PeerKind::Ebgp {
+        if session(peer, 0).kind == PeerKind::Ebgp {
             fields.local_pref = None;
             fields.originator_id = None;
             fields.cluster_list.clear();
