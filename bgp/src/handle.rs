@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Desired, Options};
 use crate::event::{Event, PeerInfo, RouteInfo, Shutdown};
+use crate::session::Decode;
 use crate::speaker;
 
 /// Questions wait here while the owner of the routes is busy; who asks more waits.
@@ -19,10 +20,19 @@ const EVENTS: usize = 16;
 pub struct Speaker;
 
 impl Speaker {
-    /// Starts a speaker on the current tokio runtime. The receiver ends when the speaker does,
-    /// which without [`Handle::shutdown`] means that it failed.
+    /// Starts a speaker: sessions on the current tokio runtime, the routes on a thread of their
+    /// own. The receiver ends when the speaker does, which without [`Handle::shutdown`] means that
+    /// it failed.
     #[must_use]
     pub fn start(desired: Desired, options: Options) -> (Handle, mpsc::Receiver<Event>) {
+        Speaker::start_with(desired, options, bgp_wire::decode)
+    }
+
+    pub(crate) fn start_with(
+        desired: Desired,
+        options: Options,
+        decode: Decode,
+    ) -> (Handle, mpsc::Receiver<Event>) {
         let (desired, desired_receiver) = watch::channel(desired);
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let (events, event_receiver) = mpsc::channel(EVENTS);
@@ -31,7 +41,7 @@ impl Speaker {
             commands: command_receiver,
             events,
         };
-        tokio::spawn(speaker::run(inputs, options, bgp_wire::decode));
+        speaker::start(inputs, options, decode);
         (Handle { desired, commands }, event_receiver)
     }
 }

@@ -3,6 +3,7 @@
 //! It never waits for the owner of the routes without keeping its timers: what cannot be reported
 //! yet is held, and nothing more is read until it is gone, so that TCP slows the peer down.
 
+mod act;
 mod connection;
 mod report;
 mod settings;
@@ -15,9 +16,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use bgp_fsm::{Action, ConnId, Event, Peer, Reason, Received, State};
+use bgp_fsm::{ConnId, Event, Peer, Received, State};
 use bgp_rib::PeerId;
 use bgp_wire::{Message, Notification, Params, header};
 use bytes::Bytes;
@@ -25,23 +25,15 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::socket;
-
 use connection::{Connection, Written};
 pub(crate) use report::{Learned, Report, Up};
 pub(crate) use settings::{Control, Settings};
-
-/// How long a closed connection may take to hand over its NOTIFICATION.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// Closed connections that may linger at once; the oldest makes room.
-const LINGERING: usize = 4;
 
 /// Routes are taken from the owner while less than this waits to be written.
 const OUTPUT_OCTETS: usize = 128 << 10;
 
 /// Read at once, and parsed in place.
-const READ_OCTETS: usize = 128 << 10;
+const READ_OCTETS: usize = 64 << 10;
 
 thread_local! {
     /// One buffer per thread: an idle session has none.
@@ -371,76 +363,6 @@ impl Session {
             self.feed(Event::EndOfRib(conn, family));
         }
         self.learned.push(learned);
-    }
-
-    fn feed(&mut self, event: Event) {
-        let mut actions = Vec::new();
-        self.peer.handle(self.start.elapsed(), event, &mut actions);
-        for action in actions {
-            self.act(action);
-        }
-    }
-
-    fn act(&mut self, action: Action) {
-        match action {
-            Action::Connect(conn) => {
-                let settings = self.settings.clone();
-                self.dialling = Some((conn, Box::pin(async move { settings.dial().await })));
-            }
-            Action::Adopt(conn) => {
-                if let Some(stream) = self.offered.take() {
-                    if let Err(error) =
-                        socket::adopt(&stream, &self.settings.peer, self.settings.external())
-                    {
-                        tracing::warn!(peer = %self.settings.key, %error, "cannot set up a connection");
-                    }
-                    self.connections.push(Connection::new(conn, stream));
-                }
-            }
-            Action::Refuse => self.offered = None,
-            Action::Send(conn, message) => {
-                if let Some(connection) = self.connections.iter_mut().find(|c| c.id == conn) {
-                    connection.send(&message);
-                }
-            }
-            Action::Close(conn) => self.close(conn),
-            Action::Up { conn, negotiated } => {
-                let Some(connection) = self.connections.iter_mut().find(|c| c.id == conn) else {
-                    return;
-                };
-                connection.params = negotiated.params.clone();
-                let up = connection.up(*negotiated);
-                self.report(Report::Up(Box::new(up)));
-            }
-            Action::Down { reason, keep, .. } => {
-                self.remember(&reason);
-                let reason = reason.to_string();
-                self.report(Report::Down { keep, reason });
-            }
-            Action::Failed { reason, .. } => self.remember(&reason),
-            Action::Forget(families) => self.report(Report::Forget(families)),
-        }
-    }
-
-    fn remember(&mut self, reason: &Reason) {
-        if *reason != Reason::Collision {
-            self.last_error = Some(reason.to_string());
-        }
-    }
-
-    fn close(&mut self, conn: ConnId) {
-        self.dialling.take_if(|(dialled, _)| *dialled == conn);
-        let Some(index) = self.connections.iter().position(|c| c.id == conn) else {
-            return;
-        };
-        let mut connection = self.connections.swap_remove(index);
-        if connection.has_last_words() {
-            connection.until = Some(Instant::now() + LINGER);
-            if self.closing.len() == LINGERING {
-                self.closing.remove(0);
-            }
-            self.closing.push(connection);
-        }
     }
 
     /// Writes what can be written.

@@ -1,4 +1,7 @@
-//! The task that owns the routes and everything that peers share.
+//! The owner of the routes and of everything that peers share.
+//!
+//! It runs on a thread of its own: deciding about a full burst takes longer than a session may
+//! wait for its timers, and a busy tokio worker looks at timers only now and then.
 //!
 //! It never waits for a session: connections and messages that do not fit are left in the kernel
 //! or in the RIB. Sessions wait for it, and the outside may take its news as slowly as it likes.
@@ -23,11 +26,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
+use std::thread;
 use std::time::Duration;
 
 use bgp_fsm::Stop;
 use bgp_rib::{PeerId, Rib};
 use bgp_wire::Notification;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -65,6 +70,8 @@ pub(crate) struct Inputs {
 struct Owner {
     options: Options,
     decode: Decode,
+    /// Where sessions and listeners run.
+    runtime: Handle,
     desired: Desired,
     rib: Rib,
     /// Configured peers by name.
@@ -84,8 +91,27 @@ struct Owner {
     strangers: u64,
 }
 
+/// Starts the owner; its sessions run on the current tokio runtime.
+pub(crate) fn start(inputs: Inputs, options: Options, decode: Decode) {
+    let sessions = Handle::current();
+    let owner = move || {
+        let runtime = Builder::new_current_thread().enable_time().build();
+        match runtime {
+            Ok(runtime) => runtime.block_on(run(inputs, options, decode, sessions)),
+            Err(error) => tracing::error!(%error, "the speaker cannot start"),
+        }
+    };
+    // Whoever waits for news learns of a failure by their end.
+    if let Err(error) = thread::Builder::new()
+        .name("bgp-routes".to_owned())
+        .spawn(owner)
+    {
+        tracing::error!(%error, "the speaker cannot start");
+    }
+}
+
 /// Runs the speaker until it is told to end.
-pub(crate) async fn run(inputs: Inputs, options: Options, decode: Decode) {
+async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) {
     let Inputs {
         mut desired,
         mut commands,
@@ -94,7 +120,7 @@ pub(crate) async fn run(inputs: Inputs, options: Options, decode: Decode) {
     let (reports, mut reports_in) = mpsc::channel(REPORTS);
     let (accepted, mut accepted_in) = mpsc::channel(ACCEPTED);
     let first = desired.borrow_and_update().clone();
-    let mut owner = Owner::new(first, options, decode, (reports, accepted));
+    let mut owner = Owner::new(first, options, (decode, runtime), (reports, accepted));
     owner.start();
     let (how, done) = loop {
         owner.settle();
@@ -139,7 +165,7 @@ impl Owner {
     fn new(
         desired: Desired,
         options: Options,
-        decode: Decode,
+        (decode, runtime): (Decode, Handle),
         (reports, accepted): (mpsc::Sender<(PeerId, Report)>, mpsc::Sender<Accepted>),
     ) -> Self {
         let deferral = Deferral::new(Instant::now(), options.settle, options.deferral);
@@ -147,6 +173,7 @@ impl Owner {
             rib: Rib::new(routes::rib_config(&desired.local)),
             options,
             decode,
+            runtime,
             desired,
             peers: BTreeMap::new(),
             tasks: Vec::new(),
@@ -211,6 +238,9 @@ impl Owner {
     /// Listens where it shall and does not yet.
     fn listen(&mut self) {
         self.listen_again = None;
+        // Sockets belong to the runtime that is current when they are made.
+        let runtime = self.runtime.clone();
+        let _current = runtime.enter();
         for address in &self.desired.local.listen {
             if self.listeners.contains_key(address) {
                 continue;
@@ -293,3 +323,6 @@ impl Owner {
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
+
+#[cfg(test)]
+mod tests;

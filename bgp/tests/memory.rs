@@ -8,5 +8,13 @@
 
 #[path = "memory/exchange.rs"]
 mod exchange;
+#[path = "memory/garbage.rs"]
+mod garbage;
+#[path = "memory/load.rs"]
+mod load;
 #[path = "memory/node.rs"]
 mod node;
+#[path = "memory/raw.rs"]
+mod raw;
+#[path = "memory/restart.rs"]
+mod restart;

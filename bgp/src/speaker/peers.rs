@@ -133,7 +133,7 @@ impl Owner {
             Session::new(id, channels, decode, random()).run().await;
             id
         };
-        self.sessions.spawn(task).id()
+        self.sessions.spawn_on(task, &self.runtime).id()
     }
 
     /// Ends a peer that is no longer configured, or that must start anew.
@@ -182,6 +182,8 @@ impl Owner {
     pub(super) fn session_ended(&mut self, ended: Result<(task::Id, PeerId), JoinError>) {
         let (task_id, panicked) = match ended {
             Ok((task, _)) => (task, None),
+            // The runtime of the sessions is shut down, and so are we.
+            Err(error) if error.is_cancelled() => return,
             Err(error) => (error.id(), Some(error)),
         };
         let known =

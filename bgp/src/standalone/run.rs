@@ -29,6 +29,7 @@ pub(crate) fn run(config: &Path, socket: &Path, restarting: bool) -> Result<()> 
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .init();
     let desired = file::load(config)?;

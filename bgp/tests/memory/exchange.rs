@@ -1,8 +1,10 @@
 //! Two and three speakers that exchange routes.
 
-use bgp::{Originate, Shutdown, State};
+use std::sync::Arc;
 
-use crate::node::{Node, connect, prefix};
+use bgp::{Match, Originate, Policy, PrefixSet, Rule, Shutdown, Source, State, Verdict};
+
+use crate::node::{Node, connect, options, prefix};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_speakers_exchange_both_families_and_converge() {
@@ -77,4 +79,83 @@ async fn cease_withdraws_everything_and_says_why() {
     let info = b.peer(&at_b).await;
     let error = info.last_error.unwrap();
     assert!(error.contains("node is drained"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peers_that_are_removed_and_added_again_come_back() {
+    let mut a = Node::start(20, &["10.20.0.0/26"]).await;
+    let mut b = Node::start(21, &["10.21.0.0/26"]).await;
+    let (at_a, _) = connect(&mut a, &mut b).await;
+    let config = a.desired.peers[&at_a].clone();
+    for _ in 0..3 {
+        a.learns("10.21.0.0/26", "192.0.2.21").await;
+        b.learns("10.20.0.0/26", "192.0.2.20").await;
+        a.set(|desired| desired.peers.clear());
+        b.loses("10.20.0.0/26").await;
+        a.loses("10.21.0.0/26").await;
+        a.set(|desired| {
+            desired.peers.insert(at_a.clone(), config.clone());
+        });
+    }
+    a.learns("10.21.0.0/26", "192.0.2.21").await;
+    b.learns("10.20.0.0/26", "192.0.2.20").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reflector_passes_routes_between_its_clients_and_nobody_else_does() {
+    let mut nodes = Vec::new();
+    for number in [22, 23, 24, 25] {
+        let prefix = format!("10.{number}.0.0/26");
+        let node = Node::start_with(number, 64500, &[&prefix], |_| {}, options()).await;
+        nodes.push(node);
+    }
+    let [reflector, one, two, plain] = &mut nodes[..] else {
+        panic!("four nodes");
+    };
+    for client in [&mut *one, &mut *two, &mut *plain] {
+        let mut as_client = client.as_peer();
+        as_client.reflector_client = client.number != 25;
+        reflector.add_peer(as_client);
+        client.add_peer(reflector.as_peer());
+    }
+    two.learns("10.23.0.0/26", "192.0.2.23").await;
+    one.learns("10.24.0.0/26", "192.0.2.24").await;
+    plain.learns("10.23.0.0/26", "192.0.2.23").await;
+    one.learns("10.25.0.0/26", "192.0.2.25").await;
+    one.learns("10.22.0.0/26", "192.0.2.22").await;
+    let path = two.handle.routes().await;
+    let path = path
+        .iter()
+        .find(|route| route.prefix == prefix("10.23.0.0/26"))
+        .unwrap();
+    assert!(path.best && path.as_path.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn filters_change_without_a_new_session() {
+    let mut a = Node::start(26, &["10.26.0.0/26", "10.26.1.0/26"]).await;
+    let mut b = Node::start(27, &[]).await;
+    let (at_a, at_b) = connect(&mut a, &mut b).await;
+    b.learns("10.26.0.0/26", "192.0.2.26").await;
+    b.learns("10.26.1.0/26", "192.0.2.26").await;
+    let mut denied = PrefixSet::new();
+    denied.insert(prefix("10.26.0.0/26"));
+    let rule = Rule {
+        name: "deny".into(),
+        prefixes: Match::In(Arc::new(denied)),
+        source: Source::Any,
+        verdict: Verdict::Reject,
+    };
+    let policy = Policy {
+        rules: vec![rule],
+        otherwise: Verdict::Accept,
+    };
+    a.set(|desired| desired.peers.get_mut(&at_a).unwrap().export = Arc::new(policy.clone()));
+    b.loses("10.26.0.0/26").await;
+    a.set(|desired| desired.peers.get_mut(&at_a).unwrap().export = Arc::default());
+    b.learns("10.26.0.0/26", "192.0.2.26").await;
+    b.set(|desired| desired.peers.get_mut(&at_b).unwrap().import = Arc::new(policy));
+    b.loses("10.26.0.0/26").await;
+    assert!(b.learned.contains_key(&prefix("10.26.1.0/26")));
+    assert_eq!(0, b.peer(&at_b).await.flaps);
 }

@@ -1,0 +1,89 @@
+//! The state machine of a session: feeding it, and doing what it says.
+
+use std::time::Duration;
+
+use bgp_fsm::{Action, ConnId, Event, Reason};
+use tokio::time::Instant;
+
+use crate::session::connection::Connection;
+use crate::session::{Report, Session};
+use crate::socket;
+
+/// How long a closed connection may take to hand over its NOTIFICATION.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Closed connections that may linger at once; the oldest makes room.
+const LINGERING: usize = 4;
+
+impl Session {
+    /// Tells the state machine what happened.
+    pub(super) fn feed(&mut self, event: Event) {
+        let mut actions = Vec::new();
+        self.peer.handle(self.start.elapsed(), event, &mut actions);
+        for action in actions {
+            self.act(action);
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Connect(conn) => {
+                let settings = self.settings.clone();
+                self.dialling = Some((conn, Box::pin(async move { settings.dial().await })));
+            }
+            Action::Adopt(conn) => {
+                if let Some(stream) = self.offered.take() {
+                    if let Err(error) =
+                        socket::adopt(&stream, &self.settings.peer, self.settings.external())
+                    {
+                        tracing::warn!(peer = %self.settings.key, %error, "cannot set up a connection");
+                    }
+                    self.connections.push(Connection::new(conn, stream));
+                }
+            }
+            Action::Refuse => self.offered = None,
+            Action::Send(conn, message) => {
+                if let Some(connection) = self.connections.iter_mut().find(|c| c.id == conn) {
+                    connection.send(&message);
+                }
+            }
+            Action::Close(conn) => self.close(conn),
+            Action::Up { conn, negotiated } => {
+                let Some(connection) = self.connections.iter_mut().find(|c| c.id == conn) else {
+                    return;
+                };
+                connection.params = negotiated.params.clone();
+                let up = connection.up(*negotiated);
+                self.report(Report::Up(Box::new(up)));
+            }
+            Action::Down { reason, keep, .. } => {
+                self.remember(&reason);
+                let reason = reason.to_string();
+                self.report(Report::Down { keep, reason });
+            }
+            Action::Failed { reason, .. } => self.remember(&reason),
+            Action::Forget(families) => self.report(Report::Forget(families)),
+        }
+    }
+
+    fn remember(&mut self, reason: &Reason) {
+        if *reason != Reason::Collision {
+            self.last_error = Some(reason.to_string());
+        }
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.dialling.take_if(|(dialled, _)| *dialled == conn);
+        let Some(index) = self.connections.iter().position(|c| c.id == conn) else {
+            return;
+        };
+        let mut connection = self.connections.swap_remove(index);
+        if connection.has_last_words() {
+            connection.until = Some(Instant::now() + LINGER);
+            if self.closing.len() == LINGERING {
+                self.closing.remove(0);
+            }
+            self.closing.push(connection);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! Graceful restart in both roles (RFC 4724).
+
+use std::time::Duration;
+
+use bgp::{Family, Options, PeerConfig, Shutdown};
+use bgp_wire::capability::GracefulRestart;
+use bgp_wire::{Capability, Message, Open, Update};
+
+use crate::node::{Node, address, connect, options};
+use crate::raw::{Raw, expects};
+
+/// Long enough to see what must not happen.
+const WHILE: Duration = Duration::from_millis(300);
+
+fn restart_of(open: &Open) -> &GracefulRestart {
+    let mut capabilities = open.capabilities.iter();
+    let restart = capabilities.find_map(|capability| match capability {
+        Capability::GracefulRestart(restart) => Some(restart),
+        _ => None,
+    });
+    restart.expect("no graceful restart")
+}
+
+fn restarting() -> Options {
+    Options {
+        restarting: true,
+        ..options()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarted_speaker_loses_no_route_and_old_ones_go_at_end_of_rib() {
+    let mut a = Node::start(51, &[]).await;
+    let mut b = Node::start(52, &["10.52.0.0/26", "10.52.1.0/26"]).await;
+    connect(&mut a, &mut b).await;
+    a.learns("10.52.0.0/26", "192.0.2.52").await;
+    a.learns("10.52.1.0/26", "192.0.2.52").await;
+    let (old, port) = (b.desired.clone(), b.port);
+    b.shutdown(Shutdown::Restart).await;
+    a.idle(WHILE).await;
+    assert_eq!(2, a.learned.len());
+    let change = |desired: &mut bgp::Desired| {
+        desired.peers = old.peers;
+        desired.local.listen[0].set_port(port);
+    };
+    let prefixes = ["10.52.1.0/26", "10.52.2.0/26"];
+    let mut b = Node::start_with(52, old.local.asn, &prefixes, change, restarting()).await;
+    a.learns("10.52.2.0/26", "192.0.2.52").await;
+    a.loses("10.52.0.0/26").await;
+    let gone: Vec<_> = a
+        .story
+        .iter()
+        .filter(|line| line.ends_with("gone"))
+        .collect();
+    assert_eq!(vec!["10.52.0.0/26 gone"], gone);
+    b.until("convergence", |node| node.converged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn restarted_speaker_tells_routes_at_once_and_end_of_rib_after_its_peers() {
+    let change = |desired: &mut bgp::Desired| {
+        let key = "raw".into();
+        desired.peers.insert(key, expects(54));
+    };
+    let mut node = Node::start_with(53, 64553, &["10.53.0.0/26"], change, restarting()).await;
+    let (mut raw, open) = Raw::establish(54, &node, false).await;
+    let restart = restart_of(&open);
+    assert!(restart.restarting && restart.families.contains(&(Family::IPV4_UNICAST, true)));
+    let update = raw.receive_update().await;
+    assert_eq!(1, update.reach[0].nlri.len());
+    raw.hears_nothing(WHILE).await;
+    assert!(!node.converged);
+    raw.announce(&["10.54.0.0/26"]).await;
+    raw.end_of_rib().await;
+    let update = raw.receive_update().await;
+    assert_eq!(Some(Family::IPV4_UNICAST), update.as_end_of_rib());
+    node.until("convergence", |node| node.converged).await;
+    assert!(
+        node.learned.len() == 1,
+        "converged before it told what it learned"
+    );
+    drop(raw);
+    let (_raw, open) = Raw::establish(54, &node, false).await;
+    assert!(!restart_of(&open).restarting, "the restart is over");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dead_peer_delays_convergence_only_by_the_settle_time() {
+    let dead = PeerConfig::new(address(250), 64999);
+    let change = |desired: &mut bgp::Desired| {
+        desired.peers.insert("raw".into(), expects(56));
+        desired.peers.insert("dead".into(), dead);
+    };
+    let options = Options {
+        settle: Duration::from_secs(1),
+        deferral: Duration::from_secs(600),
+        ..restarting()
+    };
+    let mut node = Node::start_with(55, 64555, &[], change, options).await;
+    let (mut raw, _) = Raw::establish(56, &node, false).await;
+    raw.announce(&["10.56.0.0/26"]).await;
+    raw.end_of_rib().await;
+    node.learns("10.56.0.0/26", "192.0.2.56").await;
+    assert!(!node.converged, "routes are told before convergence");
+    node.until("convergence", |node| node.converged).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn second_restart_before_end_of_rib_loses_nothing_that_was_repeated() {
+    let mut node = Node::start(57, &[]).await;
+    node.add_peer(expects(58));
+    let (mut raw, _) = Raw::establish(58, &node, false).await;
+    raw.announce(&["10.58.0.0/26", "10.58.1.0/26"]).await;
+    raw.end_of_rib().await;
+    node.learns("10.58.1.0/26", "192.0.2.58").await;
+    drop(raw);
+    let (mut raw, _) = Raw::establish(58, &node, true).await;
+    raw.announce(&["10.58.0.0/26"]).await;
+    node.idle(WHILE).await;
+    assert_eq!(2, node.learned.len());
+    drop(raw);
+    // Stale twice on the same promise is too much (RFC 4724 §4.2).
+    node.loses("10.58.1.0/26").await;
+    let (mut raw, _) = Raw::establish(58, &node, true).await;
+    raw.announce(&["10.58.0.0/26", "10.58.1.0/26"]).await;
+    raw.end_of_rib().await;
+    node.learns("10.58.1.0/26", "192.0.2.58").await;
+    let gone: Vec<_> = node
+        .story
+        .iter()
+        .filter(|line| line.ends_with("gone"))
+        .collect();
+    assert_eq!(vec!["10.58.1.0/26 gone"], gone);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn node_that_came_back_unnoticed_replaces_its_old_session() {
+    let mut node = Node::start(59, &["10.59.0.0/26"]).await;
+    let key = node.add_peer(expects(60));
+    let (mut first, _) = Raw::establish(60, &node, false).await;
+    first.announce(&["10.60.0.0/26"]).await;
+    first.end_of_rib().await;
+    node.learns("10.60.0.0/26", "192.0.2.60").await;
+    // The first connection is still open: nobody told the node that its other end is gone.
+    let (mut second, _) = Raw::establish(60, &node, true).await;
+    second.announce(&["10.60.0.0/26"]).await;
+    second.end_of_rib().await;
+    let info = node
+        .peer_until(&key, "new session", |info| info.flaps == 1)
+        .await;
+    assert_eq!(1, info.paths);
+    let update: Update = second.receive_update().await;
+    assert_eq!(1, update.reach.len());
+    assert!(
+        node.story.iter().all(|line| !line.ends_with("gone")),
+        "{:?}",
+        node.story
+    );
+    while let Some(message) = first.receive_or_end().await {
+        assert!(
+            !matches!(message, Message::Notification(_)),
+            "RFC 4724 §5 wants silence"
+        );
+    }
+}
