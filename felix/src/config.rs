@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use felix_calc::RouterIdRule;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Where the file is looked for when no flag names one; there need not be one.
 pub const DEFAULT_FILE: &str = "/etc/tortie/felix.yaml";
@@ -92,9 +92,11 @@ struct Layer {
     interface_prefix: Option<String>,
     /// MTU of workload interfaces, 0 = that of the node's interface [default: 0]
     #[arg(long, value_name = "BYTES")]
+    #[serde(default, deserialize_with = "scalar")]
     mtu: Option<String>,
     /// Install a default route learned from a BGP peer: true or false [default: false]
     #[arg(long, value_name = "BOOL")]
+    #[serde(default, deserialize_with = "scalar")]
     allow_default_route: Option<String>,
     /// BGP identifier: address, hash, or an IPv4 address [default: address]
     #[arg(long, value_name = "RULE")]
@@ -104,6 +106,7 @@ struct Layer {
     bgp_listen: Option<String>,
     /// Seconds peers keep our routes while we restart [default: 120]
     #[arg(long, value_name = "SECONDS")]
+    #[serde(default, deserialize_with = "scalar")]
     restart_time: Option<String>,
 }
 
@@ -135,7 +138,10 @@ impl Layer {
 
     fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Layer {
         let first = |names: &[&str]| {
-            names.iter().find_map(|name| variable(name)).filter(|value| !value.is_empty())
+            names
+                .iter()
+                .find_map(|name| variable(name))
+                .filter(|value| !value.is_empty())
         };
         Layer {
             node_name: first(&["TORTIE_NODE_NAME", "FELIX_FELIXHOSTNAME", "NODENAME"]),
@@ -174,13 +180,23 @@ impl Layer {
     fn resolve(self) -> Result<Config> {
         Ok(Config {
             node_name: self.node_name.map_or_else(host_name, Ok)?,
-            datastore: datastore(self.datastore.as_deref().unwrap_or("file:/etc/tortie/manifests"))?,
+            datastore: datastore(
+                self.datastore
+                    .as_deref()
+                    .unwrap_or("file:/etc/tortie/manifests"),
+            )?,
             state_dir: self
                 .state_dir
                 .unwrap_or_else(|| felix_api::cni::DEFAULT_STATE_DIR.into()),
-            cni_socket: self.cni_socket.unwrap_or_else(|| felix_api::cni::DEFAULT_SOCKET.into()),
-            admin: value("admin", self.admin, "an address and a port, such as 127.0.0.1:9099")?
-                .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9099))),
+            cni_socket: self
+                .cni_socket
+                .unwrap_or_else(|| felix_api::cni::DEFAULT_SOCKET.into()),
+            admin: value(
+                "admin",
+                self.admin,
+                "an address and a port, such as 127.0.0.1:9099",
+            )?
+            .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9099))),
             log: self.log.unwrap_or_else(|| "info".to_owned()).to_lowercase(),
             interface_prefix: interface_prefix(self.interface_prefix)?,
             mtu: value("mtu", self.mtu, "a number of bytes")?.unwrap_or(0),
@@ -197,14 +213,34 @@ impl Layer {
     }
 }
 
+/// Numbers and booleans need no quotes in the file.
+fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Scalar {
+        Number(u64),
+        Boolean(bool),
+        Text(String),
+    }
+    let scalar = Option::<Scalar>::deserialize(deserializer)?;
+    Ok(scalar.map(|scalar| match scalar {
+        Scalar::Number(number) => number.to_string(),
+        Scalar::Boolean(boolean) => boolean.to_string(),
+        Scalar::Text(text) => text,
+    }))
+}
+
 fn value<T: std::str::FromStr>(name: &str, text: Option<String>, form: &str) -> Result<Option<T>> {
     let Some(text) = text else { return Ok(None) };
     let parsed = text.trim().parse();
-    parsed.map(Some).map_err(|_| anyhow!("setting {name}: {text:?} is not {form}"))
+    parsed
+        .map(Some)
+        .map_err(|_| anyhow!("setting {name}: {text:?} is not {form}"))
 }
 
 fn host_name() -> Result<String> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host name")?;
+    let name =
+        std::fs::read_to_string("/proc/sys/kernel/hostname").context("read the host name")?;
     // Kubernetes object names are lower case (RFC 1123).
     Ok(name.trim().to_lowercase())
 }

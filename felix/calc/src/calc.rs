@@ -16,8 +16,8 @@ use crate::facts::{Affinity, BgpDefaults, Block, Node, Peer, Pool};
 use crate::host::Resolver;
 use crate::routes::{Tables, Verdict};
 use crate::{
-    Bgp, EndpointId, Endpoints, HostFacts, Output, Problem, ResourceKey, Route, Settings,
-    WorkloadEndpoint, blocks, endpoints,
+    Bgp, BlockUse, EndpointId, Endpoints, HostFacts, Output, Problem, ResourceKey, Route,
+    RouteNumbers, Settings, WorkloadEndpoint, blocks, endpoints,
 };
 
 mod apply;
@@ -57,6 +57,8 @@ struct Inputs {
     pools: BTreeMap<String, Pool>,
     affinities: BTreeMap<String, Affinity>,
     blocks: BTreeMap<String, Block>,
+    /// Addresses in use and left, by block; for people, nothing depends on it.
+    usage: BTreeMap<IpNet, (u32, u32)>,
     defaults: BgpDefaults,
     overrides: BTreeMap<String, BgpDefaults>,
     peers: BTreeMap<String, Peer>,
@@ -86,6 +88,7 @@ struct Said {
     generation: u64,
     endpoints: Option<Arc<Endpoints>>,
     routes: HashMap<IpNet, Route>,
+    numbers: RouteNumbers,
     hold_learned: bool,
     bgp: Option<Arc<Bgp>>,
     problems: Option<Arc<Vec<Problem>>>,
@@ -139,6 +142,28 @@ impl Calc {
             missing.push("first listing of the host's network".to_owned());
         }
         missing
+    }
+
+    /// The blocks this node claims.
+    pub fn blocks(&self) -> Vec<BlockUse> {
+        let affinities = self.inputs.affinities.values();
+        affinities
+            .map(|affinity| {
+                let usage = self.inputs.usage.get(&affinity.cidr).copied();
+                let (used, free) = usage.unwrap_or_default();
+                BlockUse {
+                    cidr: affinity.cidr,
+                    state: affinity.state,
+                    used,
+                    free,
+                }
+            })
+            .collect()
+    }
+
+    /// How many routes there shall be, as of the last flush.
+    pub fn route_numbers(&self) -> RouteNumbers {
+        self.said.numbers
     }
 
     /// Says what changed since the last time; `None` when nothing did, or when inputs are missing.
@@ -261,10 +286,16 @@ impl Calc {
             if self.said.routes.get(&key) == route.as_ref() {
                 continue;
             }
-            match &route {
+            let before = match &route {
                 Some(route) => self.said.routes.insert(key, route.clone()),
                 None => self.said.routes.remove(&key),
             };
+            if let Some(before) = before {
+                *self.said.numbers.of(before.class) -= 1;
+            }
+            if let Some(route) = &route {
+                *self.said.numbers.of(route.class) += 1;
+            }
             output.routes.push((key, route));
         }
     }

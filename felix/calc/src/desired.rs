@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::block_affinity::AffinityState;
 use ipnet::IpNet;
 
 use crate::EndpointId;
@@ -91,6 +92,40 @@ pub enum RouteClass {
     Learned,
     /// Address block of this node: what no pod owns is dropped here.
     IpamBlockDrop,
+}
+
+/// A block this node claims, and how full it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockUse {
+    /// The block.
+    pub cidr: IpNet,
+    /// How far the claim is.
+    pub state: AffinityState,
+    /// Addresses in use.
+    pub used: u32,
+    /// Addresses left.
+    pub free: u32,
+}
+
+/// How many routes there are of each sort.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RouteNumbers {
+    /// To pods of this node.
+    pub workloads: usize,
+    /// Drop routes of own blocks.
+    pub blocks: usize,
+    /// Learned.
+    pub learned: usize,
+}
+
+impl RouteNumbers {
+    pub(crate) fn of(&mut self, class: RouteClass) -> &mut usize {
+        match class {
+            RouteClass::LocalWorkload => &mut self.workloads,
+            RouteClass::SameSubnet | RouteClass::NoEncap | RouteClass::Learned => &mut self.learned,
+            RouteClass::IpamBlockDrop => &mut self.blocks,
+        }
+    }
 }
 
 /// Where packets of a route go.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use crds::block_affinity::AffinityState;
 use crds::selector::Selector;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -75,6 +76,7 @@ pub(crate) struct Affinity {
     pub(crate) cidr: IpNet,
     /// Confirmed and not deleted.
     pub(crate) confirmed: bool,
+    pub(crate) state: AffinityState,
 }
 
 /// An IPAMBlock affine to this node.

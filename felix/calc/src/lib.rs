@@ -25,8 +25,8 @@ mod routes;
 
 pub use calc::Calc;
 pub use desired::{
-    Bgp, EndpointInterface, Endpoints, Local, Nexthop, Origin, Output, PeerKind, PeerSpec, Problem,
-    Route, RouteClass, Target,
+    Bgp, BlockUse, EndpointInterface, Endpoints, Local, Nexthop, Origin, Output, PeerKind,
+    PeerSpec, Problem, Route, RouteClass, RouteNumbers, Target,
 };
 pub use update::{
     EndpointId, HostFacts, HostRoute, Interface, Programmed, ResourceKey, RouterIdRule, Settings,

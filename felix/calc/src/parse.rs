@@ -154,6 +154,7 @@ pub(crate) fn affinity(this: &str, affinity: &BlockAffinity) -> Option<Affinity>
     node.then_some(Affinity {
         cidr: spec.cidr.net(),
         confirmed,
+        state: spec.state,
     })
 }
 
@@ -175,6 +176,14 @@ pub(crate) fn block(this: &str, block: &IpamBlock) -> Option<Block> {
         })
         .collect::<BTreeSet<IpAddr>>();
     Some(Block { cidr, lent })
+}
+
+/// Addresses in use and left in an IPAMBlock, if it is affine to this node.
+pub(crate) fn usage(this: &str, block: &IpamBlock) -> Option<(u32, u32)> {
+    let spec = &block.spec;
+    let used = u32::try_from(spec.used()).ok()?;
+    let free = u32::try_from(spec.unallocated.len()).ok()?;
+    (!spec.deleted && spec.host() == Some(this)).then_some((used, free))
 }
 
 /// The address at a position of a block.

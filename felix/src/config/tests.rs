@@ -12,7 +12,11 @@ fn no_variables(_: &str) -> Option<String> {
 fn flags_win_over_environment_over_file_over_defaults() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("felix.yaml");
-    std::fs::write(&file, "nodeName: from-file\nmtu: '1400'\nlog: debug\n").unwrap();
+    std::fs::write(
+        &file,
+        "nodeName: from-file\nmtu: 1400\nallowDefaultRoute: true\nlog: debug\n",
+    )
+    .unwrap();
     let variable = |name: &str| match name {
         "TORTIE_MTU" => Some("1300".to_owned()),
         "FELIX_LOGSEVERITYSCREEN" => Some("Warning".to_owned()),
@@ -22,7 +26,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     let path = file.to_str().unwrap();
     let config = Config::load(flags(&["--config", path, "--mtu", "1200"]), variable).unwrap();
     assert_eq!(config.node_name, "from-file");
-    assert_eq!(config.mtu, 1200);
+    assert_eq!((config.mtu, config.allow_default_route), (1200, true));
     assert_eq!(config.log, "trace");
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/tortie"));
     assert_eq!(config.restart_time_secs, 120);

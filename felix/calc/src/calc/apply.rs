@@ -105,6 +105,8 @@ impl Calc {
                 self.dirty.blocks |= set(&mut self.inputs.affinities, name, affinity);
             }
             AnyResource::IpamBlock(block) => {
+                let cidr = block.spec.cidr.net();
+                set(&mut self.inputs.usage, &cidr, parse::usage(&this, block));
                 let block = parse::block(&this, block);
                 self.dirty.blocks |= set(&mut self.inputs.blocks, name, block);
             }

@@ -1,0 +1,205 @@
+//! HTTP on loopback: `/metrics`, `/livez`, `/readyz`, `/state`, `/state/routes`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Json;
+use axum::routing::get;
+use bgp::Handle;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+
+use crate::board::Board;
+use crate::dataplane::Inbox;
+use crate::metrics::Metrics;
+
+/// How long a loop that is alive may take to answer.
+const ALIVE: Duration = Duration::from_secs(5);
+
+/// What questions are answered from.
+#[derive(Clone)]
+pub struct Sources {
+    /// Name of this node.
+    pub node: String,
+    /// What is known.
+    pub board: Arc<Board>,
+    /// What is measured.
+    pub metrics: Arc<Metrics>,
+    /// Probes the calc task.
+    pub calc: mpsc::Sender<oneshot::Sender<()>>,
+    /// Probes the dataplane thread.
+    pub dataplane: Arc<Inbox>,
+    /// The speaker, once it runs.
+    pub speaker: watch::Receiver<Option<Handle>>,
+    /// The agent is about to end.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// Serves for ever.
+///
+/// # Errors
+/// When the listener breaks.
+pub async fn run(listener: TcpListener, sources: Sources) -> Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/state", get(state))
+        .route("/state/routes", get(routes))
+        .with_state(sources);
+    axum::serve(listener, router).await.context("serve HTTP")
+}
+
+async fn metrics(State(sources): State<Sources>) -> (StatusCode, String) {
+    match sources.metrics.text(&sources.board) {
+        Ok(text) => (StatusCode::OK, text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
+    }
+}
+
+/// Asks every event loop for a sign of life; what they work on does not matter here.
+async fn livez(State(sources): State<Sources>) -> (StatusCode, String) {
+    let (calc, calc_answer) = oneshot::channel();
+    let (dataplane, dataplane_answer) = oneshot::channel();
+    sources.dataplane.probe(dataplane);
+    let calc_alive = timeout(ALIVE, async {
+        sources.calc.send(calc).await.is_ok() && calc_answer.await.is_ok()
+    });
+    let (calc, dataplane) = tokio::join!(calc_alive, timeout(ALIVE, dataplane_answer));
+    let stuck: Vec<&str> = [
+        (matches!(calc, Ok(true)), "calc"),
+        (matches!(dataplane, Ok(Ok(()))), "dataplane"),
+    ]
+    .into_iter()
+    .filter_map(|(alive, name)| (!alive).then_some(name))
+    .collect();
+    if stuck.is_empty() {
+        return (StatusCode::OK, "alive\n".to_owned());
+    }
+    let text = format!("no sign of life from: {}\n", stuck.join(", "));
+    (StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+async fn readyz(State(sources): State<Sources>) -> (StatusCode, String) {
+    let mut reasons = sources.board.not_ready();
+    if *sources.stopping.borrow() {
+        reasons.push("the agent is about to end".to_owned());
+    }
+    if reasons.is_empty() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    let text = reasons.into_iter().map(|reason| reason + "\n").collect();
+    (StatusCode::SERVICE_UNAVAILABLE, text)
+}
+
+async fn state(State(sources): State<Sources>) -> Json<Value> {
+    let board = &sources.board;
+    let calc = board.calc.borrow().clone();
+    let dataplane = board.dataplane.borrow().clone();
+    let endpoints: Vec<Value> = calc
+        .endpoints
+        .interfaces
+        .iter()
+        .map(|(name, endpoint)| {
+            json!({
+                "interface": **name,
+                "workload": endpoint.id.workload,
+                "containerID": endpoint.container_id,
+                "addresses": endpoint.addresses,
+                "ready": dataplane.ready.contains(name),
+            })
+        })
+        .collect();
+    let blocks: Vec<Value> = calc
+        .blocks
+        .iter()
+        .map(|block| {
+            json!({ "cidr": block.cidr, "state": block.state, "used": block.used, "free": block.free })
+        })
+        .collect();
+    let failures: Vec<String> = dataplane.failures.iter().map(ToString::to_string).collect();
+    let problems: Vec<String> = board.problems().iter().map(ToString::to_string).collect();
+    Json(json!({
+        "node": sources.node,
+        "version": env!("CARGO_PKG_VERSION"),
+        "notReady": board.not_ready(),
+        "problems": problems,
+        "endpoints": endpoints,
+        "blocks": blocks,
+        "routes": {
+            "workloads": calc.routes.workloads,
+            "blocks": calc.routes.blocks,
+            "learned": calc.routes.learned,
+        },
+        "dataplane": {
+            "generation": { "desired": calc.generation, "applied": dataplane.generation },
+            "failures": failures,
+            "routesWritten": dataplane.counters.routes_written,
+            "sysctlsWritten": dataplane.counters.sysctls_written,
+            "driftRepairs": dataplane.counters.drift_repairs,
+            "listings": dataplane.counters.listings,
+        },
+        "bgp": bgp(board),
+    }))
+}
+
+fn bgp(board: &Board) -> Value {
+    let section = board.calc.borrow().bgp.clone();
+    let speaker = board.speaker.borrow();
+    let Some(section) = section else {
+        return Value::Null;
+    };
+    let peers: Vec<Value> = section
+        .peers
+        .iter()
+        .map(|(name, spec)| {
+            let info = speaker.peers.get(&bgp::PeerKey::from(name.as_str()));
+            json!({
+                "name": name,
+                "type": spec.kind.name(),
+                "address": spec.address,
+                "port": spec.port,
+                "asNumber": spec.remote_as,
+                "state": info.map(|info| format!("{:?}", info.state)),
+                "flaps": info.map(|info| info.flaps),
+                "paths": info.map(|info| info.paths),
+                "lastError": info.and_then(|info| info.last_error.clone()),
+            })
+        })
+        .collect();
+    let originate: Vec<String> = section.originate.keys().map(ToString::to_string).collect();
+    json!({
+        "asNumber": section.local.asn,
+        "routerID": section.local.router_id,
+        "restarting": speaker.restarting,
+        "converged": speaker.converged,
+        "peers": peers,
+        "originate": originate,
+    })
+}
+
+async fn routes(State(sources): State<Sources>) -> Json<Value> {
+    let handle = sources.speaker.borrow().clone();
+    let routes = match handle {
+        Some(handle) => handle.routes().await,
+        None => Vec::new(),
+    };
+    let routes = routes.into_iter().map(|route| {
+        json!({
+            "prefix": route.prefix.to_string(),
+            "nextHop": route.next_hop,
+            "peer": route.peer.map(|peer| peer.to_string()),
+            "asPath": route.as_path,
+            "best": route.best,
+            "stale": route.stale,
+            "reason": route.reason,
+        })
+    });
+    Json(routes.collect())
+}

@@ -1,0 +1,329 @@
+//! Starts and joins all tasks.
+//!
+//! ```text
+//!  datastore ──▶ watch (one per kind) ─┐
+//!  cni server ──────── endpoints ──────┤ mpsc 1024             watch<bgp section>
+//!  dataplane ── host, programmed ──────┼──────────▶ calc ──┬──────────────────────▶ speaker
+//!  speaker ──── learned, converged ────┘                   │                           │
+//!                                                          ▼ inbox: newest wins        ▼
+//!                                          dataplane (thread) ⇄ kernel         bgp (its own tasks)
+//!
+//!  board: what each of them last knew ──▶ status writer, admin, cni server (waits for routes)
+//!  node address ⇄ datastore (Node annotations)      cni server ──mpsc 256──▶ pod notes
+//! ```
+//!
+//! Nothing is dropped on the way to calc: who produces faster than it takes waits.
+//! The dataplane never waits for calc to take something while calc waits for the dataplane,
+//! because calc only leaves things in its inbox.
+//!
+//! A task that ends without being asked ends the process and is named.
+//! On the way out: not ready, CNI server, watches, speaker, status, the rest; what is in the
+//! kernel stays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use bgp::Shutdown;
+use datastore::Datastore;
+use datastore::file::FileStore;
+use felix_calc::Calc;
+use felix_calc::calc::NEEDED;
+use futures_util::future::select_all;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::board::Board;
+use crate::config::{Config, DatastoreKind};
+use crate::dataplane::Inbox;
+use crate::metrics::Metrics;
+use crate::{admin, calc, cni, dataplane, node_address, shutdown, speaker, status};
+
+/// Updates that wait for the calculation.
+const UPDATES: usize = 1024;
+/// Notes on pods that wait for the datastore; more are dropped.
+const NOTES: usize = 256;
+/// Sessions are closed within this time.
+const SPEAKER_TIME: Duration = Duration::from_secs(2);
+/// Everything is over within this time.
+const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
+
+/// Runs the agent until it is asked to end.
+///
+/// # Errors
+/// When it cannot start, or when a task ended without being asked.
+pub async fn run(config: Config) -> Result<()> {
+    tracing::info!(
+        node = config.node_name,
+        version = env!("CARGO_PKG_VERSION"),
+        "agent starts"
+    );
+    let store: Arc<dyn Datastore> = match &config.datastore {
+        DatastoreKind::File(directory) => Arc::new(
+            FileStore::open(directory)
+                .with_context(|| format!("open the datastore {}", directory.display()))?,
+        ),
+    };
+    let (mut tasks, stops) = start(&config, store).await?;
+    let result = tokio::select! {
+        signal = shutdown::requested() => signal.map(|signal| tracing::info!(signal, "agent ends")),
+        ended = tasks.first_ended() => Err(ended),
+    };
+    stop(&mut tasks, stops).await;
+    result
+}
+
+/// How each task is asked to end.
+struct Stops {
+    stopping: watch::Sender<bool>,
+    cni: oneshot::Sender<()>,
+    speaker: oneshot::Sender<Shutdown>,
+    status: watch::Sender<bool>,
+    dataplane: Arc<Inbox>,
+}
+
+async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Stops)> {
+    let board = Arc::new(Board::default());
+    let metrics = Arc::new(Metrics::new()?);
+    let inbox = Arc::new(Inbox::new()?);
+    let (updates, update_receiver) = mpsc::channel(UPDATES);
+    let (probes, probe_receiver) = mpsc::channel(1);
+    let (bgp, bgp_receiver) = watch::channel(None);
+    let (restarting, restarting_receiver) = oneshot::channel();
+    let (speaker_handle, speaker_handle_receiver) = watch::channel(None);
+    let (stopping, stopping_receiver) = watch::channel(false);
+    let (stop_cni, cni_stopped) = oneshot::channel();
+    let (stop_speaker, speaker_stopped) = oneshot::channel();
+    let (stop_status, status_stopped) = watch::channel(false);
+    let (notes, note_receiver) = mpsc::channel(NOTES);
+
+    // Whatever can fail for a wrong setting comes before anything runs.
+    let server = Arc::new(cni::Server::new(
+        cni_settings(config)?,
+        cni::Ends {
+            store: store.clone(),
+            updates: updates.clone(),
+            pods: notes,
+            board: board.clone(),
+            metrics: metrics.clone(),
+        },
+    )?);
+    let admin_listener = TcpListener::bind(config.admin)
+        .await
+        .with_context(|| format!("listen on {} (setting admin)", config.admin))?;
+
+    let mut tasks = Tasks::default();
+    let calc_ends = calc::Ends {
+        updates: update_receiver,
+        probes: probe_receiver,
+        bgp,
+        dataplane: inbox.clone(),
+        board: board.clone(),
+    };
+    tasks.spawn(
+        "calc",
+        calc::run(Calc::new(calc_settings(config)), calc_ends),
+    );
+    for kind in NEEDED {
+        let run = crate::watch::run(store.clone(), kind, updates.clone(), board.clone());
+        tasks.spawn("watch", run);
+    }
+    let node = config.node_name.clone();
+    tasks.spawn(
+        "node address",
+        node_address::run(store.clone(), node, board.clone()),
+    );
+    let dataplane_ends = dataplane::Ends {
+        inbox: inbox.clone(),
+        updates: updates.clone(),
+        board: board.clone(),
+        restarting,
+    };
+    let dataplane_config = dataplane_config(config);
+    tasks.thread("dataplane", move || {
+        dataplane::run(dataplane_config, dataplane_ends)
+    })?;
+    let speaker_settings = speaker::Settings {
+        listen: config.bgp_listen,
+        restart_time_secs: config.restart_time_secs,
+    };
+    let speaker_ends = speaker::Ends {
+        bgp: bgp_receiver,
+        updates,
+        board: board.clone(),
+        restarting: restarting_receiver,
+        shutdown: speaker_stopped,
+        handle: speaker_handle,
+    };
+    tasks.spawn("speaker", speaker::run(speaker_settings, speaker_ends));
+    server
+        .start()
+        .await
+        .context("endpoints of an earlier run")?;
+    let listener = cni::socket::open(&config.cni_socket)?;
+    tasks.spawn(
+        "cni server",
+        cni::socket::run(server.clone(), listener, cni_stopped),
+    );
+    board.cni.send_modify(|view| view.serving = true);
+    tasks.spawn("cni housekeeping", async move { server.housekeep().await });
+    tasks.spawn("pod notes", cni::pod::run(store.clone(), note_receiver));
+    let node = config.node_name.clone();
+    tasks.spawn(
+        "status",
+        status::run(store, node, board.clone(), status_stopped),
+    );
+    let sources = admin::Sources {
+        node: config.node_name.clone(),
+        board,
+        metrics,
+        calc: probes,
+        dataplane: inbox.clone(),
+        speaker: speaker_handle_receiver,
+        stopping: stopping_receiver,
+    };
+    tasks.spawn("admin", admin::run(admin_listener, sources));
+    let stops = Stops {
+        stopping,
+        cni: stop_cni,
+        speaker: stop_speaker,
+        status: stop_status,
+        dataplane: inbox,
+    };
+    Ok((tasks, stops))
+}
+
+/// Each step has a bounded time; a task that has ended already is fine.
+async fn stop(tasks: &mut Tasks, stops: Stops) {
+    let deadline = Instant::now() + SHUTDOWN_TIME;
+    stops.stopping.send_replace(true);
+    let _ended = stops.cni.send(());
+    tasks.join("cni server", deadline).await;
+    tasks.abort("watch");
+    tasks.abort("cni housekeeping");
+    // Peers keep our routes: the kernel goes on forwarding without us.
+    let _ended = stops.speaker.send(Shutdown::Restart);
+    tasks
+        .join("speaker", deadline.min(Instant::now() + SPEAKER_TIME))
+        .await;
+    stops.status.send_replace(true);
+    tasks.join("status", deadline).await;
+    stops.dataplane.stop();
+    tasks.join("dataplane", deadline).await;
+    tasks.abort_all();
+    tasks.join_all(deadline).await;
+}
+
+fn cni_settings(config: &Config) -> Result<cni::Settings> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let boot = std::fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    Ok(cni::Settings {
+        node: config.node_name.clone(),
+        interface_prefix: config.interface_prefix.clone(),
+        mtu: config.mtu,
+        state_dir: config.state_dir.clone(),
+        boot: boot.trim().to_owned(),
+    })
+}
+
+fn calc_settings(config: &Config) -> felix_calc::Settings {
+    felix_calc::Settings {
+        allow_default_route: config.allow_default_route,
+        router_id: config.router_id,
+        ..felix_calc::Settings::new(config.node_name.clone())
+    }
+}
+
+fn dataplane_config(config: &Config) -> felix_dataplane::Config {
+    felix_dataplane::Config {
+        workload_prefixes: vec![config.interface_prefix.clone()],
+        ..felix_dataplane::Config::default()
+    }
+}
+
+/// Everything that runs, by name.
+#[derive(Default)]
+struct Tasks {
+    running: Vec<(&'static str, JoinHandle<Result<()>>)>,
+}
+
+impl Tasks {
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = Result<()>> + Send + 'static,
+    ) {
+        self.running.push((name, tokio::spawn(task)));
+    }
+
+    /// A thread of its own, for work that waits in the kernel.
+    fn thread(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let (sender, result) = oneshot::channel();
+        let thread = std::thread::Builder::new().name(name.to_owned());
+        thread
+            .spawn(move || drop(sender.send(work())))
+            .with_context(|| format!("start the thread {name}"))?;
+        self.spawn(
+            name,
+            async move { result.await.context("the thread panicked")? },
+        );
+        Ok(())
+    }
+
+    /// Waits until a task ends and says why that is an error.
+    async fn first_ended(&mut self) -> anyhow::Error {
+        let handles = self.running.iter_mut().map(|(_, handle)| handle);
+        let (result, index, _) = select_all(handles).await;
+        let (name, _) = self.running.remove(index);
+        match result {
+            Ok(Ok(())) => anyhow!("task {name} has ended"),
+            Ok(Err(error)) => error.context(format!("task {name}")),
+            Err(error) => anyhow!(error).context(format!("task {name}")),
+        }
+    }
+
+    async fn join(&mut self, name: &str, deadline: Instant) {
+        let found = self
+            .running
+            .iter()
+            .position(|(running, _)| *running == name);
+        let Some(index) = found else { return };
+        let (name, mut handle) = self.running.remove(index);
+        match timeout_at(deadline, &mut handle).await {
+            Ok(Ok(Ok(()))) => {}
+            Ok(Ok(Err(error))) => tracing::warn!("task {name}: {error:#}"),
+            Ok(Err(error)) => tracing::warn!("task {name}: {error:#}"),
+            Err(_) => {
+                tracing::warn!(name, "does not end, cut off");
+                handle.abort();
+            }
+        }
+    }
+
+    fn abort(&self, name: &str) {
+        for (_, handle) in self.running.iter().filter(|(running, _)| *running == name) {
+            handle.abort();
+        }
+    }
+
+    fn abort_all(&self) {
+        for (_, handle) in &self.running {
+            handle.abort();
+        }
+    }
+
+    async fn join_all(&mut self, deadline: Instant) {
+        for (name, handle) in self.running.drain(..) {
+            // Aborted on purpose, so only one that does not end is worth a word.
+            if timeout_at(deadline, handle).await.is_err() {
+                tracing::warn!(name, "does not end");
+            }
+        }
+    }
+}

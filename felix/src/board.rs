@@ -1,0 +1,139 @@
+//! What each task last knew, for probes, status and people.
+//!
+//! Every entry has one writer; readers see the newest value and may wait for a change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bgp::{PeerInfo, PeerKey};
+use felix_calc::{Bgp, BlockUse, Endpoints, Problem, RouteNumbers};
+use felix_dataplane::{Counters, Failure};
+use tokio::sync::watch;
+
+/// The board all tasks share.
+#[derive(Debug, Default)]
+pub struct Board {
+    /// Written by the calc task.
+    pub calc: watch::Sender<CalcView>,
+    /// Written by the dataplane thread.
+    pub dataplane: watch::Sender<DataplaneView>,
+    /// Written by the speaker task.
+    pub speaker: watch::Sender<SpeakerView>,
+    /// Written by the watches: what is stored and cannot be used, by place.
+    pub stored: watch::Sender<BTreeMap<String, Problem>>,
+    /// Written by the node address task.
+    pub node: watch::Sender<NodeView>,
+    /// Written by the CNI server: what is wrong with its own state.
+    pub cni: watch::Sender<CniView>,
+}
+
+/// What the calculation last said.
+#[derive(Clone, Debug, Default)]
+pub struct CalcView {
+    /// What is missing before the first output.
+    pub waiting_for: Vec<String>,
+    /// Generation of the last output, 0 before the first.
+    pub generation: u64,
+    /// Local endpoints.
+    pub endpoints: Arc<Endpoints>,
+    /// Blocks this node claims.
+    pub blocks: Vec<BlockUse>,
+    /// Routes that shall be.
+    pub routes: RouteNumbers,
+    /// The BGP section.
+    pub bgp: Option<Arc<Bgp>>,
+    /// What is wrong with the inputs.
+    pub problems: Arc<Vec<Problem>>,
+}
+
+/// What the dataplane last did.
+#[derive(Clone, Debug, Default)]
+pub struct DataplaneView {
+    /// Generation of the last output that was applied as a whole, 0 before the first.
+    pub generation: u64,
+    /// Workload interfaces whose settings and routes are all in the kernel.
+    pub ready: Arc<BTreeSet<Arc<str>>>,
+    /// What the kernel refused; retried.
+    pub failures: Arc<Vec<Failure>>,
+    /// What was done so far.
+    pub counters: Counters,
+    /// Steps that failed as a whole, since the start.
+    pub errors: u64,
+}
+
+/// What the speaker last said.
+#[derive(Clone, Debug, Default)]
+pub struct SpeakerView {
+    /// The speaker runs.
+    pub started: bool,
+    /// It came back from a restart and says so to its peers.
+    pub restarting: bool,
+    /// Every peer that could be reached has told all its routes.
+    pub converged: bool,
+    /// All configured peers.
+    pub peers: BTreeMap<PeerKey, PeerInfo>,
+}
+
+/// What is known of this host's place in the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeView {
+    /// The node object says who we are.
+    pub known: bool,
+    /// Why not.
+    pub problem: Option<Problem>,
+    /// MTU of the interface with the node address, 0 when not known.
+    pub mtu: u32,
+}
+
+/// What is known of the endpoints' bookkeeping.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CniView {
+    /// Endpoint records.
+    pub endpoints: usize,
+    /// Deletions that wait for the datastore.
+    pub unsettled: usize,
+    /// The socket is open.
+    pub serving: bool,
+}
+
+impl Board {
+    /// Why the agent is not ready; empty when it is.
+    pub fn not_ready(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if let Some(problem) = &self.node.borrow().problem {
+            reasons.push(problem.to_string());
+        }
+        let calc = self.calc.borrow();
+        reasons.extend(
+            calc.waiting_for
+                .iter()
+                .map(|what| format!("waiting for {what}")),
+        );
+        let dataplane = self.dataplane.borrow();
+        if dataplane.generation == 0 {
+            reasons.push("nothing is in the kernel yet".to_owned());
+        }
+        let failures = dataplane.failures.iter();
+        reasons.extend(failures.map(|failure| format!("the kernel refuses {failure}")));
+        let speaker = self.speaker.borrow();
+        if !speaker.started {
+            reasons.push("the BGP speaker has not started".to_owned());
+        } else if !speaker.converged {
+            reasons.push("the BGP speaker waits for the routes of its peers".to_owned());
+        }
+        if !self.cni.borrow().serving {
+            reasons.push("the CNI socket is not open".to_owned());
+        }
+        reasons
+    }
+
+    /// Everything that is wrong and that somebody can do something about.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = self.calc.borrow().problems.to_vec();
+        problems.extend(self.stored.borrow().values().cloned());
+        problems.extend(self.node.borrow().problem.clone());
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+}

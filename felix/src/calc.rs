@@ -1,0 +1,99 @@
+//! The task around the calculation: takes updates from everybody, hands out what follows.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use felix_calc::{Bgp, Calc, Output, Update};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::board::Board;
+use crate::dataplane::Inbox;
+
+/// At most so many updates are taken before an output is made.
+const BATCH: usize = 1024;
+
+/// Ends of the task.
+pub struct Ends {
+    /// Updates of all sources.
+    pub updates: mpsc::Receiver<Update>,
+    /// Probes: answered at once by a task that is alive.
+    pub probes: mpsc::Receiver<oneshot::Sender<()>>,
+    /// The BGP section for the speaker.
+    pub bgp: watch::Sender<Option<Arc<Bgp>>>,
+    /// Everything else, for the dataplane.
+    pub dataplane: Arc<Inbox>,
+    /// What is known, for everybody.
+    pub board: Arc<Board>,
+}
+
+/// Calculates until every source is gone.
+///
+/// # Errors
+/// None so far.
+pub async fn run(mut calc: Calc, mut ends: Ends) -> Result<()> {
+    let mut batch = Vec::with_capacity(BATCH);
+    publish(&calc, &ends.board, None);
+    loop {
+        tokio::select! {
+            Some(probe) = ends.probes.recv() => drop(probe.send(())),
+            count = ends.updates.recv_many(&mut batch, BATCH) => {
+                if count == 0 {
+                    return Ok(());
+                }
+                for update in batch.drain(..) {
+                    calc.update(update);
+                }
+                let output = calc.flush();
+                publish(&calc, &ends.board, output.as_ref());
+                if let Some(output) = output {
+                    hand_out(output, &ends);
+                }
+            }
+        }
+    }
+}
+
+/// The speaker comes first: what is withdrawn is withdrawn before its routes go.
+fn hand_out(output: Output, ends: &Ends) {
+    tracing::debug!(
+        generation = output.generation,
+        routes = output.routes.len(),
+        endpoints = output.endpoints.is_some(),
+        bgp = output.bgp.is_some(),
+        "output"
+    );
+    if let Some(problems) = &output.problems {
+        for problem in problems.iter() {
+            tracing::warn!(%problem, "configuration");
+        }
+    }
+    if let Some(bgp) = &output.bgp {
+        ends.bgp.send_replace(Some(bgp.clone()));
+    }
+    ends.dataplane.put(output);
+}
+
+fn publish(calc: &Calc, board: &Board, output: Option<&Output>) {
+    let waiting_for = calc.waiting_for();
+    let blocks = calc.blocks();
+    board.calc.send_if_modified(|view| {
+        let mut changed = view.waiting_for != waiting_for || view.blocks != blocks;
+        view.blocks = blocks;
+        view.waiting_for = waiting_for;
+        if let Some(output) = output {
+            changed = true;
+            view.routes = calc.route_numbers();
+            view.generation = output.generation;
+            if let Some(endpoints) = &output.endpoints {
+                view.endpoints = endpoints.clone();
+            }
+            if let Some(bgp) = &output.bgp {
+                view.bgp = Some(bgp.clone());
+            }
+            if let Some(problems) = &output.problems {
+                view.problems = problems.clone();
+            }
+        }
+        changed
+    });
+}

@@ -1,0 +1,268 @@
+//! DEL and GC: written down, forgotten, released, and only then struck off.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use felix_api::cni::{self as api, Attachment, Collected, Del, Gc, code, tombstone};
+use tokio::time::timeout;
+
+use super::record::{handle, remove, replace};
+use super::{Server, checked_names, failure, host_failure, lock};
+
+/// How long a deletion waits for an addition of the same container, and for the datastore.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+impl Server {
+    pub(super) async fn del(&self, del: Del) -> Result<(), api::Error> {
+        checked_names(&del.container_id, &del.ifname)?;
+        self.bury(&del).map_err(host_failure)?;
+        let exclusive = timeout(PATIENCE, self.exclusive(&del.container_id)).await;
+        let Ok(_exclusive) = exclusive else {
+            tracing::warn!(container = del.container_id, "busy, deleted later");
+            return Ok(());
+        };
+        self.forget(&del).await.map_err(host_failure)?;
+        match timeout(PATIENCE, self.release(&del)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = error.message;
+                tracing::warn!(container = del.container_id, error, "released later");
+            }
+            Err(_) => tracing::warn!(
+                container = del.container_id,
+                "slow datastore, released later"
+            ),
+        }
+        self.count();
+        Ok(())
+    }
+
+    /// Finishes a deletion of the attachment that is still written down, before it is added.
+    pub(super) async fn finish_deletion(&self, attachment: &Attachment) -> Result<(), api::Error> {
+        let path = self.tombstone(attachment);
+        if !path.exists() {
+            return Ok(());
+        }
+        let del = read(&path).map_err(host_failure)?;
+        self.forget(&del).await.map_err(host_failure)?;
+        self.release(&del).await
+    }
+
+    /// Serves every deletion that is written down. Returns whether all are done.
+    pub async fn settle(&self) -> bool {
+        let mut all = true;
+        for path in self.tombstones() {
+            let del = match read(&path) {
+                Ok(del) => del,
+                Err(error) => {
+                    // Written to another name and renamed, so it is not about to become whole.
+                    tracing::warn!("deletion dropped: {error:#}");
+                    let _next_time = remove(&path);
+                    continue;
+                }
+            };
+            let _exclusive = self.exclusive(&del.container_id).await;
+            if !path.exists() {
+                continue;
+            }
+            let forgotten = self.forget(&del).await.map_err(host_failure);
+            let done = match forgotten {
+                Ok(()) => self.release(&del).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                tracing::debug!(
+                    container = del.container_id,
+                    error = error.message,
+                    "not settled"
+                );
+                all = false;
+            }
+        }
+        self.count();
+        all
+    }
+
+    pub(super) async fn gc(&self, gc: Gc) -> Result<Collected, api::Error> {
+        let dead: Vec<Del> = self
+            .records()
+            .iter()
+            .filter(|r| r.network == gc.network && !gc.valid.contains(&r.attachment()))
+            .map(|r| Del {
+                network: r.network.clone(),
+                container_id: r.container_id.clone(),
+                ifname: r.ifname.clone(),
+                namespace: r.namespace.clone(),
+                pod: r.pod.clone(),
+            })
+            .collect();
+        for del in dead {
+            tracing::info!(container = del.container_id, "collected");
+            self.del(del).await?;
+        }
+        let extra = gc
+            .valid
+            .iter()
+            .map(|a| handle(&gc.network, &a.container_id))
+            .collect();
+        if let Err(error) = self.reclaim(Some(&gc.network), extra).await {
+            return Err(failure(
+                code::TRY_AGAIN,
+                "leaked addresses are not released",
+                error,
+            ));
+        }
+        let remaining = self
+            .records()
+            .iter()
+            .map(super::record::Record::attachment)
+            .collect();
+        Ok(Collected { remaining })
+    }
+
+    /// Removes records and endpoints of all deletions that are written down.
+    pub(super) async fn forget_buried(&self) -> Result<()> {
+        for path in self.tombstones() {
+            // One that cannot be read is dropped when it is to be settled.
+            if let Ok(del) = read(&path) {
+                self.forget(&del).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a deletion down.
+    pub(super) fn bury(&self, del: &Del) -> Result<()> {
+        let text = serde_json::to_vec(del).context("encode a deletion")?;
+        let Del {
+            container_id,
+            ifname,
+            ..
+        } = del;
+        replace(
+            &tombstone::path(&self.settings.state_dir, container_id, ifname),
+            &text,
+        )
+    }
+
+    /// Removes record and endpoint.
+    async fn forget(&self, del: &Del) -> Result<()> {
+        let attachment = Attachment {
+            container_id: del.container_id.clone(),
+            ifname: del.ifname.clone(),
+        };
+        let removed = self.records().remove(&attachment)?;
+        if let Some(record) = removed {
+            self.tell(record.endpoint_id()).await;
+        }
+        Ok(())
+    }
+
+    /// Releases the addresses and strikes the deletion off.
+    async fn release(&self, del: &Del) -> Result<(), api::Error> {
+        let handle = handle(&del.network, &del.container_id);
+        let released = self.ipam.release_handle(&handle).await.map_err(|error| {
+            failure(
+                code::TRY_AGAIN,
+                format!("the addresses of {handle} are held"),
+                error.to_string(),
+            )
+        })?;
+        if !released.is_empty() {
+            tracing::info!(handle, ?released, "addresses released");
+        }
+        let attachment = Attachment {
+            container_id: del.container_id.clone(),
+            ifname: del.ifname.clone(),
+        };
+        remove(&self.tombstone(&attachment)).map_err(host_failure)
+    }
+
+    fn tombstone(&self, attachment: &Attachment) -> PathBuf {
+        let Attachment {
+            container_id,
+            ifname,
+        } = attachment;
+        tombstone::path(&self.settings.state_dir, container_id, ifname)
+    }
+
+    fn tombstones(&self) -> Vec<PathBuf> {
+        let directory = tombstone::directory(&self.settings.state_dir);
+        let Ok(listing) = std::fs::read_dir(directory) else {
+            return Vec::new();
+        };
+        let paths = listing.filter_map(|entry| Some(entry.ok()?.path()));
+        paths.filter(|path| is_whole(path)).collect()
+    }
+
+    /// Releases addresses of this node whose container is unknown here.
+    ///
+    /// Alive are: containers with a record, those being added at this moment, those with a
+    /// deletion still to be served, those whose veth is there, and `extra`.
+    pub(super) async fn reclaim(
+        &self,
+        network: Option<&str>,
+        mut extra: ipam::LiveHandles,
+    ) -> Result<(), String> {
+        let node = &self.settings.node;
+        let held = self
+            .ipam
+            .allocations_of_node(node)
+            .await
+            .map_err(|e| e.to_string())?;
+        let veths = super::start::containers_with_veth(&self.settings.interface_prefix)
+            .map_err(|error| format!("{error:#}"))?;
+        let suffixes: Vec<String> = veths
+            .iter()
+            .map(|veth| format!(".{}", veth.container_id.to_lowercase()))
+            .collect();
+        let with_veth = held
+            .into_iter()
+            .filter_map(|held| held.handle)
+            .filter(|handle| {
+                let handle = handle.to_lowercase();
+                suffixes.iter().any(|suffix| handle.ends_with(suffix))
+            });
+        extra.extend(with_veth);
+        let live = || {
+            extra.extend(lock(&self.in_flight).iter().cloned());
+            extra.extend(self.records().iter().map(super::record::Record::handle));
+            let buried = self
+                .tombstones()
+                .into_iter()
+                .filter_map(|path| read(&path).ok());
+            extra.extend(buried.map(|del| handle(&del.network, &del.container_id)));
+            extra
+        };
+        let freed = self
+            .ipam
+            .reconcile_node(node, network, live)
+            .await
+            .map_err(|e| e.to_string())?;
+        if !freed.is_empty() {
+            tracing::info!(?freed, "leaked addresses released");
+        }
+        Ok(())
+    }
+}
+
+/// Not one that is being written.
+fn is_whole(path: &Path) -> bool {
+    let hidden = path
+        .file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    !hidden
+        && path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+}
+
+fn read(path: &Path) -> Result<Del> {
+    let text = std::fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    let del: Del =
+        serde_json::from_slice(&text).with_context(|| format!("decode {}", path.display()))?;
+    super::record::check_name(&del.container_id)?;
+    super::record::check_name(&del.ifname)?;
+    Ok(del)
+}

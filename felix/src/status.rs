@@ -1,0 +1,304 @@
+//! Writes what the agent observes into its NodeStatus object.
+//!
+//! At most once per five seconds; sooner, but spaced, when a session or a condition changed sides.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use crds::core::{ObjectMeta, time_text};
+use crds::node_status::{BlockStatus, PeerState, PeerStatus, PeerType, RouteCounts};
+use crds::types::ConditionStatus;
+use crds::{Asn, Cidr, Condition, Kind, NodeStatus, NodeStatusSpec, NodeStatusStatus};
+use datastore::{Datastore, Key, create_typed, get_typed};
+use felix_calc::PeerKind;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::board::Board;
+
+/// Between two writes.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Between two writes when something changed sides.
+const EDGE_INTERVAL: Duration = Duration::from_secs(1);
+/// A write without news, so that an old status tells that the agent is gone.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(300);
+/// How long the last write may take.
+const LAST_WRITE: Duration = Duration::from_secs(2);
+
+/// Writes until told to stop, then once more.
+///
+/// # Errors
+/// None: a status that cannot be written is tried again.
+pub async fn run(
+    store: Arc<dyn Datastore>,
+    node: String,
+    board: Arc<Board>,
+    mut stop: watch::Receiver<bool>,
+) -> Result<()> {
+    let mut writer = Writer {
+        store,
+        node,
+        written: None,
+    };
+    writer.read().await;
+    let mut views = Views::of(&board);
+    let mut next = Instant::now();
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            () = sleep_until(next) => {}
+        }
+        let status = observe(&board, writer.written.as_ref());
+        let last = Instant::now();
+        writer.write(status).await;
+        next = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            () = views.changed() => {
+                let edge = writer.written.as_ref().is_none_or(|written| {
+                    edges(written) != edges(&observe(&board, Some(written)))
+                });
+                last + if edge { EDGE_INTERVAL } else { INTERVAL }
+            }
+            () = sleep_until(last + SIGN_OF_LIFE) => Instant::now(),
+        };
+    }
+    let last = observe(&board, writer.written.as_ref());
+    let _too_late = timeout(LAST_WRITE, writer.write(last)).await;
+    Ok(())
+}
+
+/// What wakes the writer.
+struct Views {
+    calc: watch::Receiver<crate::board::CalcView>,
+    dataplane: watch::Receiver<crate::board::DataplaneView>,
+    speaker: watch::Receiver<crate::board::SpeakerView>,
+    node: watch::Receiver<crate::board::NodeView>,
+    cni: watch::Receiver<crate::board::CniView>,
+}
+
+impl Views {
+    fn of(board: &Board) -> Views {
+        Views {
+            calc: board.calc.subscribe(),
+            dataplane: board.dataplane.subscribe(),
+            speaker: board.speaker.subscribe(),
+            node: board.node.subscribe(),
+            cni: board.cni.subscribe(),
+        }
+    }
+
+    async fn changed(&mut self) {
+        // The board outlives the task, so nothing here can end.
+        let _ended = tokio::select! {
+            ended = self.calc.changed() => ended,
+            ended = self.dataplane.changed() => ended,
+            ended = self.speaker.changed() => ended,
+            ended = self.node.changed() => ended,
+            ended = self.cni.changed() => ended,
+        };
+    }
+}
+
+struct Writer {
+    store: Arc<dyn Datastore>,
+    node: String,
+    /// What stands in the datastore.
+    written: Option<NodeStatusStatus>,
+}
+
+impl Writer {
+    /// The times at which conditions changed are kept over a restart.
+    async fn read(&mut self) {
+        let stored = get_typed::<NodeStatus>(&*self.store, &self.node).await;
+        self.written = stored.ok().and_then(|stored| stored.resource.status);
+    }
+
+    async fn write(&mut self, status: NodeStatusStatus) {
+        if let Err(error) = self.try_write(&status).await {
+            tracing::info!(%error, "status is not written");
+            return;
+        }
+        self.written = Some(status);
+    }
+
+    async fn try_write(&self, status: &NodeStatusStatus) -> Result<()> {
+        let key = Key::cluster(Kind::NodeStatus, &self.node);
+        let value = serde_json::to_value(status)?;
+        match self.store.patch_status(&key, value.clone()).await {
+            Err(error) if error.is_not_found() => {}
+            other => return Ok(other.map(drop)?),
+        }
+        let object = NodeStatus {
+            metadata: ObjectMeta {
+                name: Some(self.node.clone()),
+                ..ObjectMeta::default()
+            },
+            spec: NodeStatusSpec {
+                node: Some(self.node.clone()),
+            },
+            status: None,
+        };
+        create_typed(&*self.store, &object).await?;
+        self.store.patch_status(&key, value).await?;
+        Ok(())
+    }
+}
+
+/// What makes a write urgent.
+fn edges(status: &NodeStatusStatus) -> (Vec<(&str, ConditionStatus)>, u32) {
+    let conditions = status
+        .conditions
+        .iter()
+        .map(|c| (c.type_.as_str(), c.status));
+    (conditions.collect(), status.peers_established)
+}
+
+fn observe(board: &Board, before: Option<&NodeStatusStatus>) -> NodeStatusStatus {
+    let now = time_text(SystemTime::now());
+    let calc = board.calc.borrow().clone();
+    let failed = board.dataplane.borrow().failures.len();
+    let routes = calc.routes;
+    let all = routes.workloads + routes.blocks + routes.learned;
+    let peers = peers(board);
+    let established = peers
+        .iter()
+        .filter(|peer| peer.state == PeerState::Established)
+        .count();
+    NodeStatusStatus {
+        observed_at: Some(now.clone()),
+        agent_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        as_number: calc.bgp.as_ref().map(|bgp| Asn(bgp.local.asn)),
+        router_id: calc.bgp.as_ref().map(|bgp| bgp.local.router_id.to_string()),
+        peers_established: count32(established),
+        peers_configured: count32(peers.len()),
+        peers,
+        blocks: calc
+            .blocks
+            .iter()
+            .map(|block| BlockStatus {
+                cidr: Cidr::masking(block.cidr),
+                state: block.state,
+                used: block.used,
+                free: block.free,
+            })
+            .collect(),
+        routes: RouteCounts {
+            programmed: count64(all.saturating_sub(failed)),
+            workloads: count64(routes.workloads),
+            blocks: count64(routes.blocks),
+            learned: count64(routes.learned),
+            failed: count64(failed),
+        },
+        conditions: conditions(board, before, &now),
+    }
+}
+
+fn count32(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+fn count64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn peers(board: &Board) -> Vec<PeerStatus> {
+    let section = board.calc.borrow().bgp.clone();
+    let speaker = board.speaker.borrow();
+    let Some(section) = section else {
+        return Vec::new();
+    };
+    let peers = section.peers.iter().map(|(name, spec)| {
+        let info = speaker.peers.get(&bgp::PeerKey::from(name.as_str()));
+        let paths = info.map_or(0, |info| count64(info.paths));
+        PeerStatus {
+            name: name.clone(),
+            peer_ip: spec.address.to_string(),
+            as_number: Some(Asn(spec.remote_as)),
+            type_: match spec.kind {
+                PeerKind::NodeMesh => PeerType::NodeMesh,
+                PeerKind::NodePeer => PeerType::NodePeer,
+                PeerKind::GlobalPeer => PeerType::GlobalPeer,
+            },
+            state: info.map_or(PeerState::Idle, |info| state(info.state)),
+            since: info.map(|info| time_text(info.since)),
+            received: paths,
+            accepted: paths,
+            advertised: 0,
+            last_error: info.and_then(|info| info.last_error.clone()),
+        }
+    });
+    peers.collect()
+}
+
+fn state(state: bgp::State) -> PeerState {
+    match state {
+        bgp::State::Idle => PeerState::Idle,
+        bgp::State::Connect => PeerState::Connect,
+        bgp::State::Active => PeerState::Active,
+        bgp::State::OpenSent => PeerState::OpenSent,
+        bgp::State::OpenConfirm => PeerState::OpenConfirm,
+        bgp::State::Established => PeerState::Established,
+    }
+}
+
+fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Vec<Condition> {
+    let problems: Vec<String> = board.problems().iter().map(ToString::to_string).collect();
+    let (programmed, failures) = {
+        let dataplane = board.dataplane.borrow();
+        let failures: Vec<String> = dataplane.failures.iter().map(ToString::to_string).collect();
+        (dataplane.generation > 0 && failures.is_empty(), failures)
+    };
+    let converged = board.speaker.borrow().converged;
+    let not_ready = board.not_ready();
+    let facts = [
+        (
+            "Ready",
+            not_ready.is_empty(),
+            "Ready",
+            "NotReady",
+            not_ready.join("; "),
+        ),
+        (
+            "DataplaneProgrammed",
+            programmed,
+            "Programmed",
+            "NotProgrammed",
+            failures.join("; "),
+        ),
+        (
+            "BGPConverged",
+            converged,
+            "Converged",
+            "WaitingForPeers",
+            String::new(),
+        ),
+        (
+            "ConfigurationValid",
+            problems.is_empty(),
+            "Valid",
+            "Problems",
+            problems.join("; "),
+        ),
+    ];
+    let condition = |(type_, holds, yes, no, message): (&str, bool, &str, &str, String)| {
+        let status = if holds {
+            ConditionStatus::True
+        } else {
+            ConditionStatus::False
+        };
+        let mut earlier = before.into_iter().flat_map(|before| &before.conditions);
+        let same = earlier.find(|c| c.type_ == type_ && c.status == status);
+        Condition {
+            type_: type_.to_owned(),
+            status,
+            reason: if holds { yes } else { no }.to_owned(),
+            message: message.chars().take(32_000).collect(),
+            last_transition_time: same
+                .and_then(|c| c.last_transition_time.clone())
+                .or_else(|| Some(now.to_owned())),
+            observed_generation: None,
+        }
+    };
+    facts.into_iter().map(condition).collect()
+}

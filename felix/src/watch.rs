@@ -1,0 +1,140 @@
+//! One watch per kind, guarded: a watch that ends is opened again, and what disappeared meanwhile
+//! is told as gone.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use crds::{AnyResource, Kind};
+use datastore::{Broken, Datastore, Event, Key, Watch};
+use felix_calc::{Problem, ResourceKey, Update};
+use tokio::sync::mpsc;
+
+use crate::board::Board;
+
+const RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// Follows a kind until the calculation is gone.
+///
+/// # Errors
+/// Never for a failing datastore, which is retried for ever.
+pub async fn run(
+    store: Arc<dyn Datastore>,
+    kind: Kind,
+    updates: mpsc::Sender<Update>,
+    board: Arc<Board>,
+) -> Result<()> {
+    let mut known = BTreeSet::new();
+    let mut pause = RETRY;
+    loop {
+        match store.watch(kind).await {
+            Ok(mut watch) => {
+                pause = RETRY;
+                let mut follower = Follower {
+                    kind,
+                    updates: &updates,
+                    board: &board,
+                    seen: BTreeSet::new(),
+                };
+                follower.follow(&mut watch, &mut known).await?;
+                tracing::warn!(%kind, "watch ended, opening it again");
+            }
+            Err(error) => tracing::warn!(%kind, %error, "cannot watch"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_RETRY);
+    }
+}
+
+struct Follower<'a> {
+    kind: Kind,
+    updates: &'a mpsc::Sender<Update>,
+    board: &'a Board,
+    /// Objects of the present that this watch has told.
+    seen: BTreeSet<Key>,
+}
+
+impl Follower<'_> {
+    async fn follow(&mut self, watch: &mut Watch, known: &mut BTreeSet<Key>) -> Result<()> {
+        let mut in_sync = false;
+        while let Some(event) = watch.next().await {
+            match event {
+                Event::Upsert(object) => {
+                    known.insert(object.key.clone());
+                    if !in_sync {
+                        self.seen.insert(object.key.clone());
+                    }
+                    self.send(update_of(object)).await?;
+                }
+                Event::Delete(key) => {
+                    known.remove(&key);
+                    self.send(Update::Gone(resource_key(key))).await?;
+                }
+                Event::InSync => {
+                    in_sync = true;
+                    let gone: Vec<Key> = known.difference(&self.seen).cloned().collect();
+                    *known = std::mem::take(&mut self.seen);
+                    for key in gone {
+                        self.send(Update::Gone(resource_key(key))).await?;
+                    }
+                    self.send(Update::InSync(self.kind)).await?;
+                }
+                Event::Broken(broken) => {
+                    tracing::warn!(place = broken.place, problem = broken.problem, "unusable");
+                    self.board.stored.send_modify(|stored| {
+                        stored.insert(broken.place.clone(), problem_of(broken));
+                    });
+                }
+                Event::Mended { place } => {
+                    self.board.stored.send_modify(|stored| {
+                        stored.remove(&place);
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&self, update: Update) -> Result<()> {
+        if self.updates.send(update).await.is_err() {
+            bail!("the calculation has ended");
+        }
+        Ok(())
+    }
+}
+
+/// What an object means; what cannot be read counts as gone, and is reported.
+fn update_of(object: datastore::Object) -> Update {
+    match AnyResource::parse(object.key.kind, &object.value) {
+        Ok(resource) => Update::Resource(resource),
+        Err(errors) => {
+            let name = format!("{}/{}", object.key.kind, object.key.name);
+            let problems = errors.into_iter().map(|error| Problem {
+                object: name.clone(),
+                field: error.field,
+                problem: error.problem,
+                remedy: error.remedy,
+            });
+            Update::Broken(resource_key(object.key), problems.collect())
+        }
+    }
+}
+
+fn resource_key(key: Key) -> ResourceKey {
+    ResourceKey {
+        kind: key.kind,
+        namespace: key.namespace,
+        name: key.name,
+    }
+}
+
+fn problem_of(broken: Broken) -> Problem {
+    Problem {
+        object: broken.key.map_or_else(String::new, |key| key.to_string()),
+        field: broken.place,
+        problem: broken.problem,
+        remedy: "the last good state is in use until it is mended or the agent restarts".to_owned(),
+    }
+}
