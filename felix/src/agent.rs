@@ -114,6 +114,7 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
         .await
         .with_context(|| format!("listen on {} (setting admin)", config.admin))?;
 
+    node_address::update(&*store, &config.node_name, &board).await;
     let mut tasks = Tasks::default();
     let calc_ends = calc::Ends {
         updates: update_receiver,

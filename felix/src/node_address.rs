@@ -38,32 +38,42 @@ struct HostAddress {
 /// None: what is wrong stands on the board, and is tried again.
 pub async fn run(store: Arc<dyn Datastore>, node: String, board: Arc<Board>) -> Result<()> {
     loop {
-        let view = match look(&*store, &node).await {
-            Ok(mtu) => NodeView {
-                known: true,
-                problem: None,
-                mtu,
-            },
-            Err(problem) => NodeView {
-                problem: Some(problem),
-                ..board.node.borrow().clone()
-            },
-        };
-        let pause = if view.problem.is_some() {
-            RETRY
-        } else {
+        let pause = if board.node.borrow().known {
             REFRESH
+        } else {
+            RETRY
         };
-        board.node.send_if_modified(|before| {
-            let changed = *before != view;
-            if let Some(problem) = view.problem.as_ref().filter(|_| changed) {
-                tracing::warn!(%problem, "node address");
-            }
-            *before = view;
-            changed
-        });
         tokio::time::sleep(pause).await;
+        update(&*store, &node, &board).await;
     }
+}
+
+/// Looks once; done before the watches start, so that the first thing they see of this node is
+/// complete.
+pub async fn update(store: &dyn Datastore, node: &str, board: &Board) {
+    let view = match look(store, node).await {
+        Ok(mtu) => NodeView {
+            known: true,
+            problem: None,
+            mtu,
+        },
+        Err(problem) => {
+            let mtu = board.node.borrow().mtu;
+            NodeView {
+                known: false,
+                problem: Some(problem),
+                mtu,
+            }
+        }
+    };
+    board.node.send_if_modified(|before| {
+        let changed = *before != view;
+        if let Some(problem) = view.problem.as_ref().filter(|_| changed) {
+            tracing::warn!(%problem, "node address");
+        }
+        *before = view;
+        changed
+    });
 }
 
 /// Returns the MTU of the interface with the node's address.

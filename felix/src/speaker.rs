@@ -1,7 +1,7 @@
 //! To and from the BGP speaker.
 //!
 //! The speaker starts with the first BGP section, which the calculation gives out only after the
-//! first programmed state, so that its end-of-RIB comes after our blocks.
+//! first programmed state, so that its end-of-RIB comes after our blocks, and with an address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -90,7 +90,12 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
 }
 
 async fn first_section(bgp: &mut watch::Receiver<Option<Arc<Bgp>>>) -> Option<Arc<Bgp>> {
-    let section = bgp.wait_for(Option::is_some).await.ok()?.clone();
+    let has_address = |bgp: &Bgp| bgp.local.ipv4.is_some() || bgp.local.ipv6.is_some();
+    let section = bgp
+        .wait_for(|bgp| bgp.as_deref().is_some_and(has_address))
+        .await
+        .ok()?
+        .clone();
     bgp.mark_unchanged();
     section
 }

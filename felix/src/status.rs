@@ -43,29 +43,43 @@ pub async fn run(
     };
     writer.read().await;
     let mut views = Views::of(&board);
-    let mut next = Instant::now();
     loop {
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => break,
-            () = sleep_until(next) => {}
-        }
         let status = observe(&board, writer.written.as_ref());
         let last = Instant::now();
         writer.write(status).await;
-        next = tokio::select! {
+        tokio::select! {
             _ = stop.wait_for(|stop| *stop) => break,
-            () = views.changed() => {
-                let edge = writer.written.as_ref().is_none_or(|written| {
-                    edges(written) != edges(&observe(&board, Some(written)))
-                });
-                last + if edge { EDGE_INTERVAL } else { INTERVAL }
-            }
-            () = sleep_until(last + SIGN_OF_LIFE) => Instant::now(),
-        };
+            () = due(last, &mut views, &board, writer.written.as_ref()) => {}
+        }
     }
     let last = observe(&board, writer.written.as_ref());
     let _too_late = timeout(LAST_WRITE, writer.write(last)).await;
     Ok(())
+}
+
+/// Waits until the status is worth another write.
+async fn due(last: Instant, views: &mut Views, board: &Board, written: Option<&NodeStatusStatus>) {
+    let mut news = false;
+    let mut looked = last;
+    loop {
+        let limit = if news { INTERVAL } else { SIGN_OF_LIFE };
+        tokio::select! {
+            () = views.changed() => {}
+            () = sleep_until(last + limit) => return,
+        }
+        sleep_until(looked + EDGE_INTERVAL).await;
+        looked = Instant::now();
+        let Some(written) = written else { return };
+        let now = observe(board, Some(written));
+        if edges(written) != edges(&now) {
+            return;
+        }
+        let undated = NodeStatusStatus {
+            observed_at: written.observed_at.clone(),
+            ..now
+        };
+        news = undated != *written;
+    }
 }
 
 /// What wakes the writer.
