@@ -47,3 +47,28 @@ pub(crate) fn fnv32(text: &str) -> u32 {
         hash.wrapping_mul(0x0100_0193) ^ u32::from(byte)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_hash_as_published() {
+        // Test vectors of the FNV authors for FNV-1, 32 bits.
+        for (text, hash) in [
+            ("", 0x811c_9dc5),
+            ("a", 0x050c_5d7e),
+            ("foobar", 0x31f0_b262),
+        ] {
+            assert_eq!(fnv32(text), hash, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_blocks_of_one_address_are_walked_by_time() {
+        let pool = "10.0.0.0/24".parse().unwrap();
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(7);
+        assert_eq!(seed("a", pool, 26, now), 0x050c_5d7e);
+        assert_eq!(seed("a", pool, 32, now), 7);
+    }
+}

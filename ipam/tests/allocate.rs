@@ -383,6 +383,7 @@ async fn a_broken_block_is_named_and_left_alone() {
         text.contains("spec.attributes[0].releasedAt: \"yesterday\" is not a time"),
         "{text}"
     );
+    assert_eq!(text.matches("yesterday").count(), 1, "{text}");
     assert!(cluster.ipam.release_handle("net.b").await.is_ok());
     let error = cluster
         .ipam

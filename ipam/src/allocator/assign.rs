@@ -15,7 +15,7 @@ use crate::request::{Assign, Assigned, AutoAssign, Family};
 use crate::shortfall::Shortfall;
 
 use super::retry::Retry;
-use super::round::Round;
+use super::round::{Job, Round};
 use super::{Ipam, normalise};
 
 impl Ipam {
@@ -50,20 +50,19 @@ impl Ipam {
         }
         let context = self.context(&request.node).await?;
         let attribute = allocation_attribute(&id, &request.node, &request.attributes);
+        let job = Job {
+            ipam: self,
+            request,
+            id: &id,
+            attribute: &attribute,
+            context: &context,
+        };
         let mut shortfall = Shortfall::default();
         for (family, got) in [
             (Family::V4, &mut assigned.v4),
             (Family::V6, &mut assigned.v6),
         ] {
-            let mut round = Round::new(
-                self,
-                request,
-                &id,
-                &attribute,
-                &context,
-                family,
-                std::mem::take(got),
-            );
+            let mut round = Round::new(&job, family, std::mem::take(got));
             Box::pin(round.run()).await?;
             let (addrs, short) = round.finish();
             *got = addrs;

@@ -49,12 +49,9 @@ impl Ipam {
 
     /// Blocks of one size may overlap those of another, and an address must never be in two.
     pub(super) async fn refuse_overlap(&self, cidr: Cidr) -> Result<(), Error> {
-        let blocks = self.list_blocks().await?.blocks;
-        match blocks
-            .iter()
-            .map(|(_, block)| block.cidr())
-            .find(|other| *other != cidr && other.overlaps(&cidr))
-        {
+        let cidrs = self.list_blocks().await?.cidrs;
+        let other = |existing: &Cidr| *existing != cidr && existing.overlaps(&cidr);
+        match cidrs.into_iter().find(other) {
             Some(existing) => Err(Error::Overlap {
                 block: cidr,
                 existing,
@@ -195,11 +192,8 @@ impl Ipam {
         {
             return Ok(expected);
         }
-        let blocks = self.list_blocks().await?.blocks;
-        let existing = blocks
-            .iter()
-            .map(|(_, block)| block.cidr())
-            .find(|cidr| cidr.contains(&addr));
+        let cidrs = self.list_blocks().await?.cidrs;
+        let existing = cidrs.into_iter().find(|cidr| cidr.contains(&addr));
         Ok(existing.or(expected))
     }
 }

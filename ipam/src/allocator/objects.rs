@@ -53,7 +53,9 @@ impl SoftDelete for BlockAffinity {
 #[derive(Default)]
 pub(super) struct Blocks {
     pub(super) blocks: Vec<(Typed<IpamBlock>, Block)>,
-    /// What could not be read.
+    /// The CIDRs of all, of those that cannot be read too.
+    pub(super) cidrs: Vec<Cidr>,
+    /// What cannot be read.
     pub(super) broken: Vec<BrokenBlock>,
 }
 
@@ -153,15 +155,20 @@ impl Ipam {
         let mut all = Blocks::default();
         for object in self.store.list(Kind::IpamBlock).await? {
             let name = object.key.name.clone();
+            let cidr = object.value["spec"]["cidr"]
+                .as_str()
+                .and_then(|text| text.parse::<Cidr>().ok());
             let typed = match Typed::<IpamBlock>::from_object(object) {
                 Ok(typed) if typed.resource.deleted() => continue,
                 Ok(typed) => typed,
                 Err(error) => {
+                    all.cidrs.extend(cidr);
                     all.broken
                         .push(BrokenBlock::unreadable(&name, error.to_string()));
                     continue;
                 }
             };
+            all.cidrs.extend(cidr);
             match Block::decode(&typed.resource) {
                 Ok(block) => all.blocks.push((typed, block)),
                 Err(broken) => all.broken.push(broken),

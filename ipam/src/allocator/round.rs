@@ -10,7 +10,7 @@ use std::time::Duration;
 use crds::ipam_block::AllocationAttribute;
 use crds::{Cidr, names};
 
-use crate::block::Usage;
+use crate::block::{BrokenBlock, Usage};
 use crate::error::Error;
 use crate::pool::{self, Pool, Query};
 use crate::request::{AutoAssign, Family};
@@ -31,12 +31,19 @@ enum Source {
     Any,
 }
 
+/// What both families of a request share.
+pub(super) struct Job<'a> {
+    pub(super) ipam: &'a Ipam,
+    pub(super) request: &'a AutoAssign,
+    /// The handle.
+    pub(super) id: &'a str,
+    /// What is kept with each address.
+    pub(super) attribute: &'a Arc<AllocationAttribute>,
+    pub(super) context: &'a Context,
+}
+
 pub(super) struct Round<'a> {
-    ipam: &'a Ipam,
-    request: &'a AutoAssign,
-    id: &'a str,
-    attribute: &'a Arc<AllocationAttribute>,
-    context: &'a Context,
+    job: &'a Job<'a>,
     family: Family,
     wanted: usize,
     got: Vec<IpAddr>,
@@ -49,25 +56,13 @@ pub(super) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn new(
-        ipam: &'a Ipam,
-        request: &'a AutoAssign,
-        id: &'a str,
-        attribute: &'a Arc<AllocationAttribute>,
-        context: &'a Context,
-        family: Family,
-        got: Vec<IpAddr>,
-    ) -> Round<'a> {
+    pub(super) fn new(job: &'a Job<'a>, family: Family, got: Vec<IpAddr>) -> Round<'a> {
         let wanted = match family {
-            Family::V4 => request.v4,
-            Family::V6 => request.v6,
+            Family::V4 => job.request.v4,
+            Family::V6 => job.request.v6,
         };
         Round {
-            ipam,
-            request,
-            id,
-            attribute,
-            context,
+            job,
             family,
             wanted: wanted as usize,
             got,
@@ -83,14 +78,15 @@ impl<'a> Round<'a> {
             return Ok(());
         }
         let known = self
+            .job
             .ipam
-            .owned_blocks(&self.request.node, |owned| owned.clone());
+            .owned_blocks(&self.job.request.node, |owned| owned.clone());
         self.take_own(&known).await?;
         if self.short() && self.claim().await? == Limit::Free && self.short() {
             self.borrow().await?;
         }
         if self.collided {
-            self.ipam.settle_handle(self.id).await?;
+            self.job.ipam.settle_handle(self.job.id).await?;
         }
         Ok(())
     }
@@ -106,7 +102,7 @@ impl<'a> Round<'a> {
             self.reasons.push(Reason::Reserved(reserved));
         }
         if cooling > 0 {
-            let cooldown_secs = self.context.settings.cooldown.as_secs();
+            let cooldown_secs = self.job.context.settings.cooldown.as_secs();
             self.reasons.push(Reason::Cooling {
                 count: cooling,
                 cooldown_secs,
@@ -121,6 +117,13 @@ impl<'a> Round<'a> {
         (self.got, Some(shortfall))
     }
 
+    fn note_broken(&mut self, broken: BrokenBlock) {
+        let reason = Reason::Broken(broken);
+        if !self.reasons.contains(&reason) {
+            self.reasons.push(reason);
+        }
+    }
+
     fn short(&self) -> bool {
         self.got.len() < self.wanted
     }
@@ -128,17 +131,17 @@ impl<'a> Round<'a> {
     /// `false` = there is none.
     fn select_pools(&mut self) -> Result<bool, Error> {
         let requested = match self.family {
-            Family::V4 => &self.request.pools_v4,
-            Family::V6 => &self.request.pools_v6,
+            Family::V4 => &self.job.request.pools_v4,
+            Family::V6 => &self.job.request.pools_v6,
         };
         let selection = pool::select(
-            &self.context.pools,
+            &self.job.context.pools,
             &Query {
                 family: self.family,
                 requested,
-                intended_use: self.request.intended_use,
-                node_labels: &self.context.node_labels,
-                namespace_labels: &self.request.namespace_labels,
+                intended_use: self.job.request.intended_use,
+                node_labels: &self.job.context.node_labels,
+                namespace_labels: &self.job.request.namespace_labels,
             },
         )?;
         self.pools = selection.pools;
@@ -147,14 +150,14 @@ impl<'a> Round<'a> {
                 .passed_over
                 .into_iter()
                 .map(|(pool, why)| (pool.name.clone(), why));
-            let unreadable = self.context.unreadable.iter();
+            let unreadable = self.job.context.unreadable.iter();
             let unreadable = unreadable
                 .map(|(pool, problem)| (pool.clone(), PassedOver::Broken(problem.clone())));
             let passed_over: Vec<_> = passed_over.chain(unreadable).collect();
             self.reasons.push(match passed_over.is_empty() {
                 true => Reason::NoPool(self.family),
                 false => Reason::NoPoolFits {
-                    node: self.request.node.clone(),
+                    node: self.job.request.node.clone(),
                     passed_over,
                 },
             });
@@ -179,7 +182,7 @@ impl<'a> Round<'a> {
 
     /// Takes what is missing, as far as the block has it.
     async fn take(&mut self, cidr: Cidr, source: Source) -> Result<(), Error> {
-        let ipam = self.ipam;
+        let ipam = self.job.ipam;
         let _block = ipam.blocks.lock(&cidr).await;
         let mut retry = Retry::default();
         loop {
@@ -187,28 +190,29 @@ impl<'a> Round<'a> {
                 Ok(Some(found)) => found,
                 Ok(None) => return Ok(()),
                 Err(Error::BrokenBlock(broken)) => {
-                    self.reasons.push(Reason::Broken(broken));
+                    self.note_broken(broken);
                     return Ok(());
                 }
                 Err(error) => return Err(error),
             };
-            if source == Source::Own && !block.owned_by(&self.request.node) {
+            if source == Source::Own && !block.owned_by(&self.job.request.node) {
                 return Ok(());
             }
-            block.thaw(ipam.now(), self.context.settings.cooldown);
+            block.thaw(ipam.now(), self.job.context.settings.cooldown);
             let addrs = block.take(
                 self.wanted - self.got.len(),
-                self.attribute,
-                &self.context.reserved,
+                self.job.attribute,
+                &self.job.context.reserved,
             );
-            self.usage.insert(cidr, block.usage(&self.context.reserved));
+            self.usage
+                .insert(cidr, block.usage(&self.job.context.reserved));
             if addrs.is_empty() {
                 return Ok(());
             }
-            let handle = ipam.raise(self.id, cidr, addrs.len() as u32).await?;
+            let handle = ipam.raise(self.job.id, cidr, addrs.len() as u32).await?;
             if ipam.write_block(object, &block).await?.is_some() {
                 self.got.extend(addrs);
-                let held = block.held_by(self.id).len() as u32;
+                let held = block.held_by(self.job.id).len() as u32;
                 // Of no consequence when it fails: a count too high is settled later.
                 self.collided |= !ipam
                     .correct(handle, &BTreeMap::from([(cidr, held)]))

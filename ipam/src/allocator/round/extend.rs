@@ -25,21 +25,24 @@ impl Round<'_> {
     /// Claims blocks until the request is met or none is left. One request of a node at a time, so that the next finds
     /// the block of the first instead of claiming its own.
     pub(super) async fn claim(&mut self) -> Result<Limit, Error> {
-        let _node = self.ipam.claims.lock(&self.request.node).await;
-        let mut owned = self.ipam.settle_node(&self.request.node).await?;
+        let _node = self.job.ipam.claims.lock(&self.job.request.node).await;
+        let mut owned = self.job.ipam.settle_node(&self.job.request.node).await?;
         self.take_own(&owned).await?;
         if !self.short() {
             return Ok(Limit::Free);
         }
-        if !self.context.settings.claim_blocks {
+        if !self.job.context.settings.claim_blocks {
             self.reasons.push(Reason::BlocksNotAllocated);
             return Ok(Limit::Free);
         }
         self.give_back_unserved(&mut owned).await?;
-        let listed = self.ipam.list_blocks().await?;
+        let listed = self.job.ipam.list_blocks().await?;
+        for broken in listed.broken {
+            self.note_broken(broken);
+        }
         let blocks: Vec<Block> = listed.blocks.into_iter().map(|(_, block)| block).collect();
         self.claim_forgotten(&mut owned, &blocks).await?;
-        let limit = self.claim_new(&mut owned, &blocks).await?;
+        let limit = self.claim_new(&mut owned, &listed.cidrs).await?;
         if limit == Limit::Reached || !self.short() {
             return Ok(limit);
         }
@@ -54,7 +57,7 @@ impl Round<'_> {
     ) -> Result<(), Error> {
         for block in blocks
             .iter()
-            .filter(|block| block.owned_by(&self.request.node))
+            .filter(|block| block.owned_by(&self.job.request.node))
         {
             if self.short() && self.in_pools(block.cidr()) && !owned.contains(&block.cidr()) {
                 self.claim_one(owned, block.cidr()).await?;
@@ -66,19 +69,19 @@ impl Round<'_> {
     async fn claim_new(
         &mut self,
         owned: &mut BTreeSet<Cidr>,
-        blocks: &[Block],
+        existing: &[Cidr],
     ) -> Result<Limit, Error> {
-        let mut taken: Ranges = blocks.iter().map(Block::cidr).collect();
+        let mut taken: Ranges = existing.iter().copied().collect();
         for pool in self.pools.clone() {
             let seed = seed(
-                &self.request.node,
+                &self.job.request.node,
                 pool.cidr,
                 pool.block_size,
-                self.ipam.now(),
+                self.job.ipam.now(),
             );
             let mut candidates = Candidates::new(pool.cidr, pool.block_size, seed);
             while self.short() {
-                let Some(cidr) = candidates.next(&taken, &self.context.reserved) else {
+                let Some(cidr) = candidates.next(&taken, &self.job.context.reserved) else {
                     break;
                 };
                 if !self.room(owned).await? {
@@ -87,18 +90,17 @@ impl Round<'_> {
                 taken.insert(cidr);
                 self.claim_one(owned, cidr).await?;
             }
-            let other_size = |block: &&Block| {
-                pool.cidr.contains(&block.cidr().net())
-                    && block.cidr().prefix_len() != pool.block_size
+            let other_size = |block: &&Cidr| {
+                pool.cidr.contains(&block.net()) && block.prefix_len() != pool.block_size
             };
             if self.short()
-                && let Some(existing) = blocks.iter().find(other_size)
+                && let Some(existing) = existing.iter().find(other_size)
             {
                 let (pool, block_size) = (pool.name.clone(), pool.block_size);
                 self.reasons.push(Reason::BlockSize {
                     pool,
                     block_size,
-                    existing: existing.cidr(),
+                    existing: *existing,
                 });
             }
         }
@@ -116,7 +118,8 @@ impl Round<'_> {
         blocks: &[Block],
     ) -> Result<Limit, Error> {
         for block in blocks {
-            let usable = block.affinity().is_none() && block.usage(&self.context.reserved).free > 0;
+            let usable =
+                block.affinity().is_none() && block.usage(&self.job.context.reserved).free > 0;
             if self.short() && usable && self.in_pools(block.cidr()) {
                 if !self.room(owned).await? {
                     return Ok(Limit::Reached);
@@ -128,14 +131,14 @@ impl Round<'_> {
     }
 
     async fn claim_one(&mut self, owned: &mut BTreeSet<Cidr>, cidr: Cidr) -> Result<(), Error> {
-        match self.ipam.claim(&self.request.node, cidr).await {
+        match self.job.ipam.claim(&self.job.request.node, cidr).await {
             Ok(()) => {
                 owned.insert(cidr);
                 self.take(cidr, Source::Own).await
             }
             Err(Error::BlockClaimed { .. }) => Ok(()),
             Err(Error::BrokenBlock(broken)) => {
-                self.reasons.push(Reason::Broken(broken));
+                self.note_broken(broken);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -144,7 +147,7 @@ impl Round<'_> {
 
     /// Whether the node may have one more block of this family. At the limit an empty block of another pool is given back.
     async fn room(&mut self, owned: &mut BTreeSet<Cidr>) -> Result<bool, Error> {
-        let limit = self.context.settings.max_blocks;
+        let limit = self.job.context.settings.max_blocks;
         let of_family = |owned: &BTreeSet<Cidr>| {
             owned
                 .iter()
@@ -164,7 +167,7 @@ impl Round<'_> {
             return Ok(true);
         }
         self.reasons.push(Reason::BlockLimit {
-            node: self.request.node.clone(),
+            node: self.job.request.node.clone(),
             limit,
         });
         Ok(false)
@@ -172,9 +175,10 @@ impl Round<'_> {
 
     /// Gives back empty blocks of pools that do not serve the node any more.
     async fn give_back_unserved(&mut self, owned: &mut BTreeSet<Cidr>) -> Result<(), Error> {
-        let labels = &self.context.node_labels;
+        let labels = &self.job.context.node_labels;
         let serves = |cidr: &Cidr| {
             let mut pools = self
+                .job
                 .context
                 .pools
                 .iter()
@@ -195,15 +199,15 @@ impl Round<'_> {
         owned: &mut BTreeSet<Cidr>,
         cidrs: &[Cidr],
     ) -> Result<(), Error> {
-        let (node, now) = (&self.request.node, self.ipam.now());
+        let (node, now) = (&self.job.request.node, self.job.ipam.now());
         for cidr in cidrs
             .iter()
             .filter(|cidr| Family::of_cidr(**cidr) == self.family)
         {
-            let Ok(Some((_, mut block))) = self.ipam.block(*cidr).await else {
+            let Ok(Some((_, mut block))) = self.job.ipam.block(*cidr).await else {
                 continue;
             };
-            block.thaw(now, self.context.settings.cooldown);
+            block.thaw(now, self.job.context.settings.cooldown);
             let settled = |claimed_at| {
                 now.duration_since(claimed_at)
                     .is_ok_and(|age| age >= MIN_AGE)
@@ -211,10 +215,15 @@ impl Round<'_> {
             if !block.is_empty() || !block.claimed_at().is_none_or(settled) {
                 continue;
             }
-            let Some(affinity) = self.ipam.live(&names::affinity_name(node, *cidr)).await? else {
+            let Some(affinity) = self
+                .job
+                .ipam
+                .live(&names::affinity_name(node, *cidr))
+                .await?
+            else {
                 continue;
             };
-            if self.ipam.give_back(affinity, Addresses::Keep).await? == Given::Back {
+            if self.job.ipam.give_back(affinity, Addresses::Keep).await? == Given::Back {
                 owned.remove(cidr);
             }
         }
@@ -223,14 +232,15 @@ impl Round<'_> {
 
     /// Takes single addresses of blocks of others, beginning at a place that depends on the node.
     pub(super) async fn borrow(&mut self) -> Result<(), Error> {
-        if self.context.settings.strict_affinity {
+        if self.job.context.settings.strict_affinity {
             self.reasons.push(Reason::StrictAffinity);
             return Ok(());
         }
-        let node = &self.request.node;
-        let foreign =
-            |block: &Block| !block.owned_by(node) && block.usage(&self.context.reserved).free > 0;
-        let blocks = self.ipam.list_blocks().await?.blocks;
+        let node = &self.job.request.node;
+        let foreign = |block: &Block| {
+            !block.owned_by(node) && block.usage(&self.job.context.reserved).free > 0
+        };
+        let blocks = self.job.ipam.list_blocks().await?.blocks;
         let mut cidrs: Vec<Cidr> = blocks
             .iter()
             .filter(|(_, block)| foreign(block))
