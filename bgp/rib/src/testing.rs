@@ -97,12 +97,17 @@ impl Listener {
     pub(crate) fn listen(&mut self, rib: &mut Rib, peer: PeerId) -> usize {
         let before = self.messages.len();
         while rib.has_pending(peer) {
-            let params = rib.shared.peer(peer).unwrap().session.params.clone();
-            for bytes in rib.next_messages(peer, 4096) {
-                self.read(&bytes, &params);
-            }
+            self.read_some(rib, peer, 4096);
         }
         self.messages.len() - before
+    }
+
+    /// Takes about this many octets.
+    pub(crate) fn read_some(&mut self, rib: &mut Rib, peer: PeerId, octets: usize) {
+        let params = rib.shared.peer(peer).unwrap().session.params.clone();
+        for bytes in rib.next_messages(peer, octets) {
+            self.read(&bytes, &params);
+        }
     }
 
     fn read(&mut self, mut bytes: &[u8], params: &Params) {

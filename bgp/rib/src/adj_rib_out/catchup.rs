@@ -68,6 +68,11 @@ impl Dump {
             end,
         }
     }
+
+    /// Whether the peer knows nothing of what lies ahead.
+    fn is_first_contact(&self) -> bool {
+        self.end == DumpEnd::EndOfRib && !self.withdraws
+    }
 }
 
 impl Catchup {
@@ -81,15 +86,14 @@ impl Catchup {
     /// Takes note that what the peer is to be told changed.
     pub(super) fn changed<K: Key>(&mut self, peer: PeerId, changes: &[Changed<K>]) {
         let mut dumps = self.dumps.iter();
-        let ahead = dumps
-            .find(|dump| dump.family == K::INDEX)
-            .map(|dump| dump.next);
+        let dump = dumps.find(|dump| dump.family == K::INDEX);
         let pending = K::pending(&mut self.pending);
         for change in changes {
             let is_told = change.now.is_some_and(|said| said.peer != peer);
-            let is_ahead = ahead.is_some_and(|next| next <= change.id);
-            // The end of what may have been told is told even if the dump is yet to come.
-            if !(is_told && is_ahead) {
+            // The dump will tell what there is to tell, but not the end of what was told earlier.
+            let is_left_to_dump = dump
+                .is_some_and(|dump| dump.next <= change.id && (is_told || dump.is_first_contact()));
+            if !is_left_to_dump {
                 pending.changed.insert(change.key);
             }
         }

@@ -3,7 +3,9 @@ use std::sync::Arc;
 use bgp_wire::{Family, Message, RefreshSubtype, Update};
 
 use crate::testing::*;
-use crate::{LocalPath, PeerId, PeerKind, Policy, Rib, RibConfig};
+use crate::{
+    LocalPath, Match, PeerId, PeerKind, Policy, PrefixSet, Rib, RibConfig, Rule, Source, Verdict,
+};
 
 const P: &str = "203.0.113.0/24";
 const Q: &str = "198.51.100.0/24";
@@ -50,6 +52,23 @@ fn a_new_peer_is_told_everything_and_then_end_of_rib() {
             None,
             Some(Family::IPV6_UNICAST)
         ]
+    );
+}
+
+/// What came and went before a peer asked for anything is no business of its.
+#[test]
+fn a_new_peer_is_not_told_of_what_is_gone() {
+    let (mut rib, _) = two_peers(config());
+    rib.peer_up(PeerId(3), session(PeerKind::Ebgp, 3));
+    feed(&mut rib, &[P, Q]);
+    assert!(rib.has_pending(PeerId(3)));
+    rib.update(FEEDER, &withdraw(&[P, Q]));
+    let mut new = Listener::default();
+    assert_eq!(new.listen(&mut rib, PeerId(3)), 2);
+    assert!(
+        new.messages
+            .iter()
+            .all(|message| end_of_rib(message).is_some())
     );
 }
 
@@ -199,6 +218,31 @@ fn another_export_policy_withdraws_and_announces() {
     // The same policy again says nothing.
     rib.set_policies(READER, accept(), accept());
     assert!(!rib.has_pending(READER));
+}
+
+/// The peer has been told a part when its policy changes, and what it was told goes before it is
+/// told the rest.
+#[test]
+fn another_policy_in_the_middle_of_the_first_dump_forgets_nothing() {
+    let (mut rib, _) = two_peers(config());
+    feed(&mut rib, &[P, Q]);
+    rib.peer_up(PeerId(3), session(PeerKind::Ebgp, 3));
+    let mut new = Listener::default();
+    new.read_some(&mut rib, PeerId(3), 1);
+    assert_eq!(new.prefixes(), [P]);
+    let mut other = Policy::accept_all();
+    other.rules.push(Rule {
+        name: "nothing".into(),
+        prefixes: Match::In(Arc::new(PrefixSet::new())),
+        source: Source::Any,
+        verdict: Verdict::Reject,
+    });
+    rib.set_policies(PeerId(3), Arc::new(Policy::accept_all()), Arc::new(other));
+    rib.update(FEEDER, &withdraw(&[P]));
+    // The prefix is forgotten before the peer asks again.
+    while !rib.best_changes(10).is_empty() {}
+    new.listen(&mut rib, PeerId(3));
+    assert_eq!(new.prefixes(), [Q]);
 }
 
 /// RFC 8654 §4: what fits a long message but not this peer's is withdrawn, not left as it was.

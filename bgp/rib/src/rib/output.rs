@@ -81,7 +81,7 @@ impl Rib {
     pub fn next_messages(&mut self, peer: PeerId, max_octets: usize) -> Vec<Bytes> {
         self.settle();
         self.out
-            .next_messages(&self.shared, &self.tables, peer, max_octets)
+            .next_messages(&self.shared, &self.tables, peer, max_octets.max(1))
     }
 
     /// Whether [`Rib::next_messages`] has something for a peer.

@@ -191,6 +191,7 @@ pub(crate) fn delivery_ops() -> impl Strategy<Value = Vec<Op>> {
     let peer = || prop::sample::select(SOME.as_slice());
     let prefix = || prop::collection::vec(0..6usize, 1..3);
     let op = prop_oneof![
+        1 => peer().prop_map(Op::Up),
         6 => (peer(), prefix()).prop_map(|(peer, prefixes)| Op::Announce {
             peer,
             prefixes,
