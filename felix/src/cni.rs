@@ -19,7 +19,7 @@ use tokio::sync::{OwnedMutexGuard, mpsc};
 
 use crate::board::Board;
 use crate::metrics::Metrics;
-use record::Records;
+use record::{Records, Workbench};
 
 mod add;
 mod check;
@@ -68,6 +68,7 @@ pub struct Server {
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     pods: mpsc::Sender<pod::Note>,
+    workbench: Workbench,
     records: Mutex<Records>,
     /// Handles that are being given addresses and have no record yet.
     in_flight: Mutex<BTreeSet<String>>,
@@ -82,7 +83,8 @@ impl Server {
     /// # Errors
     /// When the state directory cannot be used.
     pub fn new(settings: Settings, ends: Ends) -> Result<Server> {
-        let records = Records::load(&settings.state_dir).context("endpoint records")?;
+        let workbench = Workbench::open(&settings.state_dir)?;
+        let records = Records::load(&settings.state_dir, workbench.clone())?;
         let tombstones = api::tombstone::directory(&settings.state_dir);
         std::fs::create_dir_all(&tombstones)
             .with_context(|| format!("create {}", tombstones.display()))?;
@@ -94,6 +96,7 @@ impl Server {
             board: ends.board,
             metrics: ends.metrics,
             pods: ends.pods,
+            workbench,
             records: Mutex::new(records),
             in_flight: Mutex::default(),
             containers: Mutex::default(),
@@ -149,8 +152,7 @@ impl Server {
     /// Puts the numbers on the board.
     fn count(&self) {
         let endpoints = self.records().len();
-        let directory = api::tombstone::directory(&self.settings.state_dir);
-        let unsettled = std::fs::read_dir(directory).map_or(0, Iterator::count);
+        let unsettled = self.tombstones().len();
         self.board.cni.send_if_modified(|view| {
             let before = view.clone();
             view.endpoints = endpoints;
@@ -201,3 +203,6 @@ fn checked_names(container_id: &str, ifname: &str) -> Result<(), api::Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,11 +7,14 @@ use anyhow::{Context, Result};
 use felix_api::cni::{self as api, Attachment, Collected, Del, Gc, code, tombstone};
 use tokio::time::timeout;
 
-use super::record::{handle, remove, replace};
+use super::record::{handle, remove};
 use super::{Server, checked_names, failure, host_failure, lock};
 
 /// How long a deletion waits for an addition of the same container, and for the datastore.
 const PATIENCE: Duration = Duration::from_secs(4);
+
+/// A file that has been unfinished for so long is nobody's any more.
+const UNFINISHED: Duration = Duration::from_secs(60);
 
 impl Server {
     pub(super) async fn del(&self, del: Del) -> Result<(), api::Error> {
@@ -51,6 +54,7 @@ impl Server {
 
     /// Serves every deletion that is written down. Returns whether all are done.
     pub async fn settle(&self) -> bool {
+        self.clear_unfinished();
         let mut all = true;
         for path in self.tombstones() {
             let del = match read(&path) {
@@ -140,10 +144,8 @@ impl Server {
             ifname,
             ..
         } = del;
-        replace(
-            &tombstone::path(&self.settings.state_dir, container_id, ifname),
-            &text,
-        )
+        let path = tombstone::path(&self.settings.state_dir, container_id, ifname);
+        self.workbench.replace(&path, &text)
     }
 
     /// Removes record and endpoint.
@@ -187,13 +189,31 @@ impl Server {
         tombstone::path(&self.settings.state_dir, container_id, ifname)
     }
 
-    fn tombstones(&self) -> Vec<PathBuf> {
+    /// Everything in the directory of deletions.
+    fn buried(&self) -> Vec<PathBuf> {
         let directory = tombstone::directory(&self.settings.state_dir);
-        let Ok(listing) = std::fs::read_dir(directory) else {
-            return Vec::new();
-        };
-        let paths = listing.filter_map(|entry| Some(entry.ok()?.path()));
-        paths.filter(|path| is_whole(path)).collect()
+        let listing = std::fs::read_dir(directory).into_iter().flatten();
+        listing
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect()
+    }
+
+    pub(super) fn tombstones(&self) -> Vec<PathBuf> {
+        self.buried()
+            .into_iter()
+            .filter(|path| is_whole(path))
+            .collect()
+    }
+
+    /// Removes what a plugin that was killed has not finished writing.
+    fn clear_unfinished(&self) {
+        for path in self.buried().into_iter().filter(|path| !is_whole(path)) {
+            let modified = std::fs::metadata(&path).and_then(|metadata| metadata.modified());
+            let age = modified.ok().and_then(|modified| modified.elapsed().ok());
+            if age.is_some_and(|age| age > UNFINISHED) {
+                let _next_time = remove(&path);
+            }
+        }
     }
 
     /// Releases addresses of this node whose container is unknown here.

@@ -136,6 +136,7 @@ fn format_mac(mac: [u8; 6]) -> String {
 #[derive(Debug)]
 pub struct Records {
     directory: PathBuf,
+    workbench: Workbench,
     records: BTreeMap<Attachment, Record>,
 }
 
@@ -145,7 +146,7 @@ impl Records {
     ///
     /// # Errors
     /// When the directory cannot be made or listed.
-    pub fn load(state_dir: &Path) -> Result<Records> {
+    pub fn load(state_dir: &Path, workbench: Workbench) -> Result<Records> {
         let directory = state_dir.join("endpoints");
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
@@ -169,7 +170,11 @@ impl Records {
                 }
             }
         }
-        Ok(Records { directory, records })
+        Ok(Records {
+            directory,
+            workbench,
+            records,
+        })
     }
 
     /// All records.
@@ -207,7 +212,8 @@ impl Records {
     /// When the disk refuses; the old record, if any, is then still in place.
     pub fn put(&mut self, record: Record) -> Result<()> {
         let text = serde_json::to_vec_pretty(&record).context("encode an endpoint record")?;
-        replace(&self.path(&record.attachment()), &text)?;
+        self.workbench
+            .replace(&self.path(&record.attachment()), &text)?;
         self.records.insert(record.attachment(), record);
         Ok(())
     }
@@ -239,17 +245,37 @@ fn read(path: &Path) -> Result<Record> {
     Ok(record)
 }
 
-/// Replaces a file as a whole.
+/// A directory for files that are being written, on the file system of their destination.
 ///
-/// # Errors
-/// When the disk refuses; the old file is then still in place.
-pub fn replace(path: &Path, content: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}"));
-    let written = std::fs::File::create(&temporary)
-        .and_then(|mut file| file.write_all(content))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    written.with_context(|| format!("write {}", path.display()))
+/// Apart from the destinations, so that what a killed agent left is nobody else's.
+#[derive(Clone, Debug)]
+pub struct Workbench(PathBuf);
+
+impl Workbench {
+    /// Makes the directory and clears what an earlier agent left in it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn open(state_dir: &Path) -> Result<Workbench> {
+        let directory = state_dir.join("unfinished");
+        std::fs::create_dir_all(&directory)
+            .and_then(|()| std::fs::remove_dir_all(&directory))
+            .and_then(|()| std::fs::create_dir(&directory))
+            .with_context(|| format!("clear {}", directory.display()))?;
+        Ok(Workbench(directory))
+    }
+
+    /// Replaces a file as a whole.
+    ///
+    /// # Errors
+    /// When the disk refuses; the old file is then still in place.
+    pub fn replace(&self, path: &Path, content: &[u8]) -> Result<()> {
+        let unfinished = self.0.join(path.file_name().unwrap_or_default());
+        let written = std::fs::File::create(&unfinished)
+            .and_then(|mut file| file.write_all(content))
+            .and_then(|()| std::fs::rename(&unfinished, path));
+        written.with_context(|| format!("write {}", path.display()))
+    }
 }
 
 /// Removes a file; none is fine.

@@ -18,15 +18,19 @@ fn record(container_id: &str, created: u64) -> Record {
     }
 }
 
+fn load(state_dir: &Path) -> Records {
+    Records::load(state_dir, Workbench::open(state_dir).unwrap()).unwrap()
+}
+
 #[test]
 fn records_survive_the_agent_and_a_broken_one_is_set_aside() {
     let directory = tempfile::tempdir().unwrap();
-    let mut records = Records::load(directory.path()).unwrap();
+    let mut records = load(directory.path());
     records.put(record("a", 1)).unwrap();
     records.put(record("b", 2)).unwrap();
     records.remove(&record("b", 2).attachment()).unwrap();
     std::fs::write(directory.path().join("endpoints/c.eth0.json"), "").unwrap();
-    let again = Records::load(directory.path()).unwrap();
+    let again = load(directory.path());
     assert_eq!(again.iter().collect::<Vec<_>>(), [&record("a", 1)]);
     assert!(directory.path().join("endpoints/c.eth0.broken").exists());
 }
@@ -34,7 +38,7 @@ fn records_survive_the_agent_and_a_broken_one_is_set_aside() {
 #[test]
 fn the_youngest_container_of_a_pod_is_its_endpoint() {
     let directory = tempfile::tempdir().unwrap();
-    let mut records = Records::load(directory.path()).unwrap();
+    let mut records = load(directory.path());
     records.put(record("young", 2)).unwrap();
     records.put(record("old", 1)).unwrap();
     let id = record("old", 1).endpoint_id();
