@@ -216,7 +216,7 @@ pub struct Options {
     pub forwarding: bool,
     /// How long after the start peers may come up and still be waited for.
     pub settle: Duration,
-    /// How long the peers that came up may take for their end-of-RIB, counted from the last of
+    /// How long the peers that came up may take to tell everything, counted from the last of
     /// them. With `settle` this bounds the wait for [`Event::Converged`](crate::Event::Converged).
     pub deferral: Duration,
     /// How long stale routes of a peer that is back wait for its end-of-RIB.

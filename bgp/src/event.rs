@@ -18,8 +18,9 @@ pub enum Event {
     Peer(Box<PeerInfo>),
     /// A peer is no longer configured.
     PeerGone(PeerKey),
-    /// Every peer that came up in time has sent its end-of-RIB, or the bounded wait for it is
-    /// over: what is not learned by now will not be. Comes once, after the `Best` it speaks of.
+    /// Every peer that came up in time has sent its end-of-RIB (one that sends none has fallen
+    /// silent), or the bounded wait for it is over: what is not learned by now will not be. Comes
+    /// once, after the `Best` it speaks of.
     Converged,
 }
 

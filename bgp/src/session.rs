@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
 use bgp_fsm::{ConnId, Event, Peer, Received, State};
-use bgp_rib::PeerId;
 use bgp_wire::{Message, Notification, Params, header};
 use bytes::Bytes;
 use tokio::net::TcpStream;
@@ -26,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use connection::{Connection, Written};
-pub(crate) use report::{Learned, Report, Up};
+pub(crate) use report::{Learned, Report, Reporter, Up};
 pub(crate) use settings::{Control, Settings};
 
 /// Routes are taken from the owner while less than this waits to be written.
@@ -52,7 +51,7 @@ pub(crate) struct Channels {
     /// Messages for the peer; when full, the rest stays in the RIB.
     pub(crate) routes: mpsc::Receiver<Chunk>,
     /// Reports of all peers; while it is full, this task reads nothing.
-    pub(crate) reports: mpsc::Sender<(PeerId, Report)>,
+    pub(crate) reports: mpsc::Sender<(Reporter, Report)>,
     pub(crate) shared: Arc<Shared>,
 }
 
@@ -76,7 +75,7 @@ type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// The task's own state.
 pub(crate) struct Session {
-    id: PeerId,
+    reporter: Reporter,
     channels: Channels,
     decode: Decode,
     settings: Arc<Settings>,
@@ -109,12 +108,17 @@ enum Wake {
 
 impl Session {
     /// A session that begins when [`Session::run`] does.
-    pub(crate) fn new(id: PeerId, mut channels: Channels, decode: Decode, seed: u64) -> Self {
+    pub(crate) fn new(
+        reporter: Reporter,
+        mut channels: Channels,
+        decode: Decode,
+        seed: u64,
+    ) -> Self {
         let control = channels.control.borrow_and_update();
         let (settings, fsm) = (control.settings.clone(), control.fsm());
         drop(control);
         Session {
-            id,
+            reporter,
             channels,
             decode,
             settings,
@@ -170,7 +174,7 @@ impl Session {
             permit = channels.reports.reserve(), if !reports.is_empty() => {
                 // Without an owner nobody wants to know.
                 if let (Ok(permit), Some(report)) = (permit, reports.pop_front()) {
-                    permit.send((self.id, report));
+                    permit.send((self.reporter, report));
                 }
                 Wake::Reported
             }

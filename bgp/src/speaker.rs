@@ -22,7 +22,7 @@ mod peers;
 mod questions;
 mod routes;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
@@ -34,14 +34,14 @@ use bgp_rib::{PeerId, Rib};
 use bgp_wire::Notification;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
 use crate::config::{Desired, Options, Password, PeerKey};
 use crate::event::{Event, Shutdown};
 use crate::handle::Command;
 use crate::listener::{Accepted, Listener};
-use crate::session::{Decode, Report};
+use crate::session::{Decode, Report, Reporter};
 
 use deferral::Deferral;
 use news::News;
@@ -78,10 +78,15 @@ struct Owner {
     peers: BTreeMap<PeerKey, PeerId>,
     /// All peers whose task runs, those about to end included.
     tasks: Vec<Option<PeerTask>>,
-    sessions: JoinSet<PeerId>,
-    reports: mpsc::Sender<(PeerId, Report)>,
+    sessions: JoinSet<()>,
+    /// Number of the newest task.
+    newest: u64,
+    numbers: HashMap<task::Id, u64>,
+    reports: mpsc::Sender<(Reporter, Report)>,
     listeners: BTreeMap<SocketAddr, Listener>,
     listen_again: Option<Instant>,
+    /// Addresses that cannot be listened on, said once.
+    unheard: BTreeSet<SocketAddr>,
     accepted: mpsc::Sender<Accepted>,
     deferral: Deferral,
     news: News,
@@ -148,9 +153,7 @@ async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) 
                     permit.send(event);
                 }
             }
-            Some((peer, report)) = reports_in.recv() => {
-                owner.burst((peer, report), &mut reports_in);
-            }
+            Some(report) = reports_in.recv() => owner.burst(report, &mut reports_in),
         }
     };
     owner.farewell(how, reports_in).await;
@@ -166,7 +169,7 @@ impl Owner {
         desired: Desired,
         options: Options,
         (decode, runtime): (Decode, Handle),
-        (reports, accepted): (mpsc::Sender<(PeerId, Report)>, mpsc::Sender<Accepted>),
+        (reports, accepted): (mpsc::Sender<(Reporter, Report)>, mpsc::Sender<Accepted>),
     ) -> Self {
         let deferral = Deferral::new(Instant::now(), options.settle, options.deferral);
         Owner {
@@ -178,9 +181,12 @@ impl Owner {
             peers: BTreeMap::new(),
             tasks: Vec::new(),
             sessions: JoinSet::new(),
+            newest: 0,
+            numbers: HashMap::new(),
             reports,
             listeners: BTreeMap::new(),
             listen_again: None,
+            unheard: BTreeSet::new(),
             accepted,
             deferral,
             news: News::default(),
@@ -248,10 +254,13 @@ impl Owner {
             match Listener::start(*address, self.accepted.clone()) {
                 Ok(listener) => {
                     tracing::info!(%address, "listening");
+                    self.unheard.remove(address);
                     self.listeners.insert(*address, listener);
                 }
                 Err(error) => {
-                    tracing::error!(%address, %error, "cannot listen, will try again");
+                    if self.unheard.insert(*address) {
+                        tracing::error!(%address, %error, "cannot listen, will try again");
+                    }
                     self.listen_again = Some(Instant::now() + LISTEN_RETRY);
                 }
             }
@@ -284,11 +293,11 @@ impl Owner {
     }
 
     /// Applies a report and those that wait behind it.
-    fn burst(&mut self, first: (PeerId, Report), more: &mut mpsc::Receiver<(PeerId, Report)>) {
+    fn burst(&mut self, first: (Reporter, Report), more: &mut mpsc::Receiver<(Reporter, Report)>) {
         let begun = Instant::now();
         let mut next = Some(first);
-        while let Some((peer, report)) = next {
-            self.report(peer, report);
+        while let Some((reporter, report)) = next {
+            self.report(reporter, report);
             next = None;
             if begun.elapsed() < BURST {
                 next = more.try_recv().ok();
@@ -297,7 +306,7 @@ impl Owner {
     }
 
     /// Ends all sessions.
-    async fn farewell(mut self, how: Shutdown, reports: mpsc::Receiver<(PeerId, Report)>) {
+    async fn farewell(mut self, how: Shutdown, reports: mpsc::Receiver<(Reporter, Report)>) {
         tracing::info!(?how, "speaker ends");
         // Sessions may still report; nobody listens.
         drop(reports);

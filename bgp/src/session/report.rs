@@ -3,7 +3,16 @@
 use std::net::SocketAddr;
 
 use bgp_fsm::{ConnId, Negotiated, State};
+use bgp_rib::PeerId;
 use bgp_wire::{Family, RouteRefresh, Update};
+
+/// Who reports. Numbers of peers are used again; that of a task never is, so that the last words
+/// of a task that is gone are not taken for those of its successor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reporter {
+    pub(crate) peer: PeerId,
+    pub(crate) task: u64,
+}
 
 /// One report; reports of one session arrive in their order.
 #[derive(Debug)]

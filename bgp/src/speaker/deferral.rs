@@ -11,6 +11,25 @@ use bgp_rib::PeerId;
 use bgp_wire::Family;
 use tokio::time::Instant;
 
+/// A peer that will send no end-of-RIB has told everything once it has told nothing for so long.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// What tells that a peer has told everything.
+#[derive(Debug)]
+pub(crate) enum Expected {
+    /// An end-of-RIB of each of these families.
+    EndOfRib(BTreeSet<Family>),
+    /// Silence for a while.
+    Silence,
+}
+
+/// A peer that is waited for.
+#[derive(Debug)]
+enum Waiting {
+    EndOfRib(BTreeSet<Family>),
+    Silence { until: Instant },
+}
+
 /// The wait of one start.
 #[derive(Debug)]
 pub(crate) struct Deferral {
@@ -19,8 +38,8 @@ pub(crate) struct Deferral {
     limit_at: Instant,
     /// Configured peers that are not up.
     missing: BTreeSet<PeerId>,
-    /// Peers that are up and owe us an end-of-RIB.
-    waiting: BTreeMap<PeerId, BTreeSet<Family>>,
+    /// Peers that are up and have not told everything.
+    waiting: BTreeMap<PeerId, Waiting>,
     over: bool,
 }
 
@@ -49,12 +68,26 @@ impl Deferral {
         self.waiting.remove(&peer);
     }
 
-    /// A session came up; `owed` are the families whose end-of-RIB will come.
-    pub(crate) fn up(&mut self, now: Instant, peer: PeerId, owed: BTreeSet<Family>) {
+    /// A session came up.
+    pub(crate) fn up(&mut self, now: Instant, peer: PeerId, expected: Expected) {
         self.missing.remove(&peer);
-        if !owed.is_empty() && now < self.settle_at {
-            self.waiting.insert(peer, owed);
-            self.limit_at = now + self.limit;
+        if now >= self.settle_at {
+            return;
+        }
+        let waiting = match expected {
+            Expected::EndOfRib(families) => Waiting::EndOfRib(families),
+            Expected::Silence => Waiting::Silence {
+                until: now + SILENCE,
+            },
+        };
+        self.waiting.insert(peer, waiting);
+        self.limit_at = now + self.limit;
+    }
+
+    /// A peer told something.
+    pub(crate) fn heard(&mut self, now: Instant, peer: PeerId) {
+        if let Some(Waiting::Silence { until }) = self.waiting.get_mut(&peer) {
+            *until = now + SILENCE;
         }
     }
 
@@ -64,16 +97,17 @@ impl Deferral {
     }
 
     pub(crate) fn end_of_rib(&mut self, peer: PeerId, family: Family) {
-        if let Some(owed) = self.waiting.get_mut(&peer) {
-            owed.remove(&family);
-            if owed.is_empty() {
-                self.waiting.remove(&peer);
-            }
+        if let Some(Waiting::EndOfRib(families)) = self.waiting.get_mut(&peer) {
+            families.remove(&family);
         }
     }
 
     /// Whether the wait ends now; true once.
     pub(crate) fn ends(&mut self, now: Instant) -> bool {
+        self.waiting.retain(|_, waiting| match waiting {
+            Waiting::EndOfRib(families) => !families.is_empty(),
+            Waiting::Silence { until } => *until > now,
+        });
         let settled = self.missing.is_empty() || now >= self.settle_at;
         let heard = self.waiting.is_empty() || now >= self.limit_at;
         let ends = settled && heard && !self.over;
@@ -83,8 +117,12 @@ impl Deferral {
 
     /// When to ask again if nothing happens.
     pub(crate) fn deadline(&self, now: Instant) -> Option<Instant> {
-        let deadlines = [self.settle_at, self.limit_at];
-        let next = deadlines.into_iter().filter(|at| *at > now).min();
+        let silences = self.waiting.values().filter_map(|waiting| match waiting {
+            Waiting::EndOfRib(_) => None,
+            Waiting::Silence { until } => Some(*until),
+        });
+        let deadlines = silences.chain([self.settle_at, self.limit_at]);
+        let next = deadlines.filter(|at| *at > now).min();
         next.filter(|_| !self.over)
     }
 }

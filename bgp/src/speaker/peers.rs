@@ -15,7 +15,7 @@ use tokio::task::{self, JoinError};
 
 use crate::config::{Password, PeerConfig, PeerKey};
 use crate::listener::Accepted;
-use crate::session::{self, Channels, Chunk, Control, Session, Settings};
+use crate::session::{self, Channels, Chunk, Control, Reporter, Session, Settings};
 use crate::speaker::end_of_rib::Held;
 use crate::speaker::{Owner, random};
 
@@ -30,7 +30,8 @@ const AFTER_PANIC: Duration = Duration::from_secs(30);
 pub(super) struct PeerTask {
     pub(super) key: PeerKey,
     pub(super) config: PeerConfig,
-    task: Option<task::Id>,
+    /// Its number; those of earlier tasks of the same peer differ.
+    pub(super) number: u64,
     control: watch::Sender<Control>,
     incoming: mpsc::Sender<TcpStream>,
     pub(super) routes: mpsc::Sender<Chunk>,
@@ -94,7 +95,7 @@ impl Owner {
         let mut task = PeerTask {
             key: key.clone(),
             config: config.clone(),
-            task: None,
+            number: 0,
             control,
             incoming,
             routes,
@@ -115,25 +116,28 @@ impl Owner {
             reports: self.reports.clone(),
             shared: task.shared.clone(),
         };
-        task.task = Some(self.start_session(id, channels, None));
+        task.number = self.start_session(id, channels, None);
         task
     }
 
-    fn start_session(
-        &mut self,
-        id: PeerId,
-        channels: Channels,
-        wait: Option<Duration>,
-    ) -> task::Id {
-        let decode = self.decode;
+    fn start_session(&mut self, id: PeerId, channels: Channels, wait: Option<Duration>) -> u64 {
+        self.newest += 1;
+        let (decode, number) = (self.decode, self.newest);
+        let reporter = Reporter {
+            peer: id,
+            task: number,
+        };
         let task = async move {
             if let Some(wait) = wait {
                 tokio::time::sleep(wait).await;
             }
-            Session::new(id, channels, decode, random()).run().await;
-            id
+            Session::new(reporter, channels, decode, random())
+                .run()
+                .await;
         };
-        self.sessions.spawn_on(task, &self.runtime).id()
+        let spawned = self.sessions.spawn_on(task, &self.runtime).id();
+        self.numbers.insert(spawned, number);
+        number
     }
 
     /// Ends a peer that is no longer configured, or that must start anew.
@@ -179,15 +183,17 @@ impl Owner {
     }
 
     /// A session's task ended: as asked, or by a panic, which must not take the others with it.
-    pub(super) fn session_ended(&mut self, ended: Result<(task::Id, PeerId), JoinError>) {
-        let (task_id, panicked) = match ended {
-            Ok((task, _)) => (task, None),
+    pub(super) fn session_ended(&mut self, ended: Result<(task::Id, ()), JoinError>) {
+        let (spawned, panicked) = match ended {
+            Ok((task, ())) => (task, None),
             // The runtime of the sessions is shut down, and so are we.
             Err(error) if error.is_cancelled() => return,
             Err(error) => (error.id(), Some(error)),
         };
-        let known =
-            |task: &Option<PeerTask>| task.as_ref().is_some_and(|t| t.task == Some(task_id));
+        let Some(number) = self.numbers.remove(&spawned) else {
+            return;
+        };
+        let known = |task: &Option<PeerTask>| task.as_ref().is_some_and(|t| t.number == number);
         let Some(index) = self.tasks.iter().position(known) else {
             return;
         };
@@ -225,7 +231,7 @@ impl Owner {
         };
         let started = self.start_session(id, channels, Some(AFTER_PANIC));
         if let Some(task) = self.task(id) {
-            task.task = Some(started);
+            task.number = started;
         }
         self.news.peer(id);
     }
@@ -240,13 +246,20 @@ impl Owner {
             .filter_map(|id| self.tasks[id.0 as usize].as_ref());
         let candidates = candidates.filter(|task| task.config.address.to_canonical() == from);
         let Some(task) = candidates.min_by_key(|task| task.state) else {
-            self.strangers += 1;
-            tracing::warn!(%from, count = self.strangers, "connection from an unknown address closed");
+            self.closed_unmatched(&format!("{from} is no peer's address"));
             return;
         };
         if task.incoming.try_send(stream).is_err() {
-            self.strangers += 1;
-            tracing::warn!(peer = %task.key, "too many connections at once, one closed");
+            let reason = format!("{} makes too many at once", task.key);
+            self.closed_unmatched(&reason);
+        }
+    }
+
+    /// Counts a connection nobody could take; a scanner must not fill the log.
+    fn closed_unmatched(&mut self, reason: &str) {
+        self.strangers += 1;
+        if self.strangers.is_power_of_two() {
+            tracing::warn!(reason, count = self.strangers, "connection closed");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What sessions report goes into the RIB, what the RIB says goes to the sessions.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
@@ -12,7 +12,9 @@ use bgp_wire::{Community, Family, Prefix, RefreshSubtype, RouteRefresh};
 use tokio::time::Instant;
 
 use crate::config::{Local, Originate, PeerConfig};
-use crate::session::{Chunk, Learned, Report, Up};
+use crate::session::{Chunk, Learned, Report, Reporter, Up};
+use crate::speaker::deferral::Expected;
+use crate::speaker::peers::PeerTask;
 use crate::speaker::{Owner, random};
 
 /// Messages given to a session at once.
@@ -20,9 +22,11 @@ const CHUNK_OCTETS: usize = 64 << 10;
 
 impl Owner {
     /// Applies one report of a session.
-    pub(super) fn report(&mut self, id: PeerId, report: Report) {
+    pub(super) fn report(&mut self, reporter: Reporter, report: Report) {
         let now = Instant::now();
-        let Some(task) = self.task(id).filter(|task| !task.leaving) else {
+        let id = reporter.peer;
+        let current = |task: &&mut PeerTask| task.number == reporter.task && !task.leaving;
+        let Some(task) = self.task(id).filter(current) else {
             return;
         };
         match report {
@@ -33,7 +37,12 @@ impl Owner {
                 }
                 task.state = state;
                 if let Some(error) = error {
-                    tracing::debug!(peer = %task.key, %error, "connection ended");
+                    // The same error over and over is no news.
+                    if task.last_error.as_ref() == Some(&error) {
+                        tracing::debug!(peer = %task.key, %error, "connection ended");
+                    } else {
+                        tracing::info!(peer = %task.key, %error, "connection ended");
+                    }
                     task.last_error = Some(error);
                 }
                 self.news.peer(id);
@@ -52,6 +61,7 @@ impl Owner {
                 }
             }
             Report::Learned(learned) => {
+                self.deferral.heard(now, id);
                 for learned in learned {
                     self.learn(id, learned);
                 }
@@ -72,7 +82,7 @@ impl Owner {
             families = ?session.params.families.iter().map(|f| f.family.to_string()).collect::<Vec<_>>(),
             "session established"
         );
-        self.deferral.up(now, id, owed(&up));
+        self.deferral.up(now, id, expected(&up));
         task.held.clear();
         task.last_error = None;
         task.state = State::Established;
@@ -146,6 +156,9 @@ impl Owner {
                 }
                 let Ok(room) = room else { break };
                 let mut messages = self.rib.next_messages(id, CHUNK_OCTETS);
+                if messages.is_empty() && task.held.is_empty() {
+                    break;
+                }
                 if holds {
                     messages = task.held.hold(messages);
                 } else {
@@ -239,17 +252,14 @@ pub(super) fn needs_new_rib(old: &Local, new: &Local) -> bool {
     rests_on(old) != rests_on(new)
 }
 
-/// Families whose end-of-RIB is worth waiting for. A peer that restarts itself waits for ours
-/// (RFC 4724 §4.1).
-fn owed(up: &Up) -> BTreeSet<Family> {
-    let restart = up
-        .negotiated
-        .restart
-        .as_ref()
-        .filter(|restart| !restart.restarting);
-    match restart {
-        Some(_) => up.negotiated.families.iter().copied().collect(),
-        None => BTreeSet::new(),
+/// What tells that the peer has told everything. A peer that restarts itself waits for our own
+/// end-of-RIB (RFC 4724 §4.1).
+fn expected(up: &Up) -> Expected {
+    match &up.negotiated.restart {
+        Some(restart) if !restart.restarting => {
+            Expected::EndOfRib(up.negotiated.families.iter().copied().collect())
+        }
+        Some(_) | None => Expected::Silence,
     }
 }
 

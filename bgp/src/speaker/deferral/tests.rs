@@ -9,6 +9,10 @@ fn secs(secs: u64) -> Duration {
     Duration::from_secs(secs)
 }
 
+fn owes(families: &[Family]) -> Expected {
+    Expected::EndOfRib(families.iter().copied().collect())
+}
+
 fn deferral() -> (Instant, Deferral) {
     let start = Instant::now();
     let mut deferral = Deferral::new(start, secs(10), secs(30));
@@ -20,8 +24,8 @@ fn deferral() -> (Instant, Deferral) {
 #[test]
 fn ends_when_every_peer_has_sent_every_end_of_rib() {
     let (start, mut deferral) = deferral();
-    deferral.up(start, LIVE, [V4, V6].into());
-    deferral.up(start, DEAD, [V4].into());
+    deferral.up(start, LIVE, owes(&[V4, V6]));
+    deferral.up(start, DEAD, owes(&[V4]));
     deferral.end_of_rib(LIVE, V4);
     deferral.end_of_rib(DEAD, V4);
     assert!(!deferral.ends(start + secs(1)));
@@ -34,7 +38,7 @@ fn ends_when_every_peer_has_sent_every_end_of_rib() {
 #[test]
 fn dead_peer_holds_it_up_only_while_peers_may_settle() {
     let (start, mut deferral) = deferral();
-    deferral.up(start + secs(1), LIVE, [V4].into());
+    deferral.up(start + secs(1), LIVE, owes(&[V4]));
     deferral.end_of_rib(LIVE, V4);
     assert!(!deferral.ends(start + secs(9)));
     assert_eq!(Some(start + secs(10)), deferral.deadline(start + secs(9)));
@@ -44,26 +48,37 @@ fn dead_peer_holds_it_up_only_while_peers_may_settle() {
 #[test]
 fn peer_without_end_of_rib_is_waited_for_until_the_limit_after_the_last_came_up() {
     let (start, mut deferral) = deferral();
-    deferral.up(start + secs(9), LIVE, [V4].into());
+    deferral.up(start + secs(9), LIVE, owes(&[V4]));
     assert!(!deferral.ends(start + secs(38)));
     assert_eq!(Some(start + secs(39)), deferral.deadline(start + secs(38)));
     assert!(deferral.ends(start + secs(39)));
 }
 
 #[test]
-fn peer_that_sends_no_end_of_rib_or_comes_late_is_not_waited_for() {
+fn peer_that_comes_late_is_not_waited_for() {
     let (start, mut deferral) = deferral();
-    deferral.up(start, LIVE, BTreeSet::new());
-    deferral.up(start + secs(10), DEAD, [V4].into());
+    deferral.removed(LIVE);
+    deferral.up(start + secs(10), DEAD, owes(&[V4]));
     assert!(deferral.ends(start + secs(10)));
+}
+
+#[test]
+fn peer_without_end_of_rib_has_told_everything_when_it_falls_silent() {
+    let (start, mut deferral) = deferral();
+    deferral.removed(DEAD);
+    deferral.up(start, LIVE, Expected::Silence);
+    deferral.heard(start + secs(1), LIVE);
+    assert!(!deferral.ends(start + secs(2)));
+    assert_eq!(Some(start + secs(3)), deferral.deadline(start + secs(2)));
+    assert!(deferral.ends(start + secs(3)));
 }
 
 #[test]
 fn peer_that_goes_or_is_removed_is_not_waited_for() {
     let (start, mut deferral) = deferral();
-    deferral.up(start, LIVE, [V4].into());
+    deferral.up(start, LIVE, owes(&[V4]));
     deferral.removed(LIVE);
-    deferral.up(start, DEAD, [V4].into());
+    deferral.up(start, DEAD, owes(&[V4]));
     deferral.down(DEAD);
     assert!(!deferral.ends(start + secs(9)), "it may come back in time");
     assert!(deferral.ends(start + secs(10)));
