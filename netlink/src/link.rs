@@ -3,11 +3,11 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
     LinkExtentMask, LinkFlags, LinkHeader, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::attribute::attributes;
 use crate::wire::Answer;
@@ -93,6 +93,11 @@ pub enum AddressGeneration {
 impl Link {
     pub(crate) fn read(answer: &Answer<'_>) -> Option<Link> {
         let header = LinkHeader::parse(answer.payload).ok()?;
+        if header.interface_family != AddressFamily::Unspec {
+            // A bridge tells about its ports in messages of its own family: one that says
+            // "deleted" means that the port has left the bridge.
+            return None;
+        }
         let mut link = Link {
             index: header.index,
             name: String::new(),

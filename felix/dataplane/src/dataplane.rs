@@ -23,8 +23,9 @@ use crate::{Config, Error, proxy_arp};
 
 /// Between two listings that an overrun or an odd event asked for.
 const LISTING_PAUSE: Duration = Duration::from_secs(1);
-/// Between a change of the host's network and another try of what was refused.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// From a change of the host's network to another try of what was refused, and between tries.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a change of the host's network must have lasted, so that a bounce is not seen
 /// (Calico behaviour).
 const FACTS_PAUSE: Duration = Duration::from_millis(100);
@@ -42,7 +43,10 @@ pub struct Dataplane {
     workloads: Workloads,
     /// Generation of the newest desired state; nothing before the first complete one.
     generation: Option<u64>,
+    /// What is believed about the kernel comes from a listing and the events since.
+    listed: bool,
     listed_at: Option<Instant>,
+    retried_at: Option<Instant>,
     due: Due,
     /// The way to the gateway address of pods must be thought over.
     gateway_stale: bool,
@@ -84,7 +88,9 @@ impl Dataplane {
             table: Table::new(ownership),
             workloads: Workloads::new(Tree::new(&config.sysctl_root), config.ip_forwarding),
             generation: None,
+            listed: false,
             listed_at: None,
+            retried_at: None,
             due: Due::default(),
             gateway_stale: true,
             reported: Reported::default(),
@@ -144,6 +150,7 @@ impl Dataplane {
     pub fn step(&mut self, now: Instant) -> Result<Applied, Error> {
         let result = self.try_step(now);
         if result.is_err() {
+            self.listed = false;
             self.due.listing = Some(now + LISTING_PAUSE);
             (self.socket, self.monitor) = connect()?;
         }
@@ -156,10 +163,11 @@ impl Dataplane {
             self.list(now)?;
         }
         if is_due(&mut self.due.retry, now) {
+            self.retried_at = Some(now);
             self.table.retry();
             self.workloads.retry();
         }
-        if self.generation.is_some() {
+        if self.listed && self.generation.is_some() {
             self.program(now)?;
         }
         if self.table.is_suspect() {
@@ -217,6 +225,7 @@ impl Dataplane {
         self.table.relist(routes);
         self.workloads.audit();
         self.listings += 1;
+        self.listed = true;
         self.listed_at = Some(now);
         self.due.listing = Some(now + self.config.audit_interval);
         self.host_changed(now);
@@ -291,7 +300,10 @@ impl Dataplane {
         self.due.facts.get_or_insert(now + pause);
         self.gateway_stale = true;
         if self.table.has_refused() {
-            let soon = now + RETRY_PAUSE;
+            let soon = self
+                .retried_at
+                .map_or(now, |last| now.max(last + RETRY_PAUSE));
+            let soon = soon + RETRY_DELAY;
             self.due.retry = Some(self.due.retry.map_or(soon, |due| due.min(soon)));
         }
     }

@@ -24,6 +24,8 @@ mod tests;
 
 pub(crate) use plan::{Place, Plan, plan};
 
+/// Failures that are reported one by one.
+const NAMED_FAILURES: usize = 100;
 /// How often a key that somebody took from us is taken back between two listings.
 const CONTESTED: u32 = 3;
 
@@ -201,16 +203,23 @@ impl Table {
         }
         let key = Key::of(&route);
         let settled = self.delta.is_settled(&key);
-        let occupied = self.delta.actual(&key).is_some() || self.foreign.contains_key(&key);
         if replaced {
             self.foreign.remove(&key);
             self.delta.set_actual(key, None);
-        } else if occupied {
-            // Beside or instead of the other one? Only a listing tells.
+        } else if self.delta.actual(&key).is_some() {
+            // Beside or instead of ours? Only a listing tells.
             self.suspect = true;
         }
         if self.ownership.owner(&route) == Owner::Foreign {
-            self.foreign.entry(key).or_default().push(route);
+            let others = self.foreign.entry(key).or_default();
+            // A next hop that was added to a multipath route comes with all the others.
+            others.retain(|other| {
+                !other
+                    .nexthops
+                    .iter()
+                    .all(|hop| route.nexthops.contains(hop))
+            });
+            others.push(route);
         } else {
             self.delta.set_actual(key, Some(route));
         }
@@ -226,17 +235,26 @@ impl Table {
         let settled = self.delta.is_settled(&key);
         if self.delta.actual(&key) == Some(route) {
             self.delta.set_actual(key, None);
-        } else if let Some(others) = self.foreign.get_mut(&key) {
-            let before = others.len();
-            others.retain(|other| other != route);
-            self.suspect |= others.len() == before;
-            if others.is_empty() {
-                self.foreign.remove(&key);
-            }
-        } else if self.delta.actual(&key).is_some() {
-            self.suspect = true;
+        } else if !self.forget_foreign(key, route) {
+            // One that was dropped from here with its interface is no surprise. One that is
+            // described unlike the one we know is, where it matters.
+            let matters = self.delta.desired(&key).is_some() || self.delta.actual(&key).is_some();
+            self.suspect |= matters;
         }
         self.note_drift(key, settled);
+    }
+
+    fn forget_foreign(&mut self, key: Key, route: &Route) -> bool {
+        let Some(others) = self.foreign.get_mut(&key) else {
+            return false;
+        };
+        let before = others.len();
+        others.retain(|other| other != route);
+        let found = others.len() < before;
+        if others.is_empty() {
+            self.foreign.remove(&key);
+        }
+        found
     }
 
     fn note_drift(&mut self, key: Key, settled: bool) {
@@ -257,9 +275,13 @@ impl Table {
         if let Some(link) = old.or(new) {
             let was_up = old.is_some_and(|link| link.admin_up);
             if was_up && !new.is_some_and(|link| link.admin_up) {
-                self.forget_device(link.index);
+                self.forget_device(link.index, host);
             }
             self.classify_device(link.index, new, host, now);
+        }
+        let what_matters = |link: &Link| (link.index, link.name.clone(), link.admin_up);
+        if old.map(what_matters) == new.map(what_matters) {
+            return;
         }
         let old_name = old.map(|link| link.name.as_str());
         let new_name = new.map(|link| link.name.as_str());
@@ -275,14 +297,15 @@ impl Table {
         }
     }
 
-    /// With its only interface a route goes, and for IPv4 nobody says so.
-    fn forget_device(&mut self, index: u32) {
+    /// With its last interface a route goes, and for IPv4 nobody says so.
+    fn forget_device(&mut self, index: u32, host: &Host) {
+        let is_up = |device: Option<u32>| {
+            device
+                .and_then(|device| host.by_index(device))
+                .is_some_and(|link| link.admin_up)
+        };
         let only = |route: &Route| {
-            !route.nexthops.is_empty()
-                && route
-                    .nexthops
-                    .iter()
-                    .all(|nexthop| nexthop.device == Some(index))
+            route.uses_device(index) && !route.nexthops.iter().any(|nexthop| is_up(nexthop.device))
         };
         let gone: Vec<Key> = self
             .delta
@@ -439,22 +462,36 @@ impl Table {
         self.waiting.len()
     }
 
-    /// What does not work, by destination.
+    /// What does not work, by destination; beyond a hundred, only how many.
     pub(crate) fn failures(&self) -> Vec<Failure> {
-        let mut failures: Vec<(Key, Failure)> = self
+        let mut refused: Vec<(&Key, &String)> = self
             .refused
             .iter()
-            .filter_map(|(key, refused)| {
-                let object = match self.wanted.get(&key.destination) {
-                    Some(wanted) => resolve::describe(wanted),
-                    None => format!("route {}", key.destination),
-                };
-                let problem = refused.problem.clone()?;
-                Some((*key, Failure { object, problem }))
-            })
+            .filter_map(|(key, refused)| Some((key, refused.problem.as_ref()?)))
             .collect();
-        failures.sort_by_key(|(key, _)| *key);
-        failures.into_iter().map(|(_, failure)| failure).collect()
+        refused.sort();
+        let named = refused.iter().take(NAMED_FAILURES).map(|(key, problem)| {
+            let object = match self.wanted.get(&key.destination) {
+                Some(wanted) => resolve::describe(wanted),
+                None => format!("route {}", key.destination),
+            };
+            Failure {
+                object,
+                problem: (*problem).clone(),
+            }
+        });
+        let mut failures: Vec<Failure> = named.collect();
+        if let Some(more) = refused
+            .len()
+            .checked_sub(NAMED_FAILURES)
+            .filter(|more| *more > 0)
+        {
+            failures.push(Failure {
+                object: format!("{more} more routes"),
+                problem: "not in the kernel either".to_owned(),
+            });
+        }
+        failures
     }
 
     /// Routes that the calculation may use to find gateways.

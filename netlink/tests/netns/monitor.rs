@@ -97,3 +97,25 @@ fn lost_events_are_told() {
         );
     });
 }
+
+#[test]
+fn a_port_that_leaves_its_bridge_is_not_gone() {
+    in_netns(|| {
+        let mut socket = Socket::open().unwrap();
+        let eth0 = card(&mut socket, "eth0", "192.0.2.1/24");
+        ip("link add br0 type bridge");
+        let mut monitor = Monitor::open(&[Group::Links, Group::Routes]).unwrap();
+        ip("link set eth0 master br0");
+        ip("link set eth0 nomaster");
+        ip("route add blackhole 172.16.1.0/26");
+        let hole = net("172.16.1.0/26");
+        let seen = wait_for(
+            &mut monitor,
+            |e| matches!(e, Event::Route { route: r, .. } if r.destination == hole),
+        );
+        let joined = |e: &Event| matches!(e, Event::Link(l) if l.controller.is_some());
+        assert!(seen.iter().any(joined), "{seen:#?}");
+        let gone = |e: &Event| matches!(e, Event::LinkGone(l) if l.index == eth0);
+        assert!(!seen.iter().any(gone), "{seen:#?}");
+    });
+}

@@ -436,20 +436,75 @@ fn what_was_taken_from_us_is_taken_back_but_not_for_ever() {
 }
 
 #[test]
-fn a_second_route_under_one_key_asks_for_a_listing() {
+fn a_route_beside_ours_asks_for_a_listing_and_foreign_ones_among_themselves_do_not() {
     let mut node = Node::new();
-    node.table
-        .appeared(kernel("2001:db8::/64", 2, "", 2), false);
-    assert!(!node.table.is_suspect());
-    node.table
-        .appeared(kernel("2001:db8::/64", 2, "", 3), false);
-    assert!(node.table.is_suspect());
-    node.table.relist(vec![
-        kernel("2001:db8::/64", 2, "", 2),
-        kernel("2001:db8::/64", 2, "", 3),
-    ]);
-    assert!(!node.table.is_suspect());
+    for device in [4, 5, 2] {
+        node.table
+            .appeared(kernel("fe80::/64", 2, "", device), false);
+    }
+    assert_eq!(node.table.host_routes().count(), 3);
+    node.unlink(5);
+    node.table.vanished(&kernel("fe80::/64", 2, "", 5));
     assert_eq!(node.table.host_routes().count(), 2);
+    assert!(
+        !node.table.is_suspect(),
+        "a pod that comes or goes costs no listing"
+    );
+
+    node.want("2001:db8:2::/122", via(&[("2001:db8::9", "eth0")]));
+    node.run();
+    node.table
+        .appeared(kernel("2001:db8:2::/122", 4, "2001:db8::7", 2), false);
+    assert!(node.table.is_suspect());
+}
+
+#[test]
+fn a_foreign_multipath_route_that_grows_is_one_route() {
+    let mut node = Node::new();
+    let one = kernel("2001:db8:2::/64", 4, "2001:db8::7", 2);
+    let mut two = one.clone();
+    two.nexthops
+        .extend(kernel("2001:db8:2::/64", 4, "2001:db8::8", 2).nexthops);
+    node.table.appeared(one, false);
+    node.table.appeared(two, false);
+    assert_eq!(node.table.host_routes().count(), 1);
+}
+
+#[test]
+fn a_multipath_route_that_lost_all_its_interfaces_at_once_is_written_again() {
+    let mut node = Node::new();
+    node.want(
+        "10.0.2.0/26",
+        via(&[("192.0.2.9", "eth0"), ("198.51.100.9", "eth1")]),
+    );
+    node.run();
+    node.table.ownership.hold_learned = true;
+    for index in [2, 3] {
+        node.down(index);
+    }
+    assert_eq!(node.run(), NOTHING);
+    for index in [2, 3] {
+        node.up(index);
+    }
+    assert_eq!(
+        node.run(),
+        ["add 10.0.2.0/26 nexthop via 192.0.2.9 dev 2 nexthop via 198.51.100.9 dev 3 proto 80"]
+    );
+}
+
+#[test]
+fn many_failures_are_counted_rather_than_listed() {
+    let mut node = Node::new();
+    for number in 0..150 {
+        let destination = format!("10.9.{number}.0/24");
+        node.table
+            .appeared(kernel(&destination, BOOT, "192.0.2.7", 2), false);
+        node.want(&destination, via(&[("192.0.2.9", "eth0")]));
+    }
+    assert_eq!(node.run(), NOTHING);
+    let failures = node.failures();
+    assert_eq!(failures.len(), 101);
+    assert_eq!(failures[100], "50 more routes: not in the kernel either");
 }
 
 #[test]

@@ -63,6 +63,30 @@ fn a_flood_of_foreign_changes_loses_nothing_of_ours() {
     });
 }
 
+#[test]
+fn pods_that_come_and_go_cost_no_listing() {
+    on_node(|| {
+        let mut node = Node::new(quick());
+        node.apply();
+        for round in 0..20 {
+            let name = format!("cali{round}");
+            let pod = [format!("10.0.1.{round}"), format!("2001:db8:1::{round}")];
+            node.pod(&name, &[&pod[0], &pod[1]]).update();
+            workload(&name);
+            node.until("ready", |node| node.ready.contains(&name));
+        }
+        for round in 0..10 {
+            let name = format!("cali{round}");
+            ip(&format!("link del {name}"));
+            node.until("gone", |node| !node.ready.contains(&name));
+        }
+        node.catch_up();
+        assert_eq!(node.last.counters.listings, 1);
+        assert_eq!(own_routes().len(), 21);
+        assert_eq!(node.last.counters.drift_repairs, 0);
+    });
+}
+
 fn ip_batch(commands: &str) {
     let mut batch = Command::new("ip")
         .args(["-batch", "-"])
