@@ -6,6 +6,8 @@
 //!
 //! Callers do well not to sort by address: the kernel's trie takes scrambled prefixes faster.
 
+use std::sync::Arc;
+
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_ERROR,
 };
@@ -21,15 +23,15 @@ const SMALL_BATCH: usize = 64;
 /// Bytes per system call, far below the send buffer.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// One change of a batch.
+/// One change of a batch; the route is shared, so that whoever remembers it need not copy it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteChange {
     /// As [`Socket::add_route`].
-    Add(Route),
+    Add(Arc<Route>),
     /// As [`Socket::replace_route`].
-    Replace(Route),
+    Replace(Arc<Route>),
     /// As [`Socket::delete_route`].
-    Delete(Route),
+    Delete(Arc<Route>),
 }
 
 /// Changes that are sent to the kernel together, in the order they were added.
@@ -40,7 +42,7 @@ pub struct RouteBatch {
 
 impl RouteChange {
     /// The route it is about.
-    pub fn route(&self) -> &Route {
+    pub fn route(&self) -> &Arc<Route> {
         match self {
             RouteChange::Add(route) | RouteChange::Replace(route) | RouteChange::Delete(route) => {
                 route
@@ -174,7 +176,7 @@ impl Socket {
                         return Ok(());
                     }
                     finished |= answer.sequence == sequence;
-                    if let Err(error) = answer.error(change.operation(), change.route()) {
+                    if let Err(error) = answer.error(change.operation(), &**change.route()) {
                         refused.push((position, error));
                     }
                     Ok(())

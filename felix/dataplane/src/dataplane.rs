@@ -106,7 +106,8 @@ impl Dataplane {
     /// Nothing is done before an output that is complete.
     pub fn update(&mut self, output: &Output) {
         if output.complete {
-            for destination in self.table.all_wanted() {
+            let before: Vec<IpNet> = self.table.wanted().destinations().copied().collect();
+            for destination in before {
                 self.table.want(destination, None, &self.host);
             }
         } else if self.generation.is_none() {
@@ -180,7 +181,7 @@ impl Dataplane {
     fn program(&mut self, now: Instant) -> Result<(), Error> {
         let endpoints = self.workloads.endpoints().values();
         let ipv4_pods = endpoints.clone().any(|endpoint| endpoint.has_ipv4());
-        let ipv6 = self.table.wants_ipv6() || endpoints.clone().any(|e| e.has_ipv6());
+        let ipv6 = self.table.wanted().has_ipv6() || endpoints.clone().any(|e| e.has_ipv6());
         self.workloads.apply(&self.host, ipv6);
         if std::mem::take(&mut self.gateway_stale) {
             let protocol = self.config.route_protocol;

@@ -6,20 +6,26 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
+
+/// Maps that are looked up for every route; the seed of their hash is random.
+pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
+pub(crate) type Set<K> = HashSet<K, RandomState>;
+
 /// Desired and actual values by key.
 #[derive(Clone, Debug)]
 pub(crate) struct Delta<K, V> {
-    desired: HashMap<K, V>,
-    actual: HashMap<K, V>,
-    pending: HashSet<K>,
+    desired: Map<K, V>,
+    actual: Map<K, V>,
+    pending: Set<K>,
 }
 
 impl<K, V> Default for Delta<K, V> {
     fn default() -> Delta<K, V> {
         Delta {
-            desired: HashMap::new(),
-            actual: HashMap::new(),
-            pending: HashSet::new(),
+            desired: Map::default(),
+            actual: Map::default(),
+            pending: Set::default(),
         }
     }
 }
@@ -45,10 +51,10 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
 
     /// Says everything that is, forgetting what was believed before.
     /// Returns the keys whose desired value turned out to be missing or different.
-    pub(crate) fn replace_actual(&mut self, actual: HashMap<K, V>) -> Vec<K> {
+    pub(crate) fn replace_actual(&mut self, actual: Map<K, V>) -> Vec<K> {
         self.actual = actual;
         let before = std::mem::take(&mut self.pending);
-        let keys: HashSet<&K> = self.desired.keys().chain(self.actual.keys()).collect();
+        let keys: Set<&K> = self.desired.keys().chain(self.actual.keys()).collect();
         self.pending = keys
             .into_iter()
             .filter(|key| self.desired.get(key) != self.actual.get(key))
@@ -64,6 +70,11 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
     /// Keys on which the two sides differ, in no order.
     pub(crate) fn pending(&self) -> impl Iterator<Item = &K> {
         self.pending.iter()
+    }
+
+    /// Whether the two sides differ.
+    pub(crate) fn is_pending(&self, key: &K) -> bool {
+        self.pending.contains(key)
     }
 
     /// What should be.

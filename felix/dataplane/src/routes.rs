@@ -3,26 +3,28 @@
 //! Nothing in this file touches the kernel. [`Table`] is told what is desired, what was listed and
 //! what happened; [`plan`] answers with operations; whoever carries them out reports back.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use felix_calc::Target;
 use ipnet::IpNet;
 use netlink::bulk::RouteChange;
-use netlink::{Error, Link, Route, RouteKind, TABLE_MAIN};
+use netlink::{Error, Route, RouteKind};
 
 use crate::Failure;
-use crate::delta::Delta;
+use crate::delta::{Delta, Map, Set};
 use crate::host::Host;
 use crate::ownership::{Key, Owner, Ownership};
 
+mod observe;
 mod plan;
 mod resolve;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
 pub(crate) use plan::{Place, Plan, plan};
+pub(crate) use wanted::Wanted;
 
 /// Failures that are reported one by one.
 const NAMED_FAILURES: usize = 100;
@@ -33,28 +35,21 @@ const CONTESTED: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) ownership: Ownership,
-    /// What the calculation wants, in its terms.
-    wanted: HashMap<IpNet, felix_calc::Route>,
-    /// Destinations that depend on an interface.
-    by_interface: HashMap<Arc<str>, HashSet<IpNet>>,
-    /// Destinations of pods and blocks.
-    local: BTreeSet<IpNet>,
+    wanted: Wanted,
     /// A route of ours that the calculation does not know about.
-    extra: Option<Route>,
+    extra: Option<Arc<Route>>,
     /// Routes that are ours or may become ours.
-    delta: Delta<Key, Route>,
+    delta: Delta<Key, Arc<Route>>,
     /// All others.
-    foreign: HashMap<Key, Vec<Route>>,
+    foreign: Map<Key, Vec<Route>>,
     /// What the kernel refused, not to be tried again before something changes.
-    refused: HashMap<Key, Refused>,
+    refused: Map<Key, Refused>,
     /// Keys that somebody else took or changed while they were right.
-    drifted: HashSet<Key>,
+    drifted: Set<Key>,
     /// How often each key was taken from us and taken back since the last listing.
-    contested: HashMap<Key, u32>,
+    contested: Map<Key, u32>,
     /// Destinations whose interfaces are not there or not up.
-    waiting: HashSet<IpNet>,
-    /// How many wanted destinations are IPv6.
-    ipv6: usize,
+    waiting: Set<IpNet>,
     suspect: bool,
     repaired: u64,
     written: u64,
@@ -71,17 +66,14 @@ impl Table {
     pub(crate) fn new(ownership: Ownership) -> Table {
         Table {
             ownership,
-            wanted: HashMap::new(),
-            by_interface: HashMap::new(),
-            local: BTreeSet::new(),
+            wanted: Wanted::default(),
             extra: None,
             delta: Delta::default(),
-            foreign: HashMap::new(),
-            refused: HashMap::new(),
-            drifted: HashSet::new(),
-            contested: HashMap::new(),
-            waiting: HashSet::new(),
-            ipv6: 0,
+            foreign: Map::default(),
+            refused: Map::default(),
+            drifted: Set::default(),
+            contested: Map::default(),
+            waiting: Set::default(),
             suspect: false,
             repaired: 0,
             written: 0,
@@ -95,65 +87,35 @@ impl Table {
         route: Option<felix_calc::Route>,
         host: &Host,
     ) {
-        let count = usize::from(matches!(destination, IpNet::V6(_)));
-        if let Some(old) = self.wanted.remove(&destination) {
-            self.ipv6 -= count;
-            for interface in resolve::interfaces(&old.target) {
-                if let Some(destinations) = self.by_interface.get_mut(interface) {
-                    destinations.remove(&destination);
-                    if destinations.is_empty() {
-                        self.by_interface.remove(interface);
-                    }
-                }
-            }
-            self.local.remove(&destination);
-        }
-        if let Some(route) = route {
-            for interface in resolve::interfaces(&route.target) {
-                self.by_interface
-                    .entry(interface.clone())
-                    .or_default()
-                    .insert(destination);
-            }
-            if !matches!(route.target, Target::Via(_)) {
-                self.local.insert(destination);
-            }
-            self.wanted.insert(destination, route);
-            self.ipv6 += count;
-        }
+        self.wanted.set(destination, route);
         self.resolve(destination, host);
     }
 
-    /// Destinations that are wanted now.
-    pub(crate) fn all_wanted(&self) -> Vec<IpNet> {
-        self.wanted.keys().copied().collect()
-    }
-
-    /// Whether any route for IPv6 is wanted.
-    pub(crate) fn wants_ipv6(&self) -> bool {
-        self.ipv6 > 0
+    /// What is wanted.
+    pub(crate) fn wanted(&self) -> &Wanted {
+        &self.wanted
     }
 
     /// Says which route is needed besides those of the calculation.
     pub(crate) fn want_extra(&mut self, route: Option<Route>) {
-        if self.extra == route {
+        if self.extra.as_deref() == route.as_ref() {
             return;
         }
         if let Some(old) = self.extra.take() {
             self.set_desired(Key::of(&old), None);
         }
-        if let Some(route) = route {
+        if let Some(route) = route.map(Arc::new) {
             self.set_desired(Key::of(&route), Some(route.clone()));
             self.extra = Some(route);
         }
     }
 
     fn resolve(&mut self, destination: IpNet, host: &Host) {
-        let route = self
-            .wanted
-            .get(&destination)
-            .and_then(|wanted| resolve::route(wanted, self.ownership.protocol, host));
-        if route.is_none() && self.wanted.contains_key(&destination) {
+        let wanted = self.wanted.get(&destination);
+        let route = wanted
+            .and_then(|wanted| resolve::route(wanted, self.ownership.protocol, host))
+            .map(Arc::new);
+        if route.is_none() && wanted.is_some() {
             self.waiting.insert(destination);
         } else {
             self.waiting.remove(&destination);
@@ -161,7 +123,7 @@ impl Table {
         self.set_desired(Key::wanted(destination), route);
     }
 
-    fn set_desired(&mut self, key: Key, route: Option<Route>) {
+    fn set_desired(&mut self, key: Key, route: Option<Arc<Route>>) {
         if self.delta.desired(&key) == route.as_ref() {
             return;
         }
@@ -173,7 +135,7 @@ impl Table {
     /// Takes over a complete listing of the main table.
     pub(crate) fn relist(&mut self, routes: Vec<Route>) {
         self.contested.clear();
-        let mut actual = HashMap::new();
+        let mut actual: Map<Key, Arc<Route>> = Map::default();
         self.foreign.clear();
         for route in routes {
             let key = Key::of(&route);
@@ -183,7 +145,9 @@ impl Table {
             let displaced = if taken {
                 Some(route)
             } else {
-                actual.insert(key, route)
+                actual
+                    .insert(key, Arc::new(route))
+                    .map(Arc::unwrap_or_clone)
             };
             // One key can hold several IPv6 routes; ours is the one to work on.
             if let Some(displaced) = displaced {
@@ -196,172 +160,15 @@ impl Table {
         self.suspect = false;
     }
 
-    /// A route is new or different in the kernel.
-    pub(crate) fn appeared(&mut self, route: Route, replaced: bool) {
-        if route.table != TABLE_MAIN {
-            return;
-        }
-        let key = Key::of(&route);
-        let settled = self.delta.is_settled(&key);
-        if replaced {
-            self.foreign.remove(&key);
-            self.delta.set_actual(key, None);
-        } else if self.delta.actual(&key).is_some() {
-            // Beside or instead of ours? Only a listing tells.
-            self.suspect = true;
-        }
-        if self.ownership.owner(&route) == Owner::Foreign {
-            let others = self.foreign.entry(key).or_default();
-            // A next hop that was added to a multipath route comes with all the others.
-            others.retain(|other| {
-                !other
-                    .nexthops
-                    .iter()
-                    .all(|hop| route.nexthops.contains(hop))
-            });
-            others.push(route);
-        } else {
-            self.delta.set_actual(key, Some(route));
-        }
-        self.note_drift(key, settled);
-    }
-
-    /// A route is gone from the kernel.
-    pub(crate) fn vanished(&mut self, route: &Route) {
-        if route.table != TABLE_MAIN {
-            return;
-        }
-        let key = Key::of(route);
-        let settled = self.delta.is_settled(&key);
-        if self.delta.actual(&key) == Some(route) {
-            self.delta.set_actual(key, None);
-        } else if !self.forget_foreign(key, route) {
-            // One that was dropped from here with its interface is no surprise. One that is
-            // described unlike the one we know is, where it matters.
-            let matters = self.delta.desired(&key).is_some() || self.delta.actual(&key).is_some();
-            self.suspect |= matters;
-        }
-        self.note_drift(key, settled);
-    }
-
-    fn forget_foreign(&mut self, key: Key, route: &Route) -> bool {
-        let Some(others) = self.foreign.get_mut(&key) else {
-            return false;
-        };
-        let before = others.len();
-        others.retain(|other| other != route);
-        let found = others.len() < before;
-        if others.is_empty() {
-            self.foreign.remove(&key);
-        }
-        found
-    }
-
-    fn note_drift(&mut self, key: Key, settled: bool) {
-        if settled && !self.delta.is_settled(&key) {
-            self.drifted.insert(key);
-        }
-        self.refused.remove(&key);
-    }
-
-    /// An interface is new, different or gone; `host` knows about it already.
-    pub(crate) fn link_changed(
-        &mut self,
-        old: Option<&Link>,
-        new: Option<&Link>,
-        host: &Host,
-        now: Instant,
-    ) {
-        if let Some(link) = old.or(new) {
-            let was_up = old.is_some_and(|link| link.admin_up);
-            if was_up && !new.is_some_and(|link| link.admin_up) {
-                self.forget_device(link.index, host);
-            }
-            self.classify_device(link.index, new, host, now);
-        }
-        let what_matters = |link: &Link| (link.index, link.name.clone(), link.admin_up);
-        if old.map(what_matters) == new.map(what_matters) {
-            return;
-        }
-        let old_name = old.map(|link| link.name.as_str());
-        let new_name = new.map(|link| link.name.as_str());
-        let names = old_name
-            .into_iter()
-            .chain(new_name.filter(|_| old_name != new_name));
-        for name in names {
-            let destinations = self.by_interface.get(name).cloned().unwrap_or_default();
-            for destination in destinations {
-                self.refused.remove(&Key::wanted(destination));
-                self.resolve(destination, host);
-            }
-        }
-    }
-
-    /// With its last interface a route goes, and for IPv4 nobody says so.
-    fn forget_device(&mut self, index: u32, host: &Host) {
-        let is_up = |device: Option<u32>| {
-            device
-                .and_then(|device| host.by_index(device))
-                .is_some_and(|link| link.admin_up)
-        };
-        let only = |route: &Route| {
-            route.uses_device(index) && !route.nexthops.iter().any(|nexthop| is_up(nexthop.device))
-        };
-        let gone: Vec<Key> = self
-            .delta
-            .all_actual()
-            .filter(|(_, route)| only(route))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in gone {
-            self.delta.set_actual(key, None);
-        }
-        self.foreign.retain(|_, routes| {
-            routes.retain(|route| !only(route));
-            !routes.is_empty()
-        });
-    }
-
-    /// Whose the routes of an interface are depends on whether it leads to a pod.
-    fn classify_device(&mut self, index: u32, link: Option<&Link>, host: &Host, now: Instant) {
-        let is_workload = link.is_some_and(|link| host.is_workload(&link.name));
-        if is_workload == self.ownership.workloads.contains_key(&index) {
-            return;
-        }
-        if is_workload {
-            self.ownership.workloads.insert(index, now);
-        } else {
-            self.ownership.workloads.remove(&index);
-        }
-        let mut routes = Vec::new();
-        for others in self.foreign.values_mut() {
-            routes.extend(others.extract_if(.., |route| route.uses_device(index)));
-        }
-        self.foreign.retain(|_, routes| !routes.is_empty());
-        let tracked: Vec<Key> = self
-            .delta
-            .all_actual()
-            .filter(|(_, route)| route.uses_device(index))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in tracked {
-            routes.extend(self.delta.actual(&key).cloned());
-            self.delta.set_actual(key, None);
-        }
-        for route in routes {
-            let key = Key::of(&route);
-            if self.ownership.owner(&route) == Owner::Foreign {
-                self.foreign.entry(key).or_default().push(route);
-            } else {
-                self.delta.set_actual(key, Some(route));
-            }
-        }
-    }
-
     /// What to do now.
     pub(crate) fn plan(&mut self, now: Instant) -> Plan {
+        let local = self
+            .wanted
+            .local()
+            .map(|destination| Key::wanted(*destination));
         let plan = plan(
             &self.delta,
+            local.chain(self.extra.as_deref().map(Key::of)),
             &self.ownership,
             |key| self.refused.contains_key(key),
             |key| self.place(key),
@@ -445,8 +252,8 @@ impl Table {
 
     /// Destinations of pods and blocks that are in the kernel as desired.
     pub(crate) fn programmed(&self) -> BTreeSet<IpNet> {
-        self.local
-            .iter()
+        self.wanted
+            .local()
             .filter(|destination| self.is_programmed(**destination))
             .copied()
             .collect()
@@ -504,7 +311,7 @@ impl Table {
         let tracked = self
             .delta
             .all_actual()
-            .map(|(_, route)| route)
+            .map(|(_, route)| route.as_ref())
             .filter(|route| route.protocol != self.ownership.protocol);
         self.host_routes().chain(tracked)
     }
@@ -516,5 +323,5 @@ fn deletion(route: &Route) -> RouteChange {
     if route.kind != RouteKind::Unicast || route.nexthops.len() != 1 {
         route.nexthops.clear();
     }
-    RouteChange::Delete(route)
+    RouteChange::Delete(Arc::new(route))
 }

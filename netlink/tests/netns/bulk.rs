@@ -1,5 +1,6 @@
 //! Many routes at once.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use netlink::bulk::{RouteBatch, RouteChange};
@@ -18,6 +19,7 @@ fn a_batch_reports_each_refusal_and_makes_the_other_changes() {
             .collect();
         let mut unreachable = Route::new(net("172.16.0.0/26"), 80);
         unreachable.nexthops = vec![via("203.0.113.9", eth0)];
+        let unreachable = Arc::new(unreachable);
         for position in [0, 300, 1002] {
             changes.insert(position, RouteChange::Add(unreachable.clone()));
         }

@@ -1,21 +1,22 @@
 //! From the difference to operations. Pure.
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use netlink::Route;
 use netlink::bulk::RouteChange;
 
 use super::deletion;
-use crate::delta::Delta;
+use crate::delta::{Delta, Set};
 use crate::ownership::{Key, Ownership, Removal};
-use netlink::Route;
 
-/// Learned routes per round, so that a pod's route never waits behind more than these.
+/// Routes per round besides urgent ones, so that a pod's route never waits behind more than these.
 const ROUND: usize = 16_384;
 
 /// What to do, in this order.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Additions and replacements of routes without a gateway, then of others, then deletions.
+    /// Additions and replacements of pods' and blocks' routes, then of others, then deletions.
     pub(crate) changes: Vec<RouteChange>,
     /// Desired keys that are taken by routes of others.
     pub(crate) conflicts: Vec<Key>,
@@ -36,62 +37,68 @@ pub(crate) enum Place {
 
 /// Compares desired and actual routes.
 ///
+/// `urgent` keys, few, are all looked at; of the others enough for a round.
 /// `refused` keys are left alone until they are worth another try.
 /// What is desired is added where there is nothing and replaced in place where there is
 /// something of ours, or was; it never deletes first.
 pub(crate) fn plan(
-    delta: &Delta<Key, Route>,
+    delta: &Delta<Key, Arc<Route>>,
+    urgent: impl Iterator<Item = Key>,
     ownership: &Ownership,
     refused: impl Fn(&Key) -> bool,
     place: impl Fn(&Key) -> Place,
     now: Instant,
 ) -> Plan {
     let mut plan = Plan::default();
-    let mut learned = Vec::new();
-    let mut deletions = Vec::new();
-    let mut more = false;
-    for key in delta.pending().filter(|key| !refused(key)) {
-        let change = match (delta.desired(key), delta.actual(key)) {
-            (Some(desired), actual) => match place(key) {
-                Place::Taken => {
-                    plan.conflicts.push(*key);
-                    continue;
-                }
-                Place::Free if actual.is_none() => RouteChange::Add(desired.clone()),
-                Place::Free | Place::TakenFromUs => RouteChange::Replace(desired.clone()),
-            },
-            (None, Some(actual)) => {
-                match ownership.removal(actual) {
-                    Removal::After(when) if when > now => {
-                        plan.next = Some(plan.next.map_or(when, |next| next.min(when)));
-                    }
-                    Removal::Now | Removal::After(_) if deletions.len() < ROUND => {
-                        deletions.push(deletion(actual));
-                    }
-                    Removal::Now | Removal::After(_) => more = true,
-                    Removal::Never => {}
-                }
-                continue;
+    let mut seen = Set::default();
+    let write =
+        |plan: &mut Plan, key: &Key, desired: &Arc<Route>| match (place(key), delta.actual(key)) {
+            (Place::Taken, _) => plan.conflicts.push(*key),
+            (Place::Free, None) => plan.changes.push(RouteChange::Add(desired.clone())),
+            (Place::Free | Place::TakenFromUs, _) => {
+                plan.changes.push(RouteChange::Replace(desired.clone()));
             }
-            (None, None) => continue,
         };
-        let has_gateway = change
-            .route()
-            .nexthops
-            .iter()
-            .any(|nexthop| nexthop.via.is_some());
-        if !has_gateway {
-            plan.changes.push(change);
-        } else if learned.len() < ROUND {
-            learned.push(change);
-        } else {
-            more = true;
+    for key in urgent.filter(|key| delta.is_pending(key) && !refused(key)) {
+        if let Some(desired) = delta.desired(&key) {
+            write(&mut plan, &key, desired);
+            seen.insert(key);
         }
     }
-    plan.changes.append(&mut learned);
-    plan.changes.append(&mut deletions);
-    if more {
-        plan.next = Some(now);
+    let limit = plan.changes.len() + ROUND;
+    let mut deletions = Vec::new();
+    for key in delta
+        .pending()
+        .filter(|key| !refused(key) && !seen.contains(*key))
+    {
+        if plan.changes.len() == limit {
+            // The rest follows at once, and only then deletions.
+            deletions.clear();
+            plan.next = Some(now);
+            break;
+        }
+        if let Some(desired) = delta.desired(key) {
+            write(&mut plan, key, desired);
+            continue;
+        }
+        let Some(actual) = delta.actual(key) else {
+            continue;
+        };
+        match ownership.removal(actual) {
+            Removal::Never => {}
+            Removal::After(when) if when > now => plan.be_back(when),
+            Removal::Now | Removal::After(_) if deletions.len() < ROUND => {
+                deletions.push(deletion(actual));
+            }
+            Removal::Now | Removal::After(_) => plan.be_back(now),
+        }
     }
+    plan.changes.append(&mut deletions);
     plan
+}
+
+impl Plan {
+    fn be_back(&mut self, when: Instant) {
+        self.next = Some(self.next.map_or(when, |next| next.min(when)));
+    }
 }

@@ -1,19 +1,18 @@
 //! From a route of the calculation, which speaks of interface names, to one of the kernel.
 
 use std::fmt::Write;
-use std::sync::Arc;
 
 use felix_calc::Target;
 use netlink::{Link, Nexthop, Route, RouteKind, Scope};
 
 use crate::host::Host;
 
-/// Interfaces a target depends on.
-pub(super) fn interfaces(target: &Target) -> Vec<&Arc<str>> {
+/// Whether packets to a target leave by an interface.
+pub(super) fn leaves_by(target: &Target, name: &str) -> bool {
     match target {
-        Target::Local { interface } => vec![interface],
-        Target::Via(nexthops) => nexthops.iter().map(|nexthop| &nexthop.interface).collect(),
-        Target::Blackhole => Vec::new(),
+        Target::Local { interface } => &**interface == name,
+        Target::Via(nexthops) => nexthops.iter().any(|nexthop| &*nexthop.interface == name),
+        Target::Blackhole => false,
     }
 }
 

@@ -1,12 +1,16 @@
 //! Histories of desired and actual routes, and the operations they lead to.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use felix_calc::RouteClass;
-use netlink::{Nexthop, Refusal, Scope};
+use felix_calc::{RouteClass, Target};
+use netlink::{Link, Nexthop, Refusal, Scope};
 
 use super::*;
 use crate::host::tests::{host, link};
+
+mod interfaces;
+mod owners;
 
 const BOOT: u8 = 3;
 const BIRD: u8 = 12;
@@ -195,122 +199,6 @@ fn a_blackhole_and_both_families_are_written_as_the_kernel_lists_them() {
 }
 
 #[test]
-fn foreign_routes_are_never_touched() {
-    let mut node = Node::new();
-    let mut other_metric = kernel("10.0.2.0/26", BOOT, "192.0.2.9", 2);
-    other_metric.metric = 100;
-    node.table.relist(vec![
-        kernel("0.0.0.0/0", BOOT, "192.0.2.254", 2),
-        kernel("10.0.8.0/26", BIRD, "192.0.2.9", 2),
-        kernel("fe80::/64", 2, "", 4),
-        other_metric,
-    ]);
-    assert_eq!(node.run(), NOTHING);
-    node.want("10.0.2.0/26", via(&[("192.0.2.9", "eth0")]));
-    assert_eq!(node.run(), ["add 10.0.2.0/26 via 192.0.2.9 dev 2 proto 80"]);
-}
-
-#[test]
-fn a_place_taken_by_somebody_else_is_a_failure_until_it_is_free() {
-    let mut node = Node::new();
-    let foreign = kernel("192.0.2.0/24", 2, "", 2);
-    node.table.relist(vec![foreign.clone()]);
-    node.want("192.0.2.0/24", via(&[("198.51.100.9", "eth1")]));
-    assert_eq!(node.run(), NOTHING);
-    assert_eq!(
-        node.failures(),
-        [
-            "route 192.0.2.0/24 via 198.51.100.9 dev eth1: the place is taken by a route of \
-             somebody else: 192.0.2.0/24 dev 2 proto 2"
-        ]
-    );
-    node.table.vanished(&foreign);
-    assert_eq!(
-        node.run(),
-        ["add 192.0.2.0/24 via 198.51.100.9 dev 3 proto 80"]
-    );
-    assert_eq!(node.failures(), NOTHING);
-}
-
-#[test]
-fn routes_of_calicos_bird_are_adopted_in_place_and_otherwise_left() {
-    let mut node = Node::new();
-    let mut hole = kernel("10.0.1.0/26", BIRD, "", 1);
-    hole.kind = RouteKind::Blackhole;
-    hole.scope = Scope::Universe;
-    node.table.relist(vec![
-        kernel("10.0.2.0/26", BIRD, "192.0.2.9", 2),
-        kernel("10.0.3.0/26", BIRD, "192.0.2.9", 2),
-        hole.canonical(),
-    ]);
-    node.want("10.0.2.0/26", via(&[("192.0.2.9", "eth0")]));
-    node.want("10.0.1.0/26", Target::Blackhole);
-    let mut done = node.run();
-    done.sort();
-    assert_eq!(
-        done,
-        [
-            "replace 10.0.2.0/26 via 192.0.2.9 dev 2 proto 80",
-            "replace blackhole 10.0.1.0/26 proto 80",
-        ]
-    );
-}
-
-#[test]
-fn learned_routes_of_an_earlier_run_are_held_until_the_speaker_has_converged() {
-    let mut node = Node::new();
-    node.table.ownership.hold_learned = true;
-    node.table.relist(vec![
-        kernel("10.0.2.0/26", OURS, "192.0.2.9", 2),
-        kernel("10.0.3.0/26", OURS, "192.0.2.9", 2),
-        kernel("10.0.1.5/32", OURS, "", 4),
-    ]);
-    node.want("10.0.3.0/26", via(&[("192.0.2.8", "eth0")]));
-    assert_eq!(
-        node.run(),
-        [
-            "replace 10.0.3.0/26 via 192.0.2.8 dev 2 proto 80",
-            "delete 10.0.1.5/32 dev 4 proto 80",
-        ]
-    );
-    node.table.ownership.hold_learned = false;
-    assert_eq!(
-        node.run(),
-        ["delete 10.0.2.0/26 via 192.0.2.9 dev 2 proto 80"]
-    );
-}
-
-#[test]
-fn routes_of_others_on_a_new_workload_interface_have_ten_seconds() {
-    let mut node = Node::new();
-    node.link(link(9, "cali9"));
-    node.table
-        .appeared(kernel("10.0.1.9/32", BOOT, "", 9), false);
-    let plan = node.table.plan(node.now);
-    assert_eq!(plan.changes, []);
-    assert_eq!(plan.next, Some(node.now + Duration::from_secs(10)));
-    node.later(5);
-    node.table.relist(vec![kernel("10.0.1.9/32", BOOT, "", 9)]);
-    assert_eq!(
-        node.run(),
-        NOTHING,
-        "a listing does not cut the grace short"
-    );
-    node.later(5);
-    assert_eq!(node.run(), ["delete 10.0.1.9/32 dev 9 proto 3"]);
-}
-
-#[test]
-fn a_pod_route_that_the_cni_plugin_wrote_is_taken_over_in_place() {
-    let mut node = Node::new();
-    node.link(link(9, "cali9"));
-    node.table
-        .appeared(kernel("10.0.1.9/32", BOOT, "", 9), false);
-    node.want("10.0.1.9/32", pod("cali9"));
-    assert_eq!(node.run(), ["replace 10.0.1.9/32 dev 9 proto 80"]);
-}
-
-#[test]
 fn a_change_set_back_before_the_plan_writes_nothing() {
     let mut node = Node::new();
     node.want("10.0.2.0/26", via(&[("192.0.2.9", "eth0")]));
@@ -320,176 +208,6 @@ fn a_change_set_back_before_the_plan_writes_nothing() {
     node.want_nothing("10.0.2.0/26");
     node.want("10.0.2.0/26", via(&[("192.0.2.9", "eth0")]));
     assert_eq!(node.run(), NOTHING);
-}
-
-#[test]
-fn multipath_follows_its_interfaces_down_and_up() {
-    let mut node = Node::new();
-    node.want(
-        "10.0.2.0/26",
-        via(&[("192.0.2.9", "eth0"), ("198.51.100.9", "eth1")]),
-    );
-    let both = "10.0.2.0/26 nexthop via 192.0.2.9 dev 2 nexthop via 198.51.100.9 dev 3 proto 80";
-    assert_eq!(node.run(), [format!("add {both}")]);
-    node.down(3);
-    assert_eq!(
-        node.run(),
-        ["replace 10.0.2.0/26 via 192.0.2.9 dev 2 proto 80"]
-    );
-    node.up(3);
-    assert_eq!(node.run(), [format!("replace {both}")]);
-    node.unlink(2);
-    assert_eq!(
-        node.run(),
-        ["replace 10.0.2.0/26 via 198.51.100.9 dev 3 proto 80"]
-    );
-}
-
-#[test]
-fn a_pod_route_waits_for_its_interface_and_follows_its_index() {
-    let mut node = Node::new();
-    node.unlink(4);
-    node.want("10.0.1.5/32", pod("cali1"));
-    assert_eq!(node.run(), NOTHING);
-    assert_eq!((node.table.waiting(), node.failures()), (1, vec![]));
-    node.link(link(9, "cali1"));
-    assert_eq!(node.run(), ["add 10.0.1.5/32 dev 9 proto 80"]);
-    assert_eq!(node.table.waiting(), 0);
-    // The kernel drops the route together with the interface, and says nothing.
-    node.unlink(9);
-    assert!(node.table.programmed().is_empty());
-    node.link(link(10, "cali1"));
-    assert_eq!(node.run(), ["add 10.0.1.5/32 dev 10 proto 80"]);
-}
-
-#[test]
-fn a_flap_within_one_round_puts_the_route_back() {
-    let mut node = Node::new();
-    node.want("10.0.1.5/32", pod("cali1"));
-    node.run();
-    node.down(4);
-    node.up(4);
-    assert_eq!(node.run(), ["add 10.0.1.5/32 dev 4 proto 80"]);
-}
-
-#[test]
-fn a_renamed_interface_is_the_end_of_one_and_the_start_of_another() {
-    let mut node = Node::new();
-    node.want("10.0.1.5/32", pod("cali1"));
-    node.run();
-    node.link(link(4, "cali7"));
-    assert_eq!(node.run(), ["delete 10.0.1.5/32 dev 4 proto 80"]);
-    node.link(link(4, "cali1"));
-    assert_eq!(node.run(), ["add 10.0.1.5/32 dev 4 proto 80"]);
-}
-
-#[test]
-fn an_interface_that_becomes_a_workload_has_its_routes_looked_at_again() {
-    let mut node = Node::new();
-    node.link(link(9, "temporary"));
-    node.table
-        .appeared(kernel("10.0.1.9/32", BOOT, "", 9), false);
-    node.link(link(9, "cali9"));
-    node.later(11);
-    assert_eq!(node.planned(), ["delete 10.0.1.9/32 dev 9 proto 3"]);
-    node.link(link(9, "temporary"));
-    assert_eq!(node.planned(), NOTHING);
-}
-
-#[test]
-fn what_others_break_is_repaired_and_counted() {
-    let mut node = Node::new();
-    node.want("10.0.2.0/26", via(&[("192.0.2.9", "eth0")]));
-    node.want("10.0.1.5/32", pod("cali1"));
-    node.run();
-    node.table
-        .vanished(&kernel("10.0.2.0/26", OURS, "192.0.2.9", 2));
-    assert_eq!(node.run(), ["add 10.0.2.0/26 via 192.0.2.9 dev 2 proto 80"]);
-    assert_eq!(node.table.counts(), (3, 1));
-    // An interface that goes down is nobody's fault.
-    node.table.vanished(&kernel("10.0.1.5/32", OURS, "", 4));
-    node.down(4);
-    node.up(4);
-    assert_eq!(node.run(), ["add 10.0.1.5/32 dev 4 proto 80"]);
-    assert_eq!(node.table.counts(), (4, 1));
-}
-
-#[test]
-fn what_was_taken_from_us_is_taken_back_but_not_for_ever() {
-    let mut node = Node::new();
-    node.want("10.0.2.0/26", via(&[("192.0.2.9", "eth0")]));
-    node.run();
-    let foreign = kernel("10.0.2.0/26", 4, "192.0.2.7", 2);
-    for _ in 0..3 {
-        node.table.appeared(foreign.clone(), true);
-        assert_eq!(
-            node.run(),
-            ["replace 10.0.2.0/26 via 192.0.2.9 dev 2 proto 80"]
-        );
-    }
-    node.table.appeared(foreign.clone(), true);
-    assert_eq!(node.run(), NOTHING);
-    assert_eq!(node.failures().len(), 1);
-    assert_eq!(node.table.counts(), (4, 3));
-    node.table.relist(vec![foreign]);
-    assert_eq!(node.run().len(), 1, "the audit makes another attempt");
-}
-
-#[test]
-fn a_route_beside_ours_asks_for_a_listing_and_foreign_ones_among_themselves_do_not() {
-    let mut node = Node::new();
-    for device in [4, 5, 2] {
-        node.table
-            .appeared(kernel("fe80::/64", 2, "", device), false);
-    }
-    assert_eq!(node.table.host_routes().count(), 3);
-    node.unlink(5);
-    node.table.vanished(&kernel("fe80::/64", 2, "", 5));
-    assert_eq!(node.table.host_routes().count(), 2);
-    assert!(
-        !node.table.is_suspect(),
-        "a pod that comes or goes costs no listing"
-    );
-
-    node.want("2001:db8:2::/122", via(&[("2001:db8::9", "eth0")]));
-    node.run();
-    node.table
-        .appeared(kernel("2001:db8:2::/122", 4, "2001:db8::7", 2), false);
-    assert!(node.table.is_suspect());
-}
-
-#[test]
-fn a_foreign_multipath_route_that_grows_is_one_route() {
-    let mut node = Node::new();
-    let one = kernel("2001:db8:2::/64", 4, "2001:db8::7", 2);
-    let mut two = one.clone();
-    two.nexthops
-        .extend(kernel("2001:db8:2::/64", 4, "2001:db8::8", 2).nexthops);
-    node.table.appeared(one, false);
-    node.table.appeared(two, false);
-    assert_eq!(node.table.host_routes().count(), 1);
-}
-
-#[test]
-fn a_multipath_route_that_lost_all_its_interfaces_at_once_is_written_again() {
-    let mut node = Node::new();
-    node.want(
-        "10.0.2.0/26",
-        via(&[("192.0.2.9", "eth0"), ("198.51.100.9", "eth1")]),
-    );
-    node.run();
-    node.table.ownership.hold_learned = true;
-    for index in [2, 3] {
-        node.down(index);
-    }
-    assert_eq!(node.run(), NOTHING);
-    for index in [2, 3] {
-        node.up(index);
-    }
-    assert_eq!(
-        node.run(),
-        ["add 10.0.2.0/26 nexthop via 192.0.2.9 dev 2 nexthop via 198.51.100.9 dev 3 proto 80"]
-    );
 }
 
 #[test]
@@ -528,23 +246,6 @@ fn what_the_kernel_refused_waits_for_a_reason_to_try_again() {
 }
 
 #[test]
-fn an_interface_that_is_not_ready_is_no_failure() {
-    let mut node = Node::new();
-    node.want("10.0.1.5/32", pod("cali1"));
-    let plan = node.table.plan(node.now);
-    let refusal = Refusal {
-        operation: "add route",
-        object: String::new(),
-        errno: 19,
-        detail: None,
-    };
-    node.table
-        .applied(&plan.changes[0], Err(&Error::NoDevice(refusal)));
-    assert_eq!(node.failures(), NOTHING);
-    assert!(node.table.has_refused());
-}
-
-#[test]
 fn a_pod_route_does_not_wait_behind_a_flood_of_learned_ones() {
     let mut node = Node::new();
     for number in 0..40_000_u32 {
@@ -560,15 +261,4 @@ fn a_pod_route_does_not_wait_behind_a_flood_of_learned_ones() {
         rounds += 1;
     }
     assert_eq!(rounds, 3);
-}
-
-#[test]
-fn routes_of_other_tables_do_not_exist_for_us() {
-    let mut node = Node::new();
-    let mut other = kernel("10.0.2.0/26", OURS, "192.0.2.9", 2);
-    other.table = 1000;
-    node.table.appeared(other.clone(), false);
-    node.table.vanished(&other);
-    assert_eq!(node.run(), NOTHING);
-    assert!(!node.table.is_suspect());
 }
