@@ -261,11 +261,8 @@ impl Calc {
     }
 
     fn flush_routes(&mut self, output: &mut Output) {
-        if std::mem::take(&mut self.dirty.host)
-            && let Some(host) = &self.inputs.host
-        {
-            self.tables.resolver = Resolver::new(host);
-            self.dirty.all_routes = true;
+        if std::mem::take(&mut self.dirty.host) {
+            self.follow_host();
         }
         let mut keys = std::mem::take(&mut self.dirty.routes);
         if std::mem::take(&mut self.dirty.all_routes) {
@@ -297,6 +294,25 @@ impl Calc {
                 *self.said.numbers.of(route.class) += 1;
             }
             output.routes.push((key, route));
+        }
+    }
+
+    /// Marks the routes that a change of the host's network touches, and no others: with many
+    /// learned routes an interface of somebody else must not cost anything.
+    fn follow_host(&mut self) {
+        let Some(host) = &self.inputs.host else {
+            return;
+        };
+        let mut resolver = Resolver::new(host);
+        let (moved, destinations) = self.tables.resolver.difference(&mut resolver);
+        self.tables.resolver = resolver;
+        self.dirty.routes.extend(destinations);
+        if !moved.is_empty() {
+            let touched =
+                self.inputs.learned.iter().filter(|(_, next_hops)| {
+                    next_hops.iter().any(|next_hop| moved.contains(next_hop))
+                });
+            self.dirty.routes.extend(touched.map(|(prefix, _)| *prefix));
         }
     }
 

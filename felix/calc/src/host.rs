@@ -113,6 +113,31 @@ impl Resolver {
         answer
     }
 
+    /// What is different in a later state of the host: next hops that are reached otherwise, and
+    /// destinations for which the host has a route or an address in one state only.
+    pub(crate) fn difference(&self, later: &mut Resolver) -> (HashSet<IpAddr>, Vec<IpNet>) {
+        let moved = self
+            .known
+            .iter()
+            .filter(|(next_hop, before)| later.resolve(**next_hop) != **before);
+        let moved = moved.map(|(next_hop, _)| *next_hop).collect();
+        let theirs = |table: &Resolver, other: &Resolver| -> Vec<IpNet> {
+            let routes = table
+                .table
+                .keys()
+                .filter(|net| !other.table.contains_key(net))
+                .copied();
+            let own = table
+                .own
+                .difference(&other.own)
+                .map(|address| IpNet::from(*address));
+            routes.chain(own).collect()
+        };
+        let mut destinations = theirs(self, later);
+        destinations.extend(theirs(later, self));
+        (moved, destinations)
+    }
+
     /// Hops of the longest prefix that holds the address.
     fn best(&self, address: IpAddr) -> &[Hop] {
         let lengths = match address {
