@@ -40,6 +40,9 @@ pub struct Local {
     pub next_hop_v4: Option<Ipv4Addr>,
     /// IPv6 next hop told to peers whose session runs over IPv4 or loopback.
     pub next_hop_v6: Option<Ipv6Addr>,
+    /// Subnets of the links we are on. An external peer in one of them is told the next hops of
+    /// others on the link as they are (RFC 4271 §5.1.3).
+    pub subnets: Vec<Prefix>,
     /// How many next hops a prefix may have at once; 1 turns multipath off.
     pub multipath: NonZeroU8,
 }
@@ -55,6 +58,7 @@ impl Local {
             cluster_id: None,
             next_hop_v4: None,
             next_hop_v6: None,
+            subnets: Vec::new(),
             multipath: NonZeroU8::MIN.saturating_add(15),
         }
     }

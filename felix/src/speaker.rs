@@ -172,6 +172,7 @@ fn desired(section: &Bgp, settings: &Settings) -> Desired {
             cluster_id: local.cluster_id,
             next_hop_v4: local.ipv4,
             next_hop_v6: local.ipv6,
+            subnets: local.subnets.iter().filter_map(|s| prefix_of(*s)).collect(),
             ..Local::new(local.asn, local.router_id)
         },
         peers: section

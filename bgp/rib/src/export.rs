@@ -1,7 +1,7 @@
 //! What a kind of peer is told about a path, and in which words (RFC 4271 §9.1.3, §5.1; RFC 1997).
 
 use std::fmt;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use bgp_wire::{Attributes, EncodeError, NextHop, Params, Prefix};
@@ -61,6 +61,10 @@ pub(crate) struct Treatment {
     local_v4: Option<Ipv4Addr>,
     local_v6: Option<Ipv6Addr>,
     next_hop: NextHopMode,
+    shared_subnets: Arc<[Prefix]>,
+    /// The peer itself, which is never told its own address as next hop; only where that could
+    /// happen, so that it splits no group.
+    recipient: Option<IpAddr>,
     prepend: u8,
     pub(crate) policy: Arc<Policy>,
 }
@@ -73,6 +77,8 @@ impl Treatment {
             local_v4: session.local_v4,
             local_v6: session.local_v6,
             next_hop: session.next_hop,
+            shared_subnets: Arc::clone(&session.shared_subnets),
+            recipient: (!session.shared_subnets.is_empty()).then_some(session.remote_addr),
             prepend: session.prepend,
             policy: Arc::clone(&session.export),
         }
@@ -141,6 +147,7 @@ impl Treatment {
         let next_hop = match (received, self.next_hop) {
             (None, _) => self.own_next_hop(prefix)?,
             (Some(received), NextHopMode::Keep) => received,
+            (Some(received), NextHopMode::Default) if self.reaches(received.addr()) => received,
             (Some(_), NextHopMode::Default | NextHopMode::OwnAddress)
                 if self.kind.is_external() =>
             {
@@ -168,6 +175,13 @@ impl Treatment {
                 link_local: None,
             }),
         }
+    }
+
+    /// Whether an external peer sends directly to a next hop: both are on the link we share.
+    fn reaches(&self, next_hop: IpAddr) -> bool {
+        self.kind.is_external()
+            && self.recipient != Some(next_hop)
+            && self.shared_subnets.iter().any(|s| s.contains(next_hop))
     }
 
     fn own_next_hop(&self, prefix: Prefix) -> Option<NextHop> {

@@ -44,6 +44,7 @@ pub(crate) fn session(kind: PeerKind, number: u8) -> PeerSession {
             ],
             ..Params::default()
         },
+        shared_subnets: [].into(),
         next_hop: crate::NextHopMode::Default,
         allow_own_as: 0,
         prepend: 0,

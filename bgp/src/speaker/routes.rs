@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
@@ -263,6 +264,15 @@ fn expected(up: &Up) -> Expected {
     }
 }
 
+/// Our subnets, both families, when the peer is in one of them: it is on the same link then.
+fn shared_subnets(local: &Local, peer: IpAddr) -> Arc<[Prefix]> {
+    if local.subnets.iter().any(|s| s.contains(peer)) {
+        local.subnets.clone().into()
+    } else {
+        Arc::from([])
+    }
+}
+
 fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerSession {
     let own = up.local.map(|address| address.ip().to_canonical());
     // Nobody can be told to send packets to a loopback address.
@@ -289,6 +299,7 @@ fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerSession {
         local_v6: own_v6.or(local.next_hop_v6),
         params: up.negotiated.params.clone(),
         next_hop: config.next_hop,
+        shared_subnets: shared_subnets(local, config.address),
         allow_own_as: config.allow_own_as,
         prepend: 0,
         import: config.import.clone(),

@@ -35,6 +35,9 @@ struct LocalSection {
     cluster_id: Option<Ipv4Addr>,
     next_hop_v4: Option<Ipv4Addr>,
     next_hop_v6: Option<Ipv6Addr>,
+    /// Subnets of our links, so that external peers on them are told third-party next hops.
+    #[serde(default)]
+    subnets: Vec<StrictPrefix>,
     multipath: Option<NonZeroU8>,
 }
 
@@ -171,6 +174,7 @@ fn local(section: LocalSection) -> Result<Local> {
         cluster_id: section.cluster_id,
         next_hop_v4: section.next_hop_v4,
         next_hop_v6: section.next_hop_v6,
+        subnets: section.subnets.iter().map(|subnet| subnet.0).collect(),
         multipath: section.multipath.unwrap_or(defaults.multipath),
         ..defaults
     })

@@ -84,6 +84,7 @@ impl<'a> Cluster<'a> {
             },
             ipv4,
             ipv6: this.ipv6.map(|n| n.addr()),
+            subnets: this.subnets().collect(),
             listen_port: self.listen_port_of(self.name),
             cluster_id: this.cluster_id,
         }

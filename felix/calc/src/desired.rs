@@ -178,6 +178,8 @@ pub struct Local {
     pub ipv4: Option<Ipv4Addr>,
     /// Node address of sessions over IPv6, and next hop of IPv6 routes.
     pub ipv6: Option<Ipv6Addr>,
+    /// Subnets of the node's addresses.
+    pub subnets: Vec<IpNet>,
     /// TCP port to listen on.
     pub listen_port: u16,
     /// Cluster id when this node is a route reflector.

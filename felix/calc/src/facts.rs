@@ -41,6 +41,13 @@ impl Node {
             .chain(self.ipv6.map(|n| IpAddr::from(n.addr())))
     }
 
+    /// The subnets of the node's addresses.
+    pub(crate) fn subnets(&self) -> impl Iterator<Item = IpNet> {
+        let v4 = self.ipv4.map(|n| IpNet::from(n.trunc()));
+        v4.into_iter()
+            .chain(self.ipv6.map(|n| IpNet::from(n.trunc())))
+    }
+
     /// True when the address lies in the subnet of the node address of its family.
     pub(crate) fn shares_subnet(&self, address: IpAddr) -> bool {
         match address {

@@ -168,6 +168,35 @@ fn next_hop_modes() {
     }
 }
 
+/// RFC 4271 §5.1.3: on a shared link the peer is told whom to send to, but never itself.
+#[test]
+fn an_external_peer_on_the_same_link_is_told_a_third_party() {
+    let own = address("172.16.0.100");
+    let via = address(VIA);
+    let link: Arc<[_]> = [prefix("172.16.0.0/16"), prefix("192.0.2.0/24")].into();
+    let rows = [
+        (PeerKind::Ebgp, Arc::clone(&link), "172.16.9.9", via),
+        (PeerKind::Ebgp, Arc::clone(&link), VIA, own),
+        (
+            PeerKind::Ebgp,
+            [prefix("10.0.0.0/8")].into(),
+            "172.16.9.9",
+            own,
+        ),
+        (PeerKind::Ebgp, [].into(), "172.16.9.9", own),
+    ];
+    for (kind, shared_subnets, remote, expected) in rows {
+        let mut rib = learned_from(PeerKind::Ibgp, &fields(&[]));
+        let session = PeerSession {
+            shared_subnets: Arc::clone(&shared_subnets),
+            remote_addr: remote.parse().unwrap(),
+            ..session(kind, 2)
+        };
+        let (told, _) = told(&mut rib, session, P).unwrap();
+        assert_eq!(told, expected, "{shared_subnets:?} {remote}");
+    }
+}
+
 /// RFC 4456 §10: a reflector does not touch the next hop.
 #[test]
 fn reflection_keeps_the_next_hop_even_with_own_address_mode() {

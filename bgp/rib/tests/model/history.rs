@@ -79,6 +79,7 @@ pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
             },
             families,
         },
+        shared_subnets: [].into(),
         next_hop: match peer {
             2 => NextHopMode::Keep,
             7 => NextHopMode::OwnAddress,

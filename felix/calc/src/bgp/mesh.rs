@@ -7,8 +7,8 @@ use crate::facts::Node;
 use crate::{PeerKind, PeerSpec, Problem};
 
 impl Cluster<'_> {
-    /// A session with every other node, one per family both have an address of.
-    /// Route reflectors are outside the mesh, on both sides (Calico behaviour).
+    /// One session with every other node, for every family that both have an address of
+    /// (RFC 4760); over IPv4 where both have it. Route reflectors are outside the mesh, on both sides (Calico behaviour).
     pub(super) fn mesh(&self, this: &Node, sessions: &mut Sessions, problems: &mut Vec<Problem>) {
         if !self.mesh_enabled() || this.cluster_id.is_some() {
             return;
@@ -29,11 +29,19 @@ impl Cluster<'_> {
             if node.addresses().next().is_none() {
                 problems.push(without_address(name));
             }
-            for address in node.addresses() {
-                if let Some(own) = this.address_like(address).filter(|own| *own != address) {
-                    let spec = self.mesh_peer(name, node, own, address);
-                    sessions.add(format!("Mesh_{}", in_name(address)), spec);
-                }
+            // A node that claims our own address is a problem told elsewhere, not a peer.
+            let shared: Vec<_> = node
+                .addresses()
+                .filter_map(|theirs| Some((this.address_like(theirs)?, theirs)))
+                .filter(|(own, theirs)| own != theirs)
+                .collect();
+            if let Some((own, address)) = shared.first().copied() {
+                let spec = PeerSpec {
+                    ipv4: shared.iter().any(|(_, theirs)| theirs.is_ipv4()),
+                    ipv6: shared.iter().any(|(_, theirs)| theirs.is_ipv6()),
+                    ..self.mesh_peer(name, node, own, address)
+                };
+                sessions.add(format!("Mesh_{}", in_name(address)), spec);
             }
         }
     }
@@ -44,7 +52,6 @@ impl Cluster<'_> {
             address,
             port: self.listen_port_of(name),
             remote_as: self.asn_of(node),
-            // One session per family (Calico behaviour: one speaker per family).
             ipv4: address.is_ipv4(),
             ipv6: address.is_ipv6(),
             passive: waits_for(own, address),
