@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
-use bgp_wire::Params;
+use bgp_wire::{Params, Prefix};
 
 use crate::attrs::{AttrSet, Attrs, Communities};
 use crate::decision::Candidate;
