@@ -285,6 +285,8 @@ impl Session {
         if !self.reports.is_empty() {
             return;
         }
+        // Oldest first: the KEEPALIVE that establishes a session came before the OPEN of a
+        // connection that crossed it.
         for conn in self.connections.iter().map(|c| c.id).collect::<Vec<_>>() {
             self.read(conn);
         }

@@ -226,7 +226,7 @@ impl Peer {
                 Some(session) if !graceful(session) => {
                     // A peer that forgot the old connection resets it when it hears of it, and
                     // is let in at its next try.
-                    session.confirm(out);
+                    session.send_keepalive(out);
                     out.push(Action::Refuse);
                 }
                 Some(_) | None => self.adopt(now, out),
@@ -290,8 +290,21 @@ impl Peer {
         match session.handle(now, &self.config, input, out) {
             Outcome::Stay => {}
             Outcome::Opened => self.resolve_collision(now, conn, out),
+            Outcome::Waited => self.confirm(now, conn, out),
             Outcome::Up => self.up(now, conn, out),
             Outcome::Over(reason) => self.over(now, conn, reason, out),
+        }
+    }
+
+    /// Confirms the peer's OPEN, which may be all that was missing.
+    fn confirm(&mut self, now: Time, conn: ConnId, out: &mut Vec<Action>) {
+        let mut sessions = self.sessions.iter_mut();
+        let outcome = sessions
+            .find(|s| s.conn == conn)
+            .map(|s| s.confirm(now, out));
+        match outcome {
+            Some(Outcome::Up) => self.up(now, conn, out),
+            Some(Outcome::Stay | Outcome::Opened | Outcome::Waited | Outcome::Over(_)) | None => {}
         }
     }
 
@@ -356,6 +369,7 @@ impl Peer {
             }
         }
         self.report(now, &session, reason, out);
+        self.confirm_held(now, out);
     }
 
     /// Tells the owner that a connection is over.

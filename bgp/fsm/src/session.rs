@@ -15,6 +15,9 @@ use crate::negotiate::{Negotiated, negotiate};
 /// goes away would then hold up a new session for as long.
 const OPEN_HOLD: Duration = Duration::from_secs(60);
 
+/// How long a connection that would lose a collision waits for the OPEN on the other one.
+const COLLISION_WAIT: Duration = Duration::from_secs(1);
+
 /// RFC 9687 §4.1: at least eight minutes.
 const SEND_HOLD: Duration = Duration::from_secs(480);
 
@@ -34,11 +37,24 @@ enum Phase {
     OpenConfirm {
         negotiated: Box<Negotiated>,
         timers: Timers,
+        confirmation: Confirmation,
     },
     Established {
         negotiated: Box<Negotiated>,
         timers: Timers,
         since: Time,
+    },
+}
+
+/// Our KEEPALIVE that answers the peer's OPEN.
+#[derive(Clone, Copy, Debug)]
+enum Confirmation {
+    Sent,
+    /// Another connection may still win the collision.
+    Held {
+        until: Time,
+        /// The peer has confirmed already.
+        heard: bool,
     },
 }
 
@@ -72,6 +88,8 @@ pub(crate) enum Outcome {
     Stay,
     /// The peer's OPEN is good; [`Session::confirm`] or a collision is next.
     Opened,
+    /// The other connection had its time; [`Session::confirm`] is next.
+    Waited,
     /// The session is established.
     Up,
     /// The connection is over; its last words are already sent and it is closed.
@@ -122,6 +140,10 @@ impl Session {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match &self.phase {
             Phase::OpenSent { hold_at } => Some(*hold_at),
+            Phase::OpenConfirm {
+                confirmation: Confirmation::Held { until, .. },
+                ..
+            } => Some(*until),
             Phase::OpenConfirm { timers, .. } | Phase::Established { timers, .. } => {
                 timers.deadline()
             }
@@ -172,8 +194,52 @@ impl Session {
     }
 
     /// Accepts the peer's OPEN after collision resolution: the KEEPALIVE that confirms it.
-    pub(crate) fn confirm(&self, out: &mut Vec<Action>) {
+    pub(crate) fn confirm(&mut self, now: Time, out: &mut Vec<Action>) -> Outcome {
+        let Phase::OpenConfirm {
+            timers,
+            confirmation,
+            ..
+        } = &mut self.phase
+        else {
+            return Outcome::Stay;
+        };
+        let before = std::mem::replace(confirmation, Confirmation::Sent);
+        timers.start(now);
+        self.send_keepalive(out);
+        match before {
+            Confirmation::Held { heard: true, .. } => self.establish(now),
+            Confirmation::Held { heard: false, .. } | Confirmation::Sent => Outcome::Stay,
+        }
+    }
+
+    /// The peer's OPEN is good, and not confirmed yet.
+    pub(crate) fn is_held(&self) -> bool {
+        match self.phase {
+            Phase::OpenConfirm { confirmation, .. } => match confirmation {
+                Confirmation::Held { .. } => true,
+                Confirmation::Sent => false,
+            },
+            Phase::OpenSent { .. } | Phase::Established { .. } => false,
+        }
+    }
+
+    pub(crate) fn send_keepalive(&self, out: &mut Vec<Action>) {
         out.push(Action::Send(self.conn, Box::new(Message::Keepalive)));
+    }
+
+    fn establish(&mut self, now: Time) -> Outcome {
+        let Phase::OpenConfirm {
+            negotiated, timers, ..
+        } = &self.phase
+        else {
+            return Outcome::Stay;
+        };
+        self.phase = Phase::Established {
+            negotiated: negotiated.clone(),
+            timers: timers.clone(),
+            since: now,
+        };
+        Outcome::Up
     }
 
     /// Ends the connection with a NOTIFICATION.
@@ -195,9 +261,14 @@ impl Session {
         match &self.phase {
             Phase::OpenSent { .. } => match negotiate(config, open, self.origin) {
                 Ok(negotiated) => {
-                    let timers = Timers::new(now, config, &negotiated);
-                    let negotiated = Box::new(negotiated);
-                    self.phase = Phase::OpenConfirm { negotiated, timers };
+                    self.phase = Phase::OpenConfirm {
+                        timers: Timers::new(config, &negotiated),
+                        negotiated: Box::new(negotiated),
+                        confirmation: Confirmation::Held {
+                            until: now + COLLISION_WAIT,
+                            heard: false,
+                        },
+                    };
                     Outcome::Opened
                 }
                 Err(notification) => self.refuse(notification, out),
@@ -214,14 +285,17 @@ impl Session {
     fn keepalive(&mut self, now: Time, out: &mut Vec<Action>) -> Outcome {
         match &mut self.phase {
             Phase::OpenSent { .. } => self.refuse(Notification::fsm_error(fsm::OPEN_SENT), out),
-            Phase::OpenConfirm { negotiated, timers } => {
+            Phase::OpenConfirm {
+                timers,
+                confirmation,
+                ..
+            } => {
+                if let Confirmation::Held { heard, .. } = confirmation {
+                    *heard = true;
+                    return Outcome::Stay;
+                }
                 timers.heard(now);
-                self.phase = Phase::Established {
-                    negotiated: negotiated.clone(),
-                    timers: timers.clone(),
-                    since: now,
-                };
-                Outcome::Up
+                self.establish(now)
             }
             Phase::Established { timers, .. } => {
                 timers.heard(now);
@@ -247,6 +321,16 @@ impl Session {
         let conn = self.conn;
         let expired = match &mut self.phase {
             Phase::OpenSent { hold_at } => (*hold_at <= now).then_some(Expired::Hold),
+            Phase::OpenConfirm {
+                confirmation: Confirmation::Held { until, .. },
+                ..
+            } => {
+                return if *until <= now {
+                    Outcome::Waited
+                } else {
+                    Outcome::Stay
+                };
+            }
             Phase::OpenConfirm { timers, .. } | Phase::Established { timers, .. } => {
                 timers.run(now, conn, out)
             }
@@ -272,18 +356,22 @@ enum Expired {
 }
 
 impl Timers {
-    fn new(now: Time, config: &Config, negotiated: &Negotiated) -> Self {
+    /// Timers that do not run yet.
+    fn new(config: &Config, negotiated: &Negotiated) -> Self {
         let hold = Duration::from_secs(negotiated.hold_time_secs.into());
-        let keepalive = Duration::from_secs(negotiated.keepalive_secs.into());
-        let send_hold = config.send_hold.unwrap_or(SEND_HOLD.max(hold * 2));
         Timers {
             hold,
-            hold_at: (!hold.is_zero()).then(|| now + hold),
-            keepalive,
-            keepalive_at: (!keepalive.is_zero()).then(|| now + keepalive),
-            send_hold,
+            hold_at: None,
+            keepalive: Duration::from_secs(negotiated.keepalive_secs.into()),
+            keepalive_at: None,
+            send_hold: config.send_hold.unwrap_or(SEND_HOLD.max(hold * 2)),
             send_hold_at: None,
         }
+    }
+
+    fn start(&mut self, now: Time) {
+        self.heard(now);
+        self.keepalive_at = (!self.keepalive.is_zero()).then(|| now + self.keepalive);
     }
 
     fn heard(&mut self, now: Time) {

@@ -75,6 +75,24 @@ fn dials_that_cross_leave_one_session_at_any_offset_and_latency() {
 }
 
 #[test]
+fn dials_that_cross_over_an_unsteady_network_settle_at_once() {
+    let mut flaps = 0;
+    for seed in 1..2000 {
+        let make = if seed % 2 == 0 { config } else { graceful };
+        let mut pair = Pair::new(make(Side::A), make(Side::B), [millis(1), millis(1)]);
+        pair.shake(8, seed);
+        pair.feed(Side::A, Event::Start);
+        pair.run_until(millis(seed % 16));
+        pair.feed(Side::B, Event::Start);
+        pair.run_until(secs(4));
+        assert!(pair.established(), "seed {seed}: {:?}", pair.story);
+        pair.run_until(secs(100));
+        flaps += count(&pair, Side::A, "down") + count(&pair, Side::B, "down");
+    }
+    assert!(flaps < 10, "{flaps} sessions were lost again");
+}
+
+#[test]
 fn connection_of_the_higher_router_id_survives_a_collision() {
     let pair = started(config(Side::A), config(Side::B));
     let (_, negotiated) = pair.peer(Side::B).established().unwrap();

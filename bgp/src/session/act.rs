@@ -77,7 +77,7 @@ impl Session {
         let Some(index) = self.connections.iter().position(|c| c.id == conn) else {
             return;
         };
-        let mut connection = self.connections.swap_remove(index);
+        let mut connection = self.connections.remove(index);
         if connection.has_last_words() {
             connection.until = Some(Instant::now() + LINGER);
             if self.closing.len() == LINGERING {

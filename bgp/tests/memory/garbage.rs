@@ -10,7 +10,7 @@ use crate::raw::{Raw, expects};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_no_message_is_answered_with_its_notification() {
     let mut node = Node::start(31, &[]).await;
-    let key = node.add_peer(expects(32));
+    node.add_peer(expects(32));
     let mut oversized = header::KEEPALIVE;
     oversized[16..18].copy_from_slice(&5000u16.to_be_bytes());
     let mut unknown_type = header::KEEPALIVE;
@@ -23,9 +23,7 @@ async fn what_is_no_message_is_answered_with_its_notification() {
         (&header::KEEPALIVE, 5, 1, &[]),
     ];
     for (bytes, code, subcode, data) in cases {
-        node.peer_until(&key, "end of the hold", |info| info.state == State::Active)
-            .await;
-        let mut raw = Raw::connect(32, &node).await;
+        let mut raw = Raw::connect_after_hold(32, &mut node).await;
         raw.send_bytes(bytes).await;
         let notification = raw.receive_notification().await;
         assert_eq!((code, subcode), (notification.code, notification.subcode));

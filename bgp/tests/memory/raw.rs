@@ -12,7 +12,7 @@ use bgp_wire::{
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::node::{Node, PATIENCE, address, prefix};
 
@@ -48,6 +48,23 @@ impl Raw {
             input: BytesMut::new(),
             octets: 0,
             sent: 0,
+        }
+    }
+
+    /// Connects until the node says OPEN: it refuses while it holds the peer after an error.
+    pub(crate) async fn connect_after_hold(number: u8, node: &mut Node) -> Raw {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut raw = Raw::connect(number, node).await;
+            match raw.receive_or_end().await {
+                Some(message) => assert!(matches!(message, Message::Open(_)), "{message:?}"),
+                None => {
+                    assert!(Instant::now() < end, "the hold does not end");
+                    node.idle(Duration::from_millis(50)).await;
+                    continue;
+                }
+            }
+            return raw;
         }
     }
 
@@ -181,7 +198,7 @@ impl Raw {
 
     /// Nothing arrives for a while but KEEPALIVEs.
     pub(crate) async fn hears_nothing(&mut self, time: Duration) {
-        let end = tokio::time::Instant::now() + time;
+        let end = Instant::now() + time;
         while let Ok(message) = tokio::time::timeout_at(end, self.receive()).await {
             assert_eq!(Message::Keepalive, message);
         }

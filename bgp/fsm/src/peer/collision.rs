@@ -24,10 +24,34 @@ impl Peer {
             let _over = newcomer.refuse(Notification::cease(subcode::cease::COLLISION), out);
             return self.over(now, conn, Reason::Collision, out);
         }
-        newcomer.confirm(out);
+        if !self.has_rival(index) {
+            self.confirm(now, conn, out);
+        }
         self.close_where(now, out, |session| {
             session.conn != conn && session.state() == State::OpenConfirm
         });
+    }
+
+    /// Another connection would win against this one if an OPEN came on it. To confirm this one
+    /// would have the peer establish it while we are about to close it.
+    fn has_rival(&self, index: usize) -> bool {
+        let session = &self.sessions[index];
+        let winner = session.negotiated().map(|n| winner(&self.config, n));
+        let mut others = self.sessions.iter();
+        others.any(|other| {
+            other.state() == State::OpenSent
+                && other.origin != session.origin
+                && winner == Some(other.origin)
+        })
+    }
+
+    /// A connection is gone: who waited for it waits no longer.
+    pub(super) fn confirm_held(&mut self, now: Time, out: &mut Vec<Action>) {
+        let free = |index: &usize| self.sessions[*index].is_held() && !self.has_rival(*index);
+        let free = (0..self.sessions.len()).find(free);
+        if let Some(conn) = free.map(|index| self.sessions[index].conn) {
+            self.confirm(now, conn, out);
+        }
     }
 
     /// The older connection stays and the newcomer goes.

@@ -30,12 +30,27 @@ enum Arrival {
     Event(Event),
 }
 
+impl Arrival {
+    /// The connection of the receiver whose order counts.
+    fn conn(&self) -> Option<ConnId> {
+        match self {
+            Arrival::Answer(conn, _) | Arrival::Event(Event::Closed(conn)) => Some(*conn),
+            Arrival::Event(Event::Received(conn, _)) => Some(*conn),
+            Arrival::Dial(_) | Arrival::Event(_) => None,
+        }
+    }
+}
+
 pub(crate) struct Pair {
     pub(crate) now: Time,
     peers: [Peer; 2],
     /// A side that is away answers no dial and hears nothing.
     away: [bool; 2],
     latency: [Duration; 2],
+    /// Random extra latency of every message up to so many ms; the order on a connection stays.
+    pub(crate) jitter: u64,
+    random: u64,
+    last: BTreeMap<(Side, ConnId), Time>,
     queue: BTreeMap<(Time, u64), (Side, Arrival)>,
     sequence: u64,
     links: BTreeMap<(Side, ConnId), ConnId>,
@@ -79,6 +94,9 @@ impl Pair {
             peers: [Peer::new(a, 11), Peer::new(b, 22)],
             away: [false; 2],
             latency,
+            jitter: 0,
+            random: 1,
+            last: BTreeMap::new(),
             queue: BTreeMap::new(),
             sequence: 0,
             links: BTreeMap::new(),
@@ -164,11 +182,29 @@ impl Pair {
         }
     }
 
+    /// Makes latencies random.
+    pub(crate) fn shake(&mut self, jitter: u64, seed: u64) {
+        self.jitter = jitter;
+        self.random = seed;
+    }
+
     fn send(&mut self, from: Side, arrival: Arrival) {
         self.sequence += 1;
-        let at = self.now + self.latency[from as usize];
+        let mut at = self.now + self.latency[from as usize] + self.extra();
+        if let Some(conn) = arrival.conn() {
+            let last = self.last.entry((from.other(), conn)).or_default();
+            at = at.max(*last);
+            *last = at;
+        }
         self.queue
             .insert((at, self.sequence), (from.other(), arrival));
+    }
+
+    fn extra(&mut self) -> Duration {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        Duration::from_millis(self.random % (self.jitter + 1))
     }
 
     fn arrive(&mut self, side: Side, arrival: Arrival) {
