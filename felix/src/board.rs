@@ -4,11 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bgp::{PeerInfo, PeerKey};
 use felix_calc::{Bgp, BlockUse, Endpoints, Problem, RouteNumbers};
 use felix_dataplane::{Counters, Failure};
 use tokio::sync::watch;
+
+/// How long the kernel may refuse something before the agent is not ready.
+const STUCK: Duration = Duration::from_secs(15);
 
 /// The board all tasks share.
 #[derive(Debug, Default)]
@@ -55,6 +59,8 @@ pub struct DataplaneView {
     pub ready: Arc<BTreeSet<Arc<str>>>,
     /// What the kernel refused; retried.
     pub failures: Arc<Vec<Failure>>,
+    /// Since when there have been failures without a break.
+    pub failing_since: Option<Instant>,
     /// What was done so far.
     pub counters: Counters,
     /// Steps that failed as a whole, since the start.
@@ -113,8 +119,14 @@ impl Board {
         if dataplane.generation == 0 {
             reasons.push("nothing is in the kernel yet".to_owned());
         }
-        let failures = dataplane.failures.iter();
-        reasons.extend(failures.map(|failure| format!("the kernel refuses {failure}")));
+        // What is repaired at the next try, such as an interface that was just going away, is none.
+        if dataplane
+            .failing_since
+            .is_some_and(|since| since.elapsed() > STUCK)
+        {
+            let failures = dataplane.failures.iter();
+            reasons.extend(failures.map(|failure| format!("the kernel refuses {failure}")));
+        }
         let speaker = self.speaker.borrow();
         if !speaker.started {
             reasons.push("the BGP speaker has not started".to_owned());
@@ -135,5 +147,55 @@ impl Board {
         problems.sort();
         problems.dedup();
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_says_what_is_missing() {
+        let board = Board::default();
+        board
+            .calc
+            .send_modify(|view| view.waiting_for = vec!["objects of kind Node".to_owned()]);
+        let reasons = board.not_ready().join("\n");
+        for reason in [
+            "kind Node",
+            "in the kernel",
+            "speaker has not started",
+            "CNI socket",
+        ] {
+            assert!(reasons.contains(reason), "{reason} is not in\n{reasons}");
+        }
+        board.calc.send_modify(|view| view.waiting_for.clear());
+        board.dataplane.send_modify(|view| view.generation = 1);
+        board.cni.send_modify(|view| view.serving = true);
+        board.speaker.send_modify(|view| view.started = true);
+        assert_eq!(
+            board.not_ready(),
+            ["the BGP speaker waits for the routes of its peers"]
+        );
+        board.speaker.send_modify(|view| view.converged = true);
+        assert_eq!(board.not_ready(), [""; 0]);
+    }
+
+    #[test]
+    fn a_refusal_counts_once_it_lasts() {
+        let board = Board::default();
+        let refused = |since: Instant| {
+            board.dataplane.send_modify(|view| {
+                let (object, problem) = ("route".to_owned(), "no such device".to_owned());
+                view.failures = Arc::new(vec![Failure { object, problem }]);
+                view.failing_since = Some(since);
+            });
+            board
+                .not_ready()
+                .iter()
+                .any(|reason| reason.contains("no such device"))
+        };
+        assert!(!refused(Instant::now()));
+        assert!(refused(Instant::now() - 2 * STUCK));
     }
 }

@@ -179,6 +179,10 @@ fn report(applied: Applied, updates: &mpsc::Sender<Update>, board: &Board) -> Re
                 tracing::warn!(%failure, "the kernel refuses");
             }
             view.failures = failures;
+            view.failing_since = match view.failures.is_empty() {
+                true => None,
+                false => view.failing_since.or(Some(Instant::now())),
+            };
         }
         news
     });

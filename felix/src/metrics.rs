@@ -1,10 +1,13 @@
 //! Metrics: counted where things happen, or read off the board when somebody asks.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{HistogramOpts, HistogramVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
 
 use crate::board::Board;
 
@@ -13,14 +16,15 @@ pub struct Metrics {
     registry: Registry,
     cni: HistogramVec,
     session_up: IntGaugeVec,
-    session_flaps: IntGaugeVec,
+    session_since: IntGaugeVec,
+    session_flaps: IntCounterVec,
     peer_paths: IntGaugeVec,
-    messages: IntGaugeVec,
+    messages: IntCounterVec,
     routes: IntGaugeVec,
     fib_failures: IntGauge,
-    fib_repairs: IntGauge,
-    fib_written: IntGauge,
-    fib_errors: IntGauge,
+    fib_repairs: IntCounter,
+    fib_written: IntCounter,
+    fib_errors: IntCounter,
     addresses: IntGaugeVec,
     endpoints: IntGauge,
     unsettled: IntGauge,
@@ -46,6 +50,16 @@ impl Metrics {
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
+        let counter = |name: &str, help: &str| -> Result<IntCounter> {
+            let metric = IntCounter::new(format!("tortie_{name}"), help)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec> {
+            let metric = IntCounterVec::new(Opts::new(format!("tortie_{name}"), help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
         let buckets = vec![0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 10.0];
         let help = "Time to serve a request of the CNI plugin";
         let options = HistogramOpts::new("tortie_cni_operation_seconds", help).buckets(buckets);
@@ -57,10 +71,15 @@ impl Metrics {
         Ok(Metrics {
             cni,
             session_up: vec("bgp_session_up", "Whether the session is established", peer)?,
-            session_flaps: vec("bgp_session_flaps", "Established sessions lost", peer)?,
+            session_since: vec(
+                "bgp_session_established_timestamp_seconds",
+                "When the session came up, in seconds since 1970",
+                peer,
+            )?,
+            session_flaps: counters("bgp_session_flaps_total", "Established sessions lost", peer)?,
             peer_paths: vec("bgp_peer_paths", "Paths held from the peer", peer)?,
-            messages: vec(
-                "bgp_messages",
+            messages: counters(
+                "bgp_messages_total",
                 "Messages since the start",
                 &["peer", "direction"],
             )?,
@@ -70,13 +89,16 @@ impl Metrics {
                 &["owner"],
             )?,
             fib_failures: gauge("fib_failures", "Objects the kernel refuses at present")?,
-            fib_repairs: gauge(
-                "fib_drift_repairs",
+            fib_repairs: counter(
+                "fib_drift_repairs_total",
                 "Objects put right after others changed them",
             )?,
-            fib_written: gauge("fib_routes_written", "Routes added, replaced or deleted")?,
-            fib_errors: gauge(
-                "fib_errors",
+            fib_written: counter(
+                "fib_routes_written_total",
+                "Routes added, replaced or deleted",
+            )?,
+            fib_errors: counter(
+                "fib_errors_total",
                 "Steps of the dataplane that failed as a whole",
             )?,
             addresses: vec("ipam_addresses", "Addresses of own blocks", &["state"])?,
@@ -120,11 +142,15 @@ impl Metrics {
         {
             let dataplane = board.dataplane.borrow();
             self.fib_failures.set(number(dataplane.failures.len()));
-            self.fib_repairs
-                .set(number64(dataplane.counters.drift_repairs));
-            self.fib_written
-                .set(number64(dataplane.counters.routes_written));
-            self.fib_errors.set(number64(dataplane.errors));
+            for (metric, count) in [
+                (&self.fib_repairs, dataplane.counters.drift_repairs),
+                (&self.fib_written, dataplane.counters.routes_written),
+                (&self.fib_errors, dataplane.errors),
+            ] {
+                // Counted elsewhere, only shown here.
+                metric.reset();
+                metric.inc_by(count);
+            }
         }
         self.endpoints.set(number(board.cni.borrow().endpoints));
         self.unsettled.set(number(board.cni.borrow().unsettled));
@@ -135,14 +161,11 @@ impl Metrics {
 
     /// Peers come and go, so these are written anew each time.
     fn read_bgp(&self, board: &Board) {
-        for metric in [
-            &self.session_up,
-            &self.session_flaps,
-            &self.peer_paths,
-            &self.messages,
-        ] {
+        for metric in [&self.session_up, &self.session_since, &self.peer_paths] {
             metric.reset();
         }
+        self.session_flaps.reset();
+        self.messages.reset();
         let section = board.calc.borrow().bgp.clone();
         let Some(section) = section else { return };
         let speaker = board.speaker.borrow();
@@ -155,28 +178,26 @@ impl Metrics {
                 .with_label_values(&labels)
                 .set(i64::from(up));
             let Some(info) = info else { continue };
+            if up && let Ok(since) = info.since.duration_since(UNIX_EPOCH) {
+                let since = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+                self.session_since.with_label_values(&labels).set(since);
+            }
             self.session_flaps
                 .with_label_values(&labels)
-                .set(number64(info.flaps));
+                .inc_by(info.flaps);
             self.peer_paths
                 .with_label_values(&labels)
                 .set(number(info.paths));
-            let (read, written) = (info.messages_in, info.messages_out);
-            self.messages
-                .with_label_values(&[name.as_str(), "in"])
-                .set(number64(read));
-            self.messages
-                .with_label_values(&[name.as_str(), "out"])
-                .set(number64(written));
+            for (direction, count) in [("in", info.messages_in), ("out", info.messages_out)] {
+                self.messages
+                    .with_label_values(&[name.as_str(), direction])
+                    .inc_by(count);
+            }
         }
     }
 }
 
 fn number(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
-}
-
-fn number64(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 

@@ -231,3 +231,83 @@ fn net_of(prefix: Prefix) -> Result<IpNet> {
 fn prefix_of(net: IpNet) -> Option<Prefix> {
     Prefix::new(net.addr(), net.prefix_len())
 }
+
+#[cfg(test)]
+mod tests {
+    use felix_calc::{Local as Ours, Origin, PeerKind};
+
+    use super::*;
+
+    fn section() -> Bgp {
+        let peer = PeerSpec {
+            kind: PeerKind::GlobalPeer,
+            address: "192.0.2.9".parse().unwrap(),
+            port: 1790,
+            remote_as: 64500,
+            ipv4: true,
+            ipv6: false,
+            passive: true,
+            source: Some("192.0.2.1".parse().unwrap()),
+            keepalive: Some(Duration::from_secs(10)),
+            restart_time: Some(Duration::from_secs(10_000)),
+            multihop: true,
+            ttl_security: None,
+            reflector_client: false,
+            allow_own_as: 1,
+        };
+        Bgp {
+            local: Ours {
+                asn: 64512,
+                router_id: "192.0.2.1".parse().unwrap(),
+                ipv4: Some("192.0.2.1".parse().unwrap()),
+                ipv6: Some("2001:db8::1".parse().unwrap()),
+                listen_port: 179,
+                cluster_id: None,
+            },
+            peers: [("Global_192_0_2_9".to_owned(), peer)].into(),
+            originate: [("10.0.0.0/26".parse().unwrap(), Origin::Block)].into(),
+        }
+    }
+
+    #[test]
+    fn a_section_says_the_same_in_the_words_of_the_speaker() {
+        let settings = Settings {
+            listen: None,
+            restart_time_secs: 120,
+        };
+        let desired = desired(&section(), &settings);
+        let listen: Vec<String> = desired
+            .local
+            .listen
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(listen, ["192.0.2.1:179", "[2001:db8::1]:179"]);
+        let peer = &desired.peers[&PeerKey::from("Global_192_0_2_9")];
+        assert_eq!(
+            (peer.port, peer.remote_as, peer.passive),
+            (1790, 64500, true)
+        );
+        assert_eq!((peer.keepalive_secs, peer.hold_time_secs), (Some(10), 30));
+        assert_eq!(
+            peer.restart_time_secs,
+            Some(4095),
+            "as much as the capability can say"
+        );
+        assert_eq!(peer.families, [Family::IPV4_UNICAST]);
+        assert_eq!((peer.ttl, peer.allow_own_as), (Ttl::Multihop(255), 1));
+        let prefixes: Vec<String> = desired.originate.keys().map(ToString::to_string).collect();
+        assert_eq!(prefixes, ["10.0.0.0/26"]);
+    }
+
+    #[test]
+    fn another_listening_address_replaces_those_of_the_node() {
+        let any = "0.0.0.0".parse().unwrap();
+        let settings = Settings {
+            listen: Some(any),
+            restart_time_secs: 120,
+        };
+        let listen = desired(&section(), &settings).local.listen;
+        assert_eq!(listen, [SocketAddr::new(any, 179)]);
+    }
+}

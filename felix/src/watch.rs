@@ -138,3 +138,71 @@ fn problem_of(broken: Broken) -> Problem {
         remedy: "the last good state is in use until it is mended or the agent restarts".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use datastore::memory::MemoryStore;
+    use datastore::{Object, Typed};
+    use serde_json::json;
+
+    use super::*;
+
+    async fn store(nodes: &[&str]) -> MemoryStore {
+        let store = MemoryStore::new();
+        for name in nodes {
+            let value = json!({ "metadata": { "name": name } });
+            let key = Key::cluster(Kind::Node, *name);
+            let object = Object {
+                key,
+                resource_version: String::new(),
+                value,
+            };
+            let created = store.create(object).await.unwrap();
+            Typed::<crds::core::Node>::from_object(created).unwrap();
+        }
+        store
+    }
+
+    /// Follows a store until it is in sync, then until the store is gone.
+    async fn follow(store: MemoryStore, known: &mut BTreeSet<Key>) -> Vec<String> {
+        let (updates, mut receiver) = mpsc::channel(64);
+        let board = Board::default();
+        let mut watch = store.watch(Kind::Node).await.unwrap();
+        let mut follower = Follower {
+            kind: Kind::Node,
+            updates: &updates,
+            board: &board,
+            seen: BTreeSet::new(),
+        };
+        let mut told = Vec::new();
+        let listen = async {
+            while let Some(update) = receiver.recv().await {
+                match update {
+                    Update::Resource(resource) => told.push(format!("here {}", resource.name())),
+                    Update::Gone(key) => told.push(format!("gone {}", key.name)),
+                    Update::InSync(_) => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            drop(store);
+        };
+        let (followed, ()) = tokio::join!(follower.follow(&mut watch, known), listen);
+        followed.unwrap();
+        told
+    }
+
+    #[tokio::test]
+    async fn what_disappeared_while_nobody_watched_is_told_as_gone() {
+        let mut known = BTreeSet::new();
+        assert_eq!(
+            follow(store(&["a", "b"]).await, &mut known).await,
+            ["here a", "here b"]
+        );
+        let told = follow(store(&["b", "c"]).await, &mut known).await;
+        assert_eq!(told, ["here b", "here c", "gone a"]);
+        assert_eq!(
+            follow(store(&[]).await, &mut known).await,
+            ["gone b", "gone c"]
+        );
+    }
+}

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
 use crate::facts::{BgpDefaults, Node, Peer};
-use crate::routes::{Tables, is_host, pool_of};
+use crate::routes::{Tables, pool_of};
 use crate::{Local, Origin, PeerSpec, Problem, RouterIdRule};
 
 mod explicit;
@@ -152,7 +152,6 @@ pub(crate) fn originate(tables: &Tables, programmed: &BTreeSet<IpNet>) -> BTreeM
     blocks
         .chain(borrowed)
         .filter(|(prefix, _)| programmed.contains(prefix) && !hidden(prefix))
-        .inspect(|(prefix, origin)| debug_assert!(*origin == Origin::Block || is_host(*prefix)))
         .collect()
 }
 

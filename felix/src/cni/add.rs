@@ -304,6 +304,8 @@ impl Server {
 
     fn too_slow(&self, record: &Record) -> api::Error {
         let mut reasons = self.board.not_ready();
+        let failures = self.board.dataplane.borrow().failures.clone();
+        reasons.extend(failures.iter().map(ToString::to_string));
         let id = format!("WorkloadEndpoint/{}", record.endpoint_id());
         let problems = self.board.calc.borrow().problems.clone();
         reasons.extend(

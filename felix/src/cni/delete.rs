@@ -59,6 +59,8 @@ impl Server {
         for path in self.tombstones() {
             let del = match read(&path) {
                 Ok(del) => del,
+                // Served meanwhile by the request that wrote it.
+                Err(_) if !path.exists() => continue,
                 Err(error) => {
                     // Written to another name and renamed, so it is not about to become whole.
                     tracing::warn!("deletion dropped: {error:#}");

@@ -25,8 +25,6 @@ pub(super) struct Wishes {
     pub(super) pod_mac: Option<String>,
     /// Labels of the namespace, by which pools choose.
     pub(super) namespace_labels: BTreeMap<String, String>,
-    /// The pod exists as an object, so its annotations can be written.
-    pub(super) pod_exists: bool,
 }
 
 /// Reads what the objects of a pod and the network configuration ask for.
@@ -51,7 +49,6 @@ pub(super) async fn read(store: &dyn Datastore, add: &Add) -> Result<Wishes, api
     }
     let key = Key::namespaced(Kind::Pod, namespace, pod);
     if let Some(pod) = get::<Pod>(store, &key).await? {
-        wishes.pod_exists = true;
         let annotations = pod.metadata().annotations.clone().unwrap_or_default();
         wishes.follow(&key, Some(&annotations))?;
         wishes.follow_pod(&key, &annotations)?;
