@@ -108,13 +108,9 @@ enum Wake {
 
 impl Session {
     /// A session that begins when [`Session::run`] does.
-    pub(crate) fn new(
-        reporter: Reporter,
-        mut channels: Channels,
-        decode: Decode,
-        seed: u64,
-    ) -> Self {
-        let control = channels.control.borrow_and_update();
+    pub(crate) fn new(reporter: Reporter, channels: Channels, decode: Decode, seed: u64) -> Self {
+        // Not marked as seen: it may have changed before this task began.
+        let control = channels.control.borrow();
         let (settings, fsm) = (control.settings.clone(), control.fsm());
         drop(control);
         Session {
@@ -450,3 +446,6 @@ fn poll_ready(
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests;

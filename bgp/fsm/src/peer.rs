@@ -197,7 +197,9 @@ impl Peer {
             Dial::Held { .. } | Dial::Active { .. } | Dial::Connect { .. } | Dial::Parked => {}
         }
         self.give_dial_up(out);
-        self.hold(now);
+        // Asked for, so no failure that makes the next hold longer.
+        let wait = self.holds.jitter(self.config.idle_hold);
+        self.dial = Dial::Held { until: now + wait };
         self.end_all(now, Some(notification), out);
     }
 

@@ -173,13 +173,13 @@ impl Owner {
             let settings = Arc::new(settings);
             task.control
                 .send_modify(|control| control.settings = settings);
+            self.news.peer(id);
         }
         if (&old.import, &old.export) != (&new.import, &new.export) {
             let (import, export) = (new.import.clone(), new.export.clone());
             self.rib.set_policies(id, import, export);
             self.news.routes();
         }
-        self.news.peer(id);
     }
 
     /// A session's task ended: as asked, or by a panic, which must not take the others with it.
