@@ -44,10 +44,7 @@ fn deleted_and_changed_objects_are_repaired_within_a_second() -> Result<()> {
         for (key, wrong, right) in [("proxy_arp", "0", "1"), ("forwarding", "0", "1")] {
             let path = format!("net.ipv4.conf.{interface}.{key}");
             node.namespace.run(&format!("sysctl -qw {path}={wrong}"))?;
-            // The kernel tells nobody about most sysctls: a link event makes the agent look.
-            node.namespace
-                .ip(&format!("link set {interface} txqueuelen 999"))?;
-            wait::until_true(&path, Duration::from_secs(5), || {
+            wait::until_true(&path, A_SECOND, || {
                 Ok(node.namespace.run(&format!("sysctl -n {path}"))?.trim() == right)
             })?;
         }

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{SockFilter, SockRef};
 
+use crate::attribute::attributes;
 use crate::wire::Answer;
 use crate::{Address, Error, Link, Neighbour, Route, Socket};
 
@@ -15,6 +16,10 @@ use crate::{Address, Error, Link, Neighbour, Route, Socket};
 const MANY_EVENTS: usize = 4096;
 /// Where `nlmsg_pid` is in `struct nlmsghdr`.
 const PORT_OFFSET: u32 = 12;
+/// `struct netconfmsg`, one octet, with its padding.
+const NETCONF_BYTES: usize = 4;
+/// `NETCONFA_IFINDEX`.
+const NETCONFA_IFINDEX: u16 = 1;
 
 /// What to be told about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,9 @@ pub enum Group {
     Routes,
     /// Neighbours, forwarding entries of bridges included.
     Neighbours,
+    /// Forwarding, reverse path filter and proxy ARP of interfaces; of other sysctls the kernel
+    /// tells nothing.
+    Settings,
 }
 
 /// A change in the kernel.
@@ -53,6 +61,11 @@ pub enum Event {
     Neighbour(Neighbour),
     /// A neighbour is gone.
     NeighbourGone(Neighbour),
+    /// Forwarding, reverse path filter or proxy ARP is set.
+    Settings {
+        /// The interface; absent for all of them and for the default of new ones.
+        index: Option<u32>,
+    },
     /// Events were lost: list everything again.
     Overrun,
 }
@@ -123,6 +136,7 @@ impl Group {
             Group::Addresses => &[libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR],
             Group::Routes => &[libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV6_ROUTE],
             Group::Neighbours => &[libc::RTNLGRP_NEIGH],
+            Group::Settings => &[libc::RTNLGRP_IPV4_NETCONF, libc::RTNLGRP_IPV6_NETCONF],
         }
     }
 }
@@ -140,8 +154,20 @@ fn read(answer: &Answer<'_>) -> Option<Event> {
         libc::RTM_DELROUTE => Route::read(answer.payload).map(Event::RouteGone),
         libc::RTM_NEWNEIGH => Neighbour::read(answer).map(Event::Neighbour),
         libc::RTM_DELNEIGH => Neighbour::read(answer).map(Event::NeighbourGone),
+        libc::RTM_NEWNETCONF => Some(Event::Settings {
+            index: settings_of(answer.payload),
+        }),
         _ => None,
     }
+}
+
+/// The interface in a `struct netconfmsg` with its attributes; negative numbers stand for all
+/// interfaces and for the default.
+fn settings_of(payload: &[u8]) -> Option<u32> {
+    attributes(payload, NETCONF_BYTES)
+        .find(|attribute| attribute.kind == NETCONFA_IFINDEX)
+        .and_then(|attribute| attribute.u32())
+        .filter(|index| i32::try_from(*index).is_ok())
 }
 
 /// Drops, inside the kernel, messages whose header names this port.

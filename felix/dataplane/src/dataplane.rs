@@ -266,6 +266,15 @@ impl Dataplane {
             }
             Event::Route { route, replaced } => self.table.appeared(route, replaced),
             Event::RouteGone(route) => self.table.vanished(&route),
+            Event::Settings { index } => {
+                match index.map(|index| self.host.by_index(index)) {
+                    None => self.workloads.settings_changed(),
+                    Some(Some(link)) => self.workloads.link_changed(&link.name),
+                    // Not seen yet; it will be looked at when it is.
+                    Some(None) => {}
+                }
+                return;
+            }
             Event::Overrun => self.list_soon(now),
             Event::Neighbour(_) | Event::NeighbourGone(_) => return,
         }
@@ -401,7 +410,12 @@ fn is_due(due: &mut Option<Instant>, now: Instant) -> bool {
 /// Our own changes are left out of the events: we know them.
 fn connect() -> Result<(Socket, Monitor), Error> {
     let socket = Socket::open()?;
-    let monitor = Monitor::open(&[Group::Links, Group::Addresses, Group::Routes])?;
+    let monitor = Monitor::open(&[
+        Group::Links,
+        Group::Addresses,
+        Group::Routes,
+        Group::Settings,
+    ])?;
     monitor.ignore_changes_of(&socket)?;
     Ok((socket, monitor))
 }

@@ -74,11 +74,16 @@ impl Workloads {
         self.checked.remove(name);
     }
 
-    /// An interface is new or different.
+    /// An interface, or a setting of it, is new or different.
     pub(crate) fn link_changed(&mut self, name: &str) {
         if let Some((name, _)) = self.endpoints.interfaces.get_key_value(name) {
             self.dirty.insert(name.clone());
         }
+    }
+
+    /// A setting of the whole host is not what it was.
+    pub(crate) fn settings_changed(&mut self) {
+        self.global_checked = None;
     }
 
     /// Looks at everything again.
