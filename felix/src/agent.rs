@@ -24,11 +24,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use bgp::Shutdown;
+use bgp::{Handle, Shutdown};
 use datastore::Datastore;
 use datastore::file::FileStore;
-use felix_calc::Calc;
 use felix_calc::calc::NEEDED;
+use felix_calc::{Bgp, Calc, Update};
 use futures_util::future::select_all;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -49,6 +49,9 @@ const NOTES: usize = 256;
 const SPEAKER_TIME: Duration = Duration::from_secs(2);
 /// Everything is over within this time.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
+
+/// The newest BGP section, nothing before the first.
+type BgpSection = watch::Receiver<Option<Arc<Bgp>>>;
 
 /// Runs the agent until it is asked to end.
 ///
@@ -84,116 +87,167 @@ struct Stops {
     dataplane: Arc<Inbox>,
 }
 
-async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Stops)> {
-    let board = Arc::new(Board::default());
-    let metrics = Arc::new(Metrics::new()?);
-    let inbox = Arc::new(Inbox::new()?);
-    let (updates, update_receiver) = mpsc::channel(UPDATES);
-    let (probes, probe_receiver) = mpsc::channel(1);
-    let (bgp, bgp_receiver) = watch::channel(None);
-    let (restarting, restarting_receiver) = oneshot::channel();
-    let (speaker_handle, speaker_handle_receiver) = watch::channel(None);
-    let (stopping, stopping_receiver) = watch::channel(false);
-    let (stop_cni, cni_stopped) = oneshot::channel();
-    let (stop_speaker, speaker_stopped) = oneshot::channel();
-    let (stop_status, status_stopped) = watch::channel(false);
-    let (notes, note_receiver) = mpsc::channel(NOTES);
+/// What every part of the start needs.
+struct Common<'a> {
+    config: &'a Config,
+    store: Arc<dyn Datastore>,
+    board: Arc<Board>,
+    metrics: Arc<Metrics>,
+    inbox: Arc<Inbox>,
+    updates: mpsc::Sender<Update>,
+}
 
-    // Whatever can fail for a wrong setting comes before anything runs.
-    let server = Arc::new(cni::Server::new(
-        cni_settings(config)?,
-        cni::Ends {
-            store: store.clone(),
-            updates: updates.clone(),
-            pods: notes,
-            board: board.clone(),
-            metrics: metrics.clone(),
-        },
-    )?);
+async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Stops)> {
+    // Whatever can fail for a wrong setting, or because an agent runs already, comes first.
     let admin_listener = TcpListener::bind(config.admin)
         .await
         .with_context(|| format!("listen on {} (setting admin)", config.admin))?;
-
-    node_address::update(&*store, &config.node_name, &board).await;
-    let mut tasks = Tasks::default();
-    let calc_ends = calc::Ends {
-        updates: update_receiver,
-        probes: probe_receiver,
-        bgp,
-        dataplane: inbox.clone(),
-        board: board.clone(),
-    };
-    tasks.spawn(
-        "calc",
-        calc::run(Calc::new(calc_settings(config)), calc_ends),
-    );
-    for kind in NEEDED {
-        let run = crate::watch::run(store.clone(), kind, updates.clone(), board.clone());
-        tasks.spawn("watch", run);
-    }
-    let node = config.node_name.clone();
-    tasks.spawn(
-        "node address",
-        node_address::run(store.clone(), node, board.clone()),
-    );
-    let dataplane_ends = dataplane::Ends {
-        inbox: inbox.clone(),
-        updates: updates.clone(),
-        board: board.clone(),
-        restarting,
-    };
-    let dataplane_config = dataplane_config(config);
-    tasks.thread("dataplane", move || {
-        dataplane::run(dataplane_config, dataplane_ends)
-    })?;
-    let speaker_settings = speaker::Settings {
-        listen: config.bgp_listen,
-        restart_time_secs: config.restart_time_secs,
-    };
-    let speaker_ends = speaker::Ends {
-        bgp: bgp_receiver,
+    let (updates, update_receiver) = mpsc::channel(UPDATES);
+    let common = Common {
+        config,
+        store,
+        board: Arc::default(),
+        metrics: Arc::new(Metrics::new()?),
+        inbox: Arc::new(Inbox::new()?),
         updates,
-        board: board.clone(),
-        restarting: restarting_receiver,
-        shutdown: speaker_stopped,
-        handle: speaker_handle,
     };
-    tasks.spawn("speaker", speaker::run(speaker_settings, speaker_ends));
-    server
-        .start()
-        .await
-        .context("endpoints of an earlier run")?;
-    let listener = cni::socket::open(&config.cni_socket)?;
-    tasks.spawn(
-        "cni server",
-        cni::socket::run(server.clone(), listener, cni_stopped),
+    let (server, notes) = common.cni_server()?;
+    node_address::update(&*common.store, &config.node_name, &common.board).await;
+
+    let mut tasks = Tasks::default();
+    let (probes, bgp) = common.start_calculation(&mut tasks, update_receiver);
+    let restarting = common.start_dataplane(&mut tasks)?;
+    let (speaker, handle) = common.start_speaker(&mut tasks, bgp, restarting);
+    let cni = common.start_cni(&mut tasks, server, notes).await?;
+    let (status, status_stopped) = watch::channel(false);
+    let run = status::run(
+        common.store.clone(),
+        config.node_name.clone(),
+        common.board.clone(),
+        status_stopped,
     );
-    board.cni.send_modify(|view| view.serving = true);
-    tasks.spawn("cni housekeeping", async move { server.housekeep().await });
-    tasks.spawn("pod notes", cni::pod::run(store.clone(), note_receiver));
-    let node = config.node_name.clone();
-    tasks.spawn(
-        "status",
-        status::run(store, node, board.clone(), status_stopped),
-    );
+    tasks.spawn("status", run);
+    let (stopping, stopping_receiver) = watch::channel(false);
     let sources = admin::Sources {
         node: config.node_name.clone(),
-        board,
-        metrics,
+        board: common.board,
+        metrics: common.metrics,
         calc: probes,
-        dataplane: inbox.clone(),
-        speaker: speaker_handle_receiver,
+        dataplane: common.inbox.clone(),
+        speaker: handle,
         stopping: stopping_receiver,
     };
     tasks.spawn("admin", admin::run(admin_listener, sources));
     let stops = Stops {
         stopping,
-        cni: stop_cni,
-        speaker: stop_speaker,
-        status: stop_status,
-        dataplane: inbox,
+        cni,
+        speaker,
+        status,
+        dataplane: common.inbox,
     };
     Ok((tasks, stops))
+}
+
+impl Common<'_> {
+    fn cni_server(&self) -> Result<(Arc<cni::Server>, mpsc::Receiver<cni::pod::Note>)> {
+        let (pods, notes) = mpsc::channel(NOTES);
+        let ends = cni::Ends {
+            store: self.store.clone(),
+            updates: self.updates.clone(),
+            pods,
+            board: self.board.clone(),
+            metrics: self.metrics.clone(),
+        };
+        Ok((
+            Arc::new(cni::Server::new(cni_settings(self.config)?, ends)?),
+            notes,
+        ))
+    }
+
+    /// The calculation and its sources in the datastore.
+    fn start_calculation(
+        &self,
+        tasks: &mut Tasks,
+        updates: mpsc::Receiver<Update>,
+    ) -> (mpsc::Sender<oneshot::Sender<()>>, BgpSection) {
+        let (probes, probe_receiver) = mpsc::channel(1);
+        let (bgp, bgp_receiver) = watch::channel(None);
+        let ends = calc::Ends {
+            updates,
+            probes: probe_receiver,
+            bgp,
+            dataplane: self.inbox.clone(),
+            board: self.board.clone(),
+        };
+        let calc = Calc::new(calc_settings(self.config));
+        tasks.spawn("calc", calc::run(calc, ends));
+        for kind in NEEDED {
+            let (updates, board) = (self.updates.clone(), self.board.clone());
+            let run = crate::watch::run(self.store.clone(), kind, updates, board);
+            tasks.spawn("watch", run);
+        }
+        let node = self.config.node_name.clone();
+        let run = node_address::run(self.store.clone(), node, self.board.clone());
+        tasks.spawn("node address", run);
+        (probes, bgp_receiver)
+    }
+
+    /// Returns where it is told whether routes of an earlier run were found.
+    fn start_dataplane(&self, tasks: &mut Tasks) -> Result<oneshot::Receiver<bool>> {
+        let (restarting, receiver) = oneshot::channel();
+        let ends = dataplane::Ends {
+            inbox: self.inbox.clone(),
+            updates: self.updates.clone(),
+            board: self.board.clone(),
+            restarting,
+        };
+        let config = dataplane_config(self.config);
+        tasks.thread("dataplane", move || dataplane::run(config, ends))?;
+        Ok(receiver)
+    }
+
+    fn start_speaker(
+        &self,
+        tasks: &mut Tasks,
+        bgp: BgpSection,
+        restarting: oneshot::Receiver<bool>,
+    ) -> (oneshot::Sender<Shutdown>, watch::Receiver<Option<Handle>>) {
+        let (stop, shutdown) = oneshot::channel();
+        let (handle, handle_receiver) = watch::channel(None);
+        let settings = speaker::Settings {
+            listen: self.config.bgp_listen,
+            restart_time_secs: self.config.restart_time_secs,
+        };
+        let ends = speaker::Ends {
+            bgp,
+            updates: self.updates.clone(),
+            board: self.board.clone(),
+            restarting,
+            shutdown,
+            handle,
+        };
+        tasks.spawn("speaker", speaker::run(settings, ends));
+        (stop, handle_receiver)
+    }
+
+    /// The endpoints of an earlier run are told before the first request is served.
+    async fn start_cni(
+        &self,
+        tasks: &mut Tasks,
+        server: Arc<cni::Server>,
+        notes: mpsc::Receiver<cni::pod::Note>,
+    ) -> Result<oneshot::Sender<()>> {
+        let earlier = server.start().await;
+        earlier.context("endpoints of an earlier run")?;
+        let listener = cni::socket::open(&self.config.cni_socket)?;
+        let (stop, stopped) = oneshot::channel();
+        let run = cni::socket::run(server.clone(), listener, stopped);
+        tasks.spawn("cni server", run);
+        self.board.cni.send_modify(|view| view.serving = true);
+        tasks.spawn("cni housekeeping", async move { server.housekeep().await });
+        tasks.spawn("pod notes", cni::pod::run(self.store.clone(), notes));
+        Ok(stop)
+    }
 }
 
 /// Each step has a bounded time; a task that has ended already is fine.
