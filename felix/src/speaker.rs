@@ -261,6 +261,7 @@ mod tests {
                 router_id: "192.0.2.1".parse().unwrap(),
                 ipv4: Some("192.0.2.1".parse().unwrap()),
                 ipv6: Some("2001:db8::1".parse().unwrap()),
+                subnets: vec!["192.0.2.0/24".parse().unwrap()],
                 listen_port: 179,
                 cluster_id: None,
             },
@@ -283,6 +284,7 @@ mod tests {
             .map(ToString::to_string)
             .collect();
         assert_eq!(listen, ["192.0.2.1:179", "[2001:db8::1]:179"]);
+        assert_eq!(desired.local.subnets.len(), 1);
         let peer = &desired.peers[&PeerKey::from("Global_192_0_2_9")];
         assert_eq!(
             (peer.port, peer.remote_as, peer.passive),
