@@ -70,11 +70,14 @@ pub trait Resource:
 ///
 /// The error names the field and what was expected there.
 pub fn decode<T: Resource>(value: &Value) -> Result<T, FieldError> {
-    serde_path_to_error::deserialize(value).map_err(|error| {
-        let path = error.path().to_string();
-        let field = if path == "." { String::new() } else { path };
-        let remedy = format!("see `kubectl explain {}` for its type", T::KIND.plural());
-        FieldError::new(field, error.into_inner().to_string(), remedy)
+    // Keeping track of the path doubles the time, so it is only done to explain an error.
+    T::deserialize(value).or_else(|_| {
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let path = error.path().to_string();
+            let field = if path == "." { String::new() } else { path };
+            let remedy = format!("see `kubectl explain {}` for its type", T::KIND.plural());
+            FieldError::new(field, error.into_inner().to_string(), remedy)
+        })
     })
 }
 

@@ -146,20 +146,28 @@ pub(crate) fn set_creation_time(value: &mut Value, now: &str) -> Result<(), Fiel
     Ok(())
 }
 
-/// Whether two manifests differ in more than their version.
+/// Whether two manifests are the same but for their version.
 pub(crate) fn same_content(a: &Value, b: &Value) -> bool {
-    let strip = |value: &Value| {
-        let mut value = value.clone();
-        if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
-            metadata.remove("resourceVersion");
-        }
-        value
+    let same_fields = |a: &Map<String, Value>, b: &Map<String, Value>, except: &str| {
+        let count =
+            |fields: &Map<String, Value>| fields.keys().filter(|name| *name != except).count();
+        count(a) == count(b)
+            && a.iter()
+                .all(|(name, value)| name == except || b.get(name) == Some(value))
     };
-    strip(a) == strip(b)
+    let (Value::Object(a), Value::Object(b)) = (a, b) else {
+        return a == b;
+    };
+    let same_metadata = match (a.get("metadata"), b.get("metadata")) {
+        (Some(Value::Object(a)), Some(Value::Object(b))) => same_fields(a, b, "resourceVersion"),
+        (a, b) => a == b,
+    };
+    same_metadata && same_fields(a, b, "metadata")
 }
 
 /// The manifest with another `status`; none when it is null.
-pub(crate) fn with_status(mut value: Value, status: Value) -> Result<Value, FieldError> {
+pub(crate) fn with_status(value: &Value, status: Value) -> Result<Value, FieldError> {
+    let mut value = value.clone();
     let manifest = value
         .as_object_mut()
         .ok_or_else(|| not_a_map("the manifest"))?;
@@ -173,9 +181,10 @@ pub(crate) fn with_status(mut value: Value, status: Value) -> Result<Value, Fiel
 
 /// The manifest with annotations set and removed.
 pub(crate) fn with_annotations(
-    mut value: Value,
+    value: &Value,
     changes: BTreeMap<String, Option<String>>,
 ) -> Result<Value, FieldError> {
+    let mut value = value.clone();
     let metadata = metadata_mut(&mut value)?;
     let annotations = metadata.entry("annotations").or_insert(Value::Null);
     if annotations.is_null() {

@@ -47,6 +47,7 @@ use catalog::{Claim, Slot};
 use disk::{Durability, Lock};
 use document::Document;
 use follow::Follower;
+use manifest::Written;
 use tree::Tree;
 
 /// A store in a directory of manifests.
@@ -120,7 +121,7 @@ impl FileStore {
 /// An object in its file, as it is while the lock is held.
 struct Located {
     slot: Slot,
-    object: Object,
+    object: Arc<Object>,
     text: String,
     document: Document,
 }
@@ -192,11 +193,13 @@ impl Shared {
         set_creation_time(&mut value, &crds::core::time_text(SystemTime::now())).map_err(fail)?;
         set_version(&mut value, &next_counter(&Value::Null)).map_err(fail)?;
         let before = disk::read(&self.root.join(&path)).unwrap_or_default();
-        self.store(
-            &key,
-            &path,
-            &document::append(&before, &emit(&key, &value)?),
-        )
+        let text = document::append(&before, &emit(&key, &value)?);
+        let written = Written {
+            document: document::split(&before).len(),
+            key: key.clone(),
+            value,
+        };
+        self.store(&key, &path, &text, Some(written))
     }
 
     /// Replaces the content of an object that has this version, or any.
@@ -204,7 +207,7 @@ impl Shared {
         &self,
         key: &Key,
         expected: Option<&str>,
-        change: impl FnOnce(Value) -> Result<Value, FieldError>,
+        change: impl FnOnce(&Value) -> Result<Value, FieldError>,
     ) -> Result<Object, Error> {
         let Located {
             slot,
@@ -213,25 +216,32 @@ impl Shared {
             document,
         } = self.locate(key, expected)?;
         let fail = |error| Error::invalid(key, error);
-        let value = change(before.value.clone()).map_err(fail)?;
+        let value = change(&before.value).map_err(fail)?;
         let mut after = admit(Object {
             key: key.clone(),
             resource_version: String::new(),
             value,
         })?;
         if same_content(&before.value, &after.value) {
-            return Ok(before);
+            return Ok(Arc::unwrap_or_clone(before));
         }
         set_version(&mut after.value, &next_counter(&before.value)).map_err(fail)?;
-        let content = match slot.item {
-            None => after.value,
-            Some(item) => with_item(key, &text, &document, |items| items[item] = after.value)?,
+        let (content, written) = match slot.item {
+            None => {
+                let written = Written {
+                    document: slot.document,
+                    key: key.clone(),
+                    value: after.value,
+                };
+                (emit(key, &written.value)?, Some(written))
+            }
+            Some(item) => {
+                let list = with_item(key, &text, &document, |items| items[item] = after.value)?;
+                (emit(key, &list)?, None)
+            }
         };
-        self.store(
-            key,
-            &slot.path,
-            &document::replace(&text, &document, &emit(key, &content)?),
-        )
+        let text = document::replace(&text, &document, &content);
+        self.store(key, &slot.path, &text, written)
     }
 
     fn delete(&self, key: &Key, expected: Option<&str>) -> Result<(), Error> {
@@ -264,13 +274,21 @@ impl Shared {
     }
 
     /// Writes a file and takes it in; the object is then what a reader gets.
-    fn store(&self, key: &Key, path: &Path, text: &str) -> Result<Object, Error> {
-        disk::write(&self.root.join(path), text, durability(key.kind))?;
+    fn store(
+        &self,
+        key: &Key,
+        path: &Path,
+        text: &str,
+        written: Option<Written>,
+    ) -> Result<Object, Error> {
+        lock(&self.tree).begin_write(path, text);
+        let result = disk::write(&self.root.join(path), text, durability(key.kind));
         let mut tree = lock(&self.tree);
-        tree.load(path, true);
+        tree.end_write(path, result.is_ok().then_some((text, written)));
+        result?;
         match tree.catalog.claim(key) {
-            Claim::Good(_, object) => Ok(object),
-            // Somebody without the lock was faster than we could look.
+            Claim::Good(_, object) => Ok(Arc::unwrap_or_clone(object)),
+            // Another file that comes first has appeared meanwhile, from somebody who does not take the lock.
             Claim::Broken(..) | Claim::None => Err(Error::Conflict { key: key.clone() }),
         }
     }
@@ -354,7 +372,7 @@ impl Datastore for FileStore {
         let mut tree = lock(&self.shared.tree);
         tree.refresh();
         match tree.catalog.claim(key) {
-            Claim::Good(_, object) => Ok(object),
+            Claim::Good(_, object) => Ok(Arc::unwrap_or_clone(object)),
             Claim::Broken(slot, problem) => Err(broken(key, &slot, problem)),
             Claim::None => Err(Error::NotFound { key: key.clone() }),
         }

@@ -117,18 +117,18 @@ impl Shared {
         &self,
         key: &Key,
         expected: Option<&str>,
-        change: impl FnOnce(Value) -> Result<Value, FieldError>,
+        change: impl FnOnce(&Value) -> Result<Value, FieldError>,
     ) -> Result<Object, Error> {
         let mut version = lock(&self.version);
         let before = self.table.expect(key, expected)?;
-        let value = change(before.value.clone()).map_err(|error| Error::invalid(key, error))?;
+        let value = change(&before.value).map_err(|error| Error::invalid(key, error))?;
         let after = admit(Object {
             key: key.clone(),
             resource_version: String::new(),
             value,
         })?;
         if same_content(&before.value, &after.value) {
-            return Ok(before);
+            return Ok(Arc::unwrap_or_clone(before));
         }
         self.store(after.key, after.value, &mut version)
     }
@@ -149,7 +149,7 @@ impl Shared {
             resource_version,
             value,
         };
-        self.table.put(object.clone());
+        self.table.put(Arc::new(object.clone()));
         Ok(object)
     }
 }
@@ -158,7 +158,7 @@ impl Shared {
 impl Datastore for MemoryStore {
     async fn get(&self, key: &Key) -> Result<Object, Error> {
         self.call(Operation::Get, key.kind, Some(key), |shared| {
-            shared.table.expect(key, None)
+            shared.table.expect(key, None).map(Arc::unwrap_or_clone)
         })
         .await
     }

@@ -17,7 +17,7 @@ pub(crate) struct Table {
 
 #[derive(Default)]
 struct State {
-    objects: BTreeMap<Key, Object>,
+    objects: BTreeMap<Key, Arc<Object>>,
     broken: BTreeMap<String, Broken>,
     watches: Vec<Weak<Pending>>,
     closed: bool,
@@ -62,12 +62,14 @@ impl Pending {
 }
 
 impl Table {
-    pub(crate) fn get(&self, key: &Key) -> Option<Object> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Arc<Object>> {
         lock(&self.state).objects.get(key).cloned()
     }
 
     pub(crate) fn list(&self, kind: Kind) -> Vec<Object> {
-        lock(&self.state).of_kind(kind).cloned().collect()
+        let objects: Vec<Arc<Object>> = lock(&self.state).of_kind(kind).cloned().collect();
+        // Copied without the lock.
+        objects.into_iter().map(Arc::unwrap_or_clone).collect()
     }
 
     pub(crate) fn problems(&self) -> Vec<Broken> {
@@ -75,7 +77,7 @@ impl Table {
     }
 
     /// Stores an object; nobody is told if it is the same as before.
-    pub(crate) fn put(&self, object: Object) {
+    pub(crate) fn put(&self, object: Arc<Object>) {
         let mut state = lock(&self.state);
         let key = object.key.clone();
         let version = object.resource_version.clone();
@@ -161,7 +163,7 @@ impl Table {
     }
 
     /// The object, with the errors every back end has in common.
-    pub(crate) fn expect(&self, key: &Key, version: Option<&str>) -> Result<Object, Error> {
+    pub(crate) fn expect(&self, key: &Key, version: Option<&str>) -> Result<Arc<Object>, Error> {
         let object = self
             .get(key)
             .ok_or_else(|| Error::NotFound { key: key.clone() })?;
@@ -175,7 +177,7 @@ impl Table {
 }
 
 impl State {
-    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Object> {
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
         let first = Key {
             kind,
             namespace: None,
@@ -234,7 +236,7 @@ impl Watch {
                 Some(object) => {
                     let told = self.known.insert(key, object.resource_version.clone());
                     (told.as_ref() != Some(&object.resource_version))
-                        .then(|| Event::Upsert(object.clone()))
+                        .then(|| Event::Upsert(Object::clone(object)))
                 }
                 None => self.known.remove(&key).map(|_| Event::Delete(key)),
             },

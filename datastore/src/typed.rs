@@ -10,6 +10,8 @@ use crate::{Datastore, Error, Key, Object};
 pub struct Typed<T> {
     /// The resource.
     pub resource: T,
+    /// As it was read.
+    original: T,
     raw: Value,
     key: Key,
     resource_version: String,
@@ -25,6 +27,7 @@ impl<T: Resource> Typed<T> {
         } = object;
         match crds::decode(&raw) {
             Ok(resource) => Ok(Typed {
+                original: T::clone(&resource),
                 resource,
                 raw,
                 key,
@@ -47,9 +50,7 @@ impl<T: Resource> Typed<T> {
     /// The object with the changes made to `resource` since it was read, and everything else as it was.
     pub fn to_object(&self) -> Result<Object, Error> {
         let fail = |error: FieldError| Error::invalid(&self.key, error);
-        let before = crds::decode::<T>(&self.raw)
-            .and_then(|resource| resource.to_value())
-            .map_err(fail)?;
+        let before = self.original.to_value().map_err(fail)?;
         let after = self.resource.to_value().map_err(fail)?;
         let mut value = self.raw.clone();
         merge(&mut value, &before, &after);

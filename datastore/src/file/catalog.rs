@@ -22,7 +22,7 @@ pub(super) struct Catalog {
 struct FileState {
     manifest: Manifest,
     /// Last good objects that the file no longer says clearly.
-    kept: BTreeMap<Key, Object>,
+    kept: BTreeMap<Key, Arc<Object>>,
 }
 
 /// A place in a file.
@@ -38,7 +38,7 @@ pub(super) struct Slot {
 /// What the files say about one object.
 pub(super) enum Claim {
     /// It is defined here.
-    Good(Slot, Object),
+    Good(Slot, Arc<Object>),
     /// It is defined here, but cannot be used.
     Broken(Slot, String),
     /// It is not defined.
@@ -72,7 +72,7 @@ impl FileState {
     }
 
     /// The objects that can be used.
-    fn good(&self) -> impl Iterator<Item = (&Key, &Object)> {
+    fn good(&self) -> impl Iterator<Item = (&Key, &Arc<Object>)> {
         let stated = self
             .manifest
             .entries()
@@ -114,8 +114,9 @@ impl Catalog {
     /// A file says this now; nothing when it is gone.
     pub(super) fn set(&mut self, path: &Path, manifest: Option<Manifest>) {
         let before = self.files.remove(path).unwrap_or_default();
+        let exists = manifest.is_some();
         let mut after = FileState {
-            manifest: manifest.clone().unwrap_or_default(),
+            manifest: manifest.unwrap_or_default(),
             kept: BTreeMap::new(),
         };
         if after.manifest.is_unclear() {
@@ -126,7 +127,7 @@ impl Catalog {
                 .collect();
             let lost = before.good().filter(|(key, _)| !stated.contains(key));
             after.kept = lost
-                .map(|(key, object)| (key.clone(), object.clone()))
+                .map(|(key, object)| (key.clone(), Arc::clone(object)))
                 .collect();
         }
         let mut keys = BTreeSet::new();
@@ -140,7 +141,7 @@ impl Catalog {
             keys.insert(key.clone());
             self.claims.entry(key.clone()).or_default().insert(slot);
         }
-        if manifest.is_some() {
+        if exists {
             self.files.insert(path.to_owned(), after);
         }
         self.publish(path, &keys);

@@ -1,12 +1,13 @@
 //! A manifest file as a list of objects and problems.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crds::FieldError;
 use serde_json::Value;
 
 use super::{document, yaml};
-use crate::admission::{key_of, set_version, validate};
+use crate::admission::{key_of, validate};
 use crate::{Key, Object};
 
 /// Largest file that is read, in bytes.
@@ -29,6 +30,14 @@ pub(super) struct Parsed {
     pub(super) entries: Vec<Entry>,
 }
 
+/// An admitted object that was just written as a document of its own.
+pub(super) struct Written {
+    /// Number of the document, counted from 0.
+    pub(super) document: usize,
+    pub(super) key: Key,
+    pub(super) value: Value,
+}
+
 /// One object of a document, or what is wrong with it.
 #[derive(Clone, Debug)]
 pub(super) struct Entry {
@@ -40,7 +49,7 @@ pub(super) struct Entry {
 
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    Good(Object),
+    Good(Arc<Object>),
     Broken(String),
     /// A kind that is not ours.
     Ignored(String),
@@ -49,24 +58,41 @@ pub(super) enum Content {
 impl Manifest {
     /// Reads a file; documents that are the same as before are not read again.
     pub(super) fn parse(text: &str, before: Option<&Manifest>) -> Manifest {
+        Manifest::parse_with(text, before, None)
+    }
+
+    /// The same after a write, which need not be read: that takes longer than everything else a write does.
+    pub(super) fn parse_with(
+        text: &str,
+        before: Option<&Manifest>,
+        mut written: Option<Written>,
+    ) -> Manifest {
         let known: BTreeMap<(u64, usize), &Parsed> = before
             .into_iter()
             .flat_map(|manifest| &manifest.documents)
             .map(|parsed| ((parsed.fingerprint, parsed.line), parsed))
             .collect();
-        let parse = |document: document::Document| {
+        let parse = |(number, document): (usize, document::Document)| {
             let text = &text[document.range];
             let fingerprint = fingerprint(text.as_bytes());
-            match known.get(&(fingerprint, document.line)) {
-                Some(parsed) => (*parsed).clone(),
-                None => Parsed {
-                    fingerprint,
-                    line: document.line,
-                    entries: entries(text, document.line),
-                },
+            if let Some(parsed) = known.get(&(fingerprint, document.line)) {
+                return (*parsed).clone();
+            }
+            let entries = match written.take_if(|written| written.document == number) {
+                Some(written) => vec![good(None, written.key, written.value)],
+                None => entries(text, document.line),
+            };
+            Parsed {
+                fingerprint,
+                line: document.line,
+                entries,
             }
         };
-        let documents = document::split(text).into_iter().map(parse).collect();
+        let documents = document::split(text)
+            .into_iter()
+            .enumerate()
+            .map(parse)
+            .collect();
         Manifest {
             fingerprint: fingerprint(text.as_bytes()),
             documents,
@@ -163,18 +189,21 @@ fn entry(item: Option<usize>, value: Value) -> Entry {
     if let Err(error) = validate(&key, &value) {
         return broken(Some(key), error);
     }
-    let (mut value, resource_version) = (value.clone(), effective_version(&value));
-    match set_version(&mut value, &resource_version) {
-        Ok(()) => Entry {
-            item,
-            key: Some(key.clone()),
-            content: Content::Good(Object {
-                key,
-                resource_version,
-                value,
-            }),
-        },
-        Err(error) => broken(Some(key), error),
+    good(item, key, value)
+}
+
+/// The entry of a valid object; its version becomes the effective one.
+fn good(item: Option<usize>, key: Key, mut value: Value) -> Entry {
+    let resource_version = effective_version(&mut value);
+    let object = Object {
+        key: key.clone(),
+        resource_version,
+        value,
+    };
+    Entry {
+        item,
+        key: Some(key),
+        content: Content::Good(Arc::new(object)),
     }
 }
 
@@ -191,17 +220,21 @@ fn unknown_kind(value: &Value) -> String {
     format!("kind {kind} of {api_version} is not known here and is ignored; {remedy}")
 }
 
-/// The counter stored with the object, and what its content is now: an edit by hand changes the second.
-fn effective_version(value: &Value) -> String {
-    let mut content = value.clone();
-    if let Some(Value::Object(metadata)) = content.get_mut("metadata") {
+/// Makes the version of an object what it effectively is: the counter stored with it, and a fingerprint of its content,
+/// which changes with an edit by hand.
+fn effective_version(value: &mut Value) -> String {
+    let counter = stored_counter(value);
+    if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
         metadata.remove("resourceVersion");
     }
-    format!(
-        "{}-{:016x}",
-        stored_counter(value),
-        fingerprint(content.to_string().as_bytes())
-    )
+    let version = format!(
+        "{counter}-{:016x}",
+        fingerprint(value.to_string().as_bytes())
+    );
+    if let Some(Value::Object(metadata)) = value.get_mut("metadata") {
+        metadata.insert("resourceVersion".into(), version.as_str().into());
+    }
+    version
 }
 
 /// The counter of an object: what stands before the fingerprint in its version.

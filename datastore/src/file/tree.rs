@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::catalog::Catalog;
 use super::changes::{Change, Changes, is_hidden, is_manifest};
 use super::disk::{self, Lock};
-use super::manifest::{Manifest, fingerprint};
+use super::manifest::{Manifest, Written, fingerprint};
 use crate::Broken;
 use crate::table::Table;
 
@@ -27,6 +27,8 @@ pub(super) struct Tree {
     pub(super) changes: Changes,
     /// Files to look at again, and when.
     unsettled: BTreeMap<PathBuf, Instant>,
+    /// What this process is writing, to be taken in by its writer: file and fingerprint.
+    writing: Option<(PathBuf, u64)>,
     /// When to look for the whole directory again.
     rescan_at: Option<Instant>,
 }
@@ -39,6 +41,7 @@ impl Tree {
             table,
             changes: Changes::open(root)?,
             unsettled: BTreeMap::new(),
+            writing: None,
             rescan_at: None,
         };
         tree.list_all()?;
@@ -87,14 +90,21 @@ impl Tree {
     pub(super) fn load(&mut self, path: &Path, settled: bool) {
         let manifest = match disk::read(&self.root.join(path)) {
             Ok(text) => {
-                let before = self.catalog.manifest(path);
-                if before.is_some_and(|before| before.fingerprint == fingerprint(text.as_bytes())) {
+                let (before, found) = (self.catalog.manifest(path), fingerprint(text.as_bytes()));
+                if self
+                    .writing
+                    .as_ref()
+                    .is_some_and(|(writing, written)| writing == path && *written == found)
+                {
+                    return;
+                }
+                if before.is_some_and(|before| before.fingerprint == found) {
                     self.unsettled.remove(path);
                     return;
                 }
                 Manifest::parse(&text, before)
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.forget(path),
+            Err(error) if is_absent(&error) => return self.forget(path),
             Err(error) => Manifest::unreadable(error.to_string()),
         };
         if !settled && self.catalog.looks_half_written(path, &manifest) {
@@ -102,6 +112,21 @@ impl Tree {
         }
         self.unsettled.remove(path);
         self.catalog.set(path, Some(manifest));
+    }
+
+    /// A file is about to become this; it need not be read when it does.
+    pub(super) fn begin_write(&mut self, path: &Path, text: &str) {
+        self.writing = Some((path.to_owned(), fingerprint(text.as_bytes())));
+    }
+
+    /// The file has become that, or was not written.
+    pub(super) fn end_write(&mut self, path: &Path, written: Option<(&str, Option<Written>)>) {
+        self.writing = None;
+        if let Some((text, written)) = written {
+            self.unsettled.remove(path);
+            let manifest = Manifest::parse_with(text, self.catalog.manifest(path), written);
+            self.catalog.set(path, Some(manifest));
+        }
     }
 
     /// Whether the content of a file is not believed yet.
@@ -191,4 +216,12 @@ impl Tree {
         found.sort();
         Ok(found)
     }
+}
+
+/// There is no such file, or something else stands where its directory should be.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
