@@ -1,5 +1,6 @@
 //! DEL and GC: written down, forgotten, released, and only then struck off.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -138,6 +139,19 @@ impl Server {
         Ok(())
     }
 
+    pub(super) fn buried_attachments(&self) -> BTreeSet<Attachment> {
+        let whole = self
+            .tombstones()
+            .into_iter()
+            .filter_map(|path| read(&path).ok());
+        whole
+            .map(|del| Attachment {
+                container_id: del.container_id,
+                ifname: del.ifname,
+            })
+            .collect()
+    }
+
     /// Writes a deletion down.
     pub(super) fn bury(&self, del: &Del) -> Result<()> {
         let text = serde_json::to_vec(del).context("encode a deletion")?;
@@ -233,11 +247,11 @@ impl Server {
             .allocations_of_node(node)
             .await
             .map_err(|e| e.to_string())?;
-        let veths = super::start::containers_with_veth(&self.settings.interface_prefix)
+        let veths = super::start::veths(&self.settings.interface_prefix)
             .map_err(|error| format!("{error:#}"))?;
         let suffixes: Vec<String> = veths
             .iter()
-            .map(|veth| format!(".{}", veth.container_id.to_lowercase()))
+            .map(|veth| format!(".{}", veth.attachment.container_id.to_lowercase()))
             .collect();
         let with_veth = held
             .into_iter()
