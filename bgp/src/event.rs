@@ -24,6 +24,19 @@ pub enum Event {
     Converged,
 }
 
+/// The speaker as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SpeakerInfo {
+    /// Where connections are accepted right now.
+    pub listening: Vec<SocketAddr>,
+    /// [`Event::Converged`] has come or is about to.
+    pub converged: bool,
+    /// Peers that are up and have not told everything yet; they delay convergence.
+    pub waiting_for: Vec<PeerKey>,
+    /// Accepted connections that were closed because they are no peer's, or too many.
+    pub strangers: u64,
+}
+
 /// One peer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerInfo {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Desired, Options};
-use crate::event::{Event, PeerInfo, RouteInfo, Shutdown};
+use crate::event::{Event, PeerInfo, RouteInfo, Shutdown, SpeakerInfo};
 use crate::session::Decode;
 use crate::speaker;
 
@@ -69,9 +69,14 @@ impl Handle {
         self.ask(Command::Routes).await.unwrap_or_default()
     }
 
+    /// The speaker as a whole; all empty when it has ended.
+    pub async fn info(&self) -> SpeakerInfo {
+        self.ask(Command::Info).await.unwrap_or_default()
+    }
+
     /// Where connections are accepted right now.
     pub async fn listening(&self) -> Vec<SocketAddr> {
-        self.ask(Command::Listening).await.unwrap_or_default()
+        self.info().await.listening
     }
 
     /// Ends the speaker; returns when every connection is closed, within a few seconds.
@@ -92,6 +97,6 @@ impl Handle {
 pub(crate) enum Command {
     Peers(oneshot::Sender<Vec<PeerInfo>>),
     Routes(oneshot::Sender<Vec<RouteInfo>>),
-    Listening(oneshot::Sender<Vec<SocketAddr>>),
+    Info(oneshot::Sender<SpeakerInfo>),
     Shutdown(Shutdown, oneshot::Sender<()>),
 }

@@ -5,7 +5,7 @@
 //! which next hops a learned prefix has, and somebody else installs them.
 //!
 //! One task per peer turns bytes into messages and drives the state machine of `bgp-fsm`; one
-//! task owns the routes of `bgp-rib` and everything that peers share. What flows between them is
+//! thread owns the routes of `bgp-rib` and everything that peers share. What flows between them is
 //! bounded everywhere: a task that cannot pass on what it read stops reading, and what a slow
 //! peer has not taken yet stays in the RIB, where each prefix counts once.
 //!
@@ -24,5 +24,5 @@ pub use bgp_rib::{Match, NextHopMode, Policy, PrefixSet, Rule, Source, Verdict};
 pub use bgp_wire::capability::AddPathMode;
 pub use bgp_wire::{Family, Prefix};
 pub use config::{Desired, Local, Options, Originate, PORT, Password, PeerConfig, PeerKey, Ttl};
-pub use event::{Event, PeerInfo, RouteInfo, SessionInfo, Shutdown};
+pub use event::{Event, PeerInfo, RouteInfo, SessionInfo, Shutdown, SpeakerInfo};
 pub use handle::{Handle, Speaker};

@@ -59,6 +59,12 @@ impl Deferral {
         self.over
     }
 
+    /// Peers that are up and have not told everything; nobody once the wait is over.
+    pub(crate) fn waiting_for(&self) -> impl Iterator<Item = PeerId> {
+        let waits = !self.over;
+        self.waiting.keys().copied().filter(move |_| waits)
+    }
+
     pub(crate) fn added(&mut self, peer: PeerId) {
         self.missing.insert(peer);
     }

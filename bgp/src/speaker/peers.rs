@@ -41,6 +41,8 @@ pub(super) struct PeerTask {
     pub(super) state: State,
     pub(super) since: SystemTime,
     pub(super) flaps: u64,
+    /// Faulty attributes received (RFC 7606).
+    pub(super) malformed: u64,
     pub(super) last_error: Option<String>,
     pub(super) stale: Vec<Family>,
     /// The established session.
@@ -104,6 +106,7 @@ impl Owner {
             state: State::Idle,
             since: SystemTime::now(),
             flaps: 0,
+            malformed: 0,
             last_error: None,
             stale: Vec::new(),
             up: None,

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use bgp_rib::{ExplainedPath, Outcome, PeerId};
 use bgp_wire::{Family, NextHop, Prefix};
 
-use crate::event::{PeerInfo, RouteInfo, SessionInfo};
+use crate::event::{PeerInfo, RouteInfo, SessionInfo, SpeakerInfo};
 use crate::handle::Command;
 use crate::session::Up;
 use crate::speaker::Owner;
@@ -25,12 +25,26 @@ impl Owner {
             Command::Routes(answer) => {
                 let _gone = answer.send(self.route_infos());
             }
-            Command::Listening(answer) => {
-                let listeners = self.listeners.values();
-                let _gone = answer.send(listeners.filter_map(|l| l.address().ok()).collect());
+            Command::Info(answer) => {
+                let _gone = answer.send(self.info());
             }
             // Ends the loop that calls this.
             Command::Shutdown(..) => {}
+        }
+    }
+
+    fn info(&self) -> SpeakerInfo {
+        let listeners = self.listeners.values();
+        let waiting = self.deferral.waiting_for();
+        let task = |id: PeerId| self.tasks.get(id.0 as usize)?.as_ref();
+        SpeakerInfo {
+            listening: listeners.filter_map(|l| l.address().ok()).collect(),
+            converged: self.deferral.is_over(),
+            waiting_for: waiting
+                .filter_map(task)
+                .map(|task| task.key.clone())
+                .collect(),
+            strangers: self.strangers,
         }
     }
 

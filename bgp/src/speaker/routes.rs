@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bgp_fsm::State;
 use bgp_rib::{LocalPath, PeerId, PeerKind, PeerSession, RibConfig};
 use bgp_wire::attribute::LargeCommunity;
-use bgp_wire::{Community, Family, Prefix, RefreshSubtype, RouteRefresh};
+use bgp_wire::{AttributeError, Community, Family, Prefix, RefreshSubtype, RouteRefresh};
 use tokio::time::Instant;
 
 use crate::config::{Local, Originate, PeerConfig};
@@ -117,9 +117,7 @@ impl Owner {
         match learned {
             Learned::Update(update) => {
                 for verdict in &update.verdicts {
-                    if let Some(task) = self.task(id) {
-                        tracing::warn!(peer = %task.key, %verdict, disposition = ?verdict.disposition, "malformed attribute");
-                    }
+                    self.malformed(id, verdict);
                 }
                 self.rib.update(id, &update);
             }
@@ -134,6 +132,16 @@ impl Owner {
                 RefreshSubtype::EndOfRib => self.rib.sweep_stale(id, family),
                 RefreshSubtype::Unknown(_) => {}
             },
+        }
+    }
+
+    /// Tells of a fault that was dealt with; a peer must not fill the log with them.
+    fn malformed(&mut self, id: PeerId, verdict: &AttributeError) {
+        let Some(task) = self.task(id) else { return };
+        task.malformed += 1;
+        if task.malformed.is_power_of_two() {
+            let disposition = verdict.disposition;
+            tracing::warn!(peer = %task.key, %verdict, ?disposition, count = task.malformed, "malformed");
         }
     }
 
@@ -157,7 +165,7 @@ impl Owner {
                 }
                 let Ok(room) = room else { break };
                 let mut messages = self.rib.next_messages(id, CHUNK_OCTETS);
-                if messages.is_empty() && task.held.is_empty() {
+                if messages.is_empty() && (holds || task.held.is_empty()) {
                     break;
                 }
                 if holds {

@@ -120,4 +120,5 @@ async fn stranger_is_closed_without_a_word() {
     assert_eq!(None, raw.receive_or_end().await);
     friend.learns("10.41.0.0/26", "192.0.2.41").await;
     assert_eq!(address(42), node.handle.peers().await[0].address);
+    assert_eq!(1, node.handle.info().await.strangers);
 }

@@ -70,6 +70,11 @@ async fn restarted_speaker_tells_routes_at_once_and_end_of_rib_after_its_peers()
     assert_eq!(1, update.reach[0].nlri.len());
     raw.hears_nothing(WHILE).await;
     assert!(!node.converged);
+    let info = node.handle.info().await;
+    assert_eq!(
+        (false, vec!["raw".into()]),
+        (info.converged, info.waiting_for)
+    );
     raw.announce(&["10.54.0.0/26"]).await;
     raw.end_of_rib().await;
     let update = raw.receive_update().await;
