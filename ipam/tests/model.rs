@@ -23,7 +23,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use history::{History, Trouble};
 
 /// Histories per test when nothing else is asked for.
-const CASES: u64 = 15;
+const CASES: u64 = 10;
 
 fn run(name: &str, trouble: Trouble) {
     let number = |variable: &str| {
