@@ -27,7 +27,7 @@ use stepped::{Random, Stepped, Tasks, block_on};
 use world::World;
 
 /// Orders per test when nothing else is asked for.
-const ORDERS: u64 = 250;
+const ORDERS: u64 = 300;
 const OPERATIONS: usize = 6;
 const MAX_STEPS: usize = 100_000;
 

@@ -264,3 +264,31 @@ async fn reconciliation_never_hurts_a_request_that_runs_meanwhile() {
     let outcome = cluster.ipam.release(&snapshot).await.unwrap();
     assert_eq!(outcome.refused, [(address, Refusal::Reallocated)]);
 }
+
+#[tokio::test]
+async fn a_lost_claim_leaves_nothing() {
+    let cluster = Cluster::with_pools(&[("pool", "10.0.0.0/26")]).await;
+    cluster
+        .ipam
+        .claim_block("node-1", cidr("10.0.0.0/26"))
+        .await
+        .unwrap();
+    let error = cluster
+        .ipam
+        .claim_block("node-2", cidr("10.0.0.0/26"))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "block 10.0.0.0/26 belongs to \"host:node-1\""
+    );
+    assert_eq!(cluster.affinities().await.len(), 1);
+    for odd in ["10.0.0.0/27", "10.0.1.0/26"] {
+        let error = cluster
+            .ipam
+            .claim_block("node-1", cidr(odd))
+            .await
+            .unwrap_err();
+        assert!(matches!(error, Error::NotABlock { .. }), "{error}");
+    }
+}

@@ -172,6 +172,8 @@ pub(crate) struct Task<L, O> {
 pub(crate) struct Tasks<L, O> {
     random: Random,
     pub(crate) running: Vec<Task<L, O>>,
+    /// The one that went on last.
+    current: usize,
 }
 
 impl<L, O> Tasks<L, O> {
@@ -179,6 +181,7 @@ impl<L, O> Tasks<L, O> {
         Tasks {
             random,
             running: Vec::new(),
+            current: 0,
         }
     }
 
@@ -189,12 +192,16 @@ impl<L, O> Tasks<L, O> {
         });
     }
 
-    /// Takes one random operation to its next pause; its outcome if it ended.
+    /// Takes one operation to its next pause; its outcome if it ended.
     pub(crate) fn step(&mut self) -> Option<(L, O)> {
         if self.running.is_empty() {
             return None;
         }
-        let index = self.random.below(self.running.len());
+        // Often the same again: many races need one to overtake another by several calls.
+        if self.current >= self.running.len() || self.random.percent(40) {
+            self.current = self.random.below(self.running.len());
+        }
+        let index = self.current;
         let mut context = Context::from_waker(Waker::noop());
         match self.running[index].future.as_mut().poll(&mut context) {
             Poll::Ready(outcome) => Some((self.running.swap_remove(index).label, outcome)),
