@@ -250,7 +250,7 @@ impl Dataplane {
                 self.observe(event, now);
             }
         }
-        self.due.plan = Some(now);
+        // What is left in the queue ends the next wait at once.
         Ok(())
     }
 
@@ -261,8 +261,12 @@ impl Dataplane {
             Event::Address(address) => self.host.add_address(&address),
             Event::AddressGone(address) => {
                 self.host.remove_address(&address);
-                // Routes that depended on it went without a word.
-                self.list_soon(now);
+                let link = self.host.by_index(address.index);
+                let uplink = link.is_some_and(|link| !self.host.is_workload(&link.name));
+                if uplink && address.net.addr().is_ipv4() {
+                    // IPv4 routes that depended on it went without a word.
+                    self.list_soon(now);
+                }
             }
             Event::Route { route, replaced } => self.table.appeared(route, replaced),
             Event::RouteGone(route) => self.table.vanished(&route),

@@ -41,6 +41,7 @@ pub(crate) enum Place {
 /// `refused` keys are left alone until they are worth another try.
 /// What is desired is added where there is nothing and replaced in place where there is
 /// something of ours, or was; it never deletes first.
+/// Keys come in no order, which suits the kernel: its trie is slowest in the order of addresses.
 pub(crate) fn plan(
     delta: &Delta<Key, Arc<Route>>,
     urgent: impl Iterator<Item = Key>,

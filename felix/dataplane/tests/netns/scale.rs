@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::lab::{Node, ip, on_node, own_routes, quick, routes, workload};
 
@@ -22,21 +22,17 @@ fn a_hundred_thousand_learned_routes_are_programmed_kept_and_withdrawn() {
             node.learned(&block(number), &["192.0.2.9%eth0"]);
         }
         node.pod("cali1", &["10.0.1.5"]);
-        let start = Instant::now();
         node.apply();
         assert!(node.ready.contains("cali1"), "the pod is first");
         node.until("programmed", |node| node.written() == u64::from(MANY) + 2);
-        println!("programmed in {:?}", start.elapsed());
         assert_eq!(routes("proto 80").len(), MANY as usize + 2);
         node.catch_up();
         assert_eq!(node.written(), u64::from(MANY) + 2);
         drop(node);
 
-        let start = Instant::now();
         let mut node = Node::new(quick());
         node.pod("cali1", &["10.0.1.5"]).apply();
         node.until("swept", |_| own_routes().len() == 2);
-        println!("swept in {:?}", start.elapsed());
     });
 }
 
@@ -80,7 +76,10 @@ fn pods_that_come_and_go_cost_no_listing() {
             ip(&format!("link del {name}"));
             node.until("gone", |node| !node.ready.contains(&name));
         }
-        node.catch_up();
+        let start = Instant::now();
+        node.until("past the pause between listings", |_| {
+            start.elapsed() > Duration::from_millis(1200)
+        });
         assert_eq!(node.last.counters.listings, 1);
         assert_eq!(own_routes().len(), 21);
         assert_eq!(node.last.counters.drift_repairs, 0);
