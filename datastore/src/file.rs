@@ -132,7 +132,7 @@ impl Shared {
         let mut tree = lock(&self.tree);
         tree.refresh();
         if let Claim::Good(slot, _) | Claim::Broken(slot, _) = tree.catalog.claim(key) {
-            tree.load(&slot.path, false);
+            tree.reload(&slot.path, false);
         }
         let (slot, object) = match tree.catalog.claim(key) {
             Claim::Good(slot, object) => (slot, object),
@@ -168,7 +168,7 @@ impl Shared {
         let path = path_of(&key);
         let mut tree = lock(&self.tree);
         tree.refresh();
-        tree.load(&path, true);
+        tree.reload(&path, true);
         if !matches!(tree.catalog.claim(&key), Claim::None) {
             return Err(Error::AlreadyExists { key });
         }
@@ -269,7 +269,7 @@ impl Shared {
         } else {
             disk::write(&path, &rest, durability(key.kind))?;
         }
-        lock(&self.tree).load(&slot.path, true);
+        lock(&self.tree).reload(&slot.path, true);
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::manifest::{Content, Entry, Manifest};
 use crate::table::Table;
 use crate::{Broken, Key, Object};
 
-/// Everything the files of a directory say. Tells the table what changes.
+/// Everything the files of a directory say. The table is told when [`Catalog::publish`] is called.
 pub(super) struct Catalog {
     table: Arc<Table>,
     files: BTreeMap<PathBuf, FileState>,
@@ -16,6 +16,10 @@ pub(super) struct Catalog {
     claims: BTreeMap<Key, BTreeSet<Slot>>,
     /// Places told as broken, per file.
     reported: BTreeMap<PathBuf, BTreeSet<String>>,
+    /// Objects the table has not been told about.
+    unpublished: BTreeSet<Key>,
+    /// Files whose problems it has not been told about.
+    touched: BTreeSet<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -91,6 +95,8 @@ impl Catalog {
             files: BTreeMap::new(),
             claims: BTreeMap::new(),
             reported: BTreeMap::new(),
+            unpublished: BTreeSet::new(),
+            touched: BTreeSet::new(),
         }
     }
 
@@ -130,27 +136,27 @@ impl Catalog {
                 .map(|(key, object)| (key.clone(), Arc::clone(object)))
                 .collect();
         }
-        let mut keys = BTreeSet::new();
         for (key, slot) in before.slots(path) {
-            keys.insert(key.clone());
+            self.unpublished.insert(key.clone());
             if let Some(slots) = self.claims.get_mut(key) {
                 slots.remove(&slot);
             }
         }
         for (key, slot) in after.slots(path) {
-            keys.insert(key.clone());
+            self.unpublished.insert(key.clone());
             self.claims.entry(key.clone()).or_default().insert(slot);
         }
         if exists {
             self.files.insert(path.to_owned(), after);
         }
-        self.publish(path, &keys);
+        self.touched.insert(path.to_owned());
     }
 
-    /// Tells the table about these objects, and about problems in the file and in those that share its objects.
-    fn publish(&mut self, path: &Path, keys: &BTreeSet<Key>) {
-        let mut paths = BTreeSet::from([path.to_owned()]);
-        for key in keys {
+    /// Tells the table what has changed since the last time: several files at once, because an object that moves from
+    /// one to another has not changed.
+    pub(super) fn publish(&mut self) {
+        let mut paths = std::mem::take(&mut self.touched);
+        for key in &std::mem::take(&mut self.unpublished) {
             match self.claim(key) {
                 Claim::Good(_, object) => self.table.put(object),
                 // The last good state stays; it may be the one of another file if that has come first until now.
@@ -175,10 +181,16 @@ impl Catalog {
                     .map(|slot| slot.path.clone()),
             );
         }
+        // Files that share an object have a problem, or have it no longer.
         for path in paths {
             let problems = self.problems(&path);
-            let places = problems.iter().map(|broken| broken.place.clone()).collect();
-            let before = self.reported.insert(path, places).unwrap_or_default();
+            let before = self.reported.remove(&path).unwrap_or_default();
+            if !problems.is_empty() {
+                self.reported.insert(
+                    path,
+                    problems.iter().map(|broken| broken.place.clone()).collect(),
+                );
+            }
             let mended = before
                 .iter()
                 .filter(|place| problems.iter().all(|broken| broken.place != **place));

@@ -45,6 +45,7 @@ impl Tree {
             rescan_at: None,
         };
         tree.list_all()?;
+        tree.catalog.publish();
         // A directory that cannot be locked cannot be written either; reading it is fine.
         if let Ok(Some(lock)) = Lock::try_acquire(root) {
             tree.changes
@@ -77,6 +78,13 @@ impl Tree {
             .map(|(path, _)| path.clone())
             .collect();
         due.iter().for_each(|path| self.load(path, true));
+        self.catalog.publish();
+    }
+
+    /// Takes in one file, whether or not it was reported as changed.
+    pub(super) fn reload(&mut self, path: &Path, settled: bool) {
+        self.load(path, settled);
+        self.catalog.publish();
     }
 
     /// How long nothing has to be done unless something changes.
@@ -87,7 +95,7 @@ impl Tree {
 
     /// Reads a file again, if it says something else than before. One that looks half written is believed only when
     /// `settled`.
-    pub(super) fn load(&mut self, path: &Path, settled: bool) {
+    fn load(&mut self, path: &Path, settled: bool) {
         let manifest = match disk::read(&self.root.join(path)) {
             Ok(text) => {
                 let (before, found) = (self.catalog.manifest(path), fingerprint(text.as_bytes()));
@@ -126,6 +134,7 @@ impl Tree {
             self.unsettled.remove(path);
             let manifest = Manifest::parse_with(text, self.catalog.manifest(path), written);
             self.catalog.set(path, Some(manifest));
+            self.catalog.publish();
         }
     }
 
@@ -224,4 +233,39 @@ fn is_absent(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::Kind;
+
+    use super::*;
+
+    #[test]
+    fn an_overflow_of_the_kernels_queue_loses_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let table = Arc::new(Table::default());
+        let mut tree = Tree::open(directory.path(), Arc::clone(&table)).unwrap();
+        let limit = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
+        let limit: usize = limit.trim().parse().unwrap();
+        // Two files in turn, because the kernel folds equal events.
+        let files = ["x", "y"].map(|name| directory.path().join(name));
+        files.iter().for_each(|file| fs::write(file, "").unwrap());
+        for file in files.iter().cycle().take(limit) {
+            fs::set_permissions(file, fs::metadata(file).unwrap().permissions()).unwrap();
+        }
+        let pool = "apiVersion: crd.projectcalico.org/v1\nkind: IPPool\nmetadata: {name: a}\nspec: {cidr: 10.0.0.0/16}\n";
+        fs::write(directory.path().join("a.yaml"), pool).unwrap();
+        assert!(
+            tree.changes.drain().contains(&Change::Rescan),
+            "the queue has overflowed"
+        );
+        tree.rescan();
+        tree.catalog.publish();
+        assert_eq!(table.list(Kind::IpPool).len(), 1);
+        // And changes are still followed.
+        fs::remove_file(directory.path().join("a.yaml")).unwrap();
+        tree.refresh();
+        assert_eq!(table.list(Kind::IpPool).len(), 0);
+    }
 }
