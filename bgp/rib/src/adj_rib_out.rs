@@ -16,6 +16,7 @@ use crate::table::{PrefixId, PrefixTable};
 mod catchup;
 mod group;
 mod log;
+mod told;
 
 use catchup::{Catchup, Dump, DumpEnd};
 pub(crate) use catchup::{Pending, PendingOf};
@@ -180,6 +181,15 @@ impl AdjRibOut {
         for group in self.groups.iter_mut().flatten() {
             group.changed(shared, table, changed, &mut self.members);
         }
+    }
+
+    /// How many prefixes of a family a peer is told, as of the last change.
+    pub(crate) fn told_to(&self, peer: PeerId, family: FamilyIndex) -> usize {
+        let Some(Some(member)) = self.members.get(peer.0 as usize) else {
+            return 0;
+        };
+        let group = self.groups[member.group].as_ref();
+        group.map_or(0, |group| group.told[family as usize].told_to(peer))
     }
 
     /// Whether there is something to be sent to a peer.

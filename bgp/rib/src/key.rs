@@ -27,13 +27,6 @@ impl FamilyIndex {
         }
     }
 
-    pub(crate) fn of_prefix(prefix: Prefix) -> Self {
-        match prefix {
-            Prefix::V4(_) => Self::V4,
-            Prefix::V6(_) => Self::V6,
-        }
-    }
-
     pub(crate) fn family(self) -> Family {
         match self {
             Self::V4 => Family::IPV4_UNICAST,

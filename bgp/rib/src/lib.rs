@@ -22,6 +22,8 @@
 //! ```
 //!
 //! # Invariants
+//! - What [`Rib::peer_counts`] says is counted where paths come, are judged, are chosen and go
+//!   (counts), and where a group's memory changes (adj_rib_out); never by walking a table.
 //! - An attribute set and its next hop are held once; each path counts as one reference.
 //! - At most [`RibConfig::multipath`] paths at the front of a prefix are its choice, the first is
 //!   the best. Marks on the prefix say whether one of them has been lost since.
@@ -40,6 +42,7 @@
 
 mod adj_rib_out;
 mod attrs;
+mod counts;
 mod decision;
 mod explain;
 mod export;
@@ -58,6 +61,7 @@ mod table;
 #[cfg(test)]
 mod testing;
 
+pub use counts::PeerCounts;
 pub use decision::Reason;
 pub use explain::{ExplainedPath, Explanation, Outcome};
 pub use export::Withheld;

@@ -5,6 +5,7 @@
 //! once per dirty prefix and burst, however many paths changed.
 
 use crate::attrs::Attrs;
+use crate::counts::Held;
 use crate::decision::{Candidate, Selection, select, tie_break};
 use crate::key::Key;
 use crate::path::{Path, Paths, PeerId};
@@ -15,6 +16,8 @@ use crate::table::{Marks, PrefixId, PrefixTable, Slot};
 #[derive(Debug)]
 pub(crate) struct LocRib<K> {
     pub(crate) table: PrefixTable<K>,
+    /// How many paths are held from whom.
+    pub(crate) held: Held,
     /// Prefixes to decide, each at most once.
     dirty: Vec<PrefixId>,
     /// Prefixes whose multipath set changed and was not asked for yet, each at most once.
@@ -37,24 +40,27 @@ impl<K: Key> LocRib<K> {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             table: PrefixTable::new(seed),
+            held: Held::default(),
             dirty: Vec::new(),
             queued: Vec::new(),
             scratch: Scratch::default(),
         }
     }
 
-    /// Adds or replaces a path, taking over one reference to its attribute set; true if added.
-    pub(crate) fn announce(&mut self, attrs: &mut Attrs, key: K, path: Path) -> bool {
+    /// Adds or replaces a path, taking over one reference to its attribute set.
+    pub(crate) fn announce(&mut self, attrs: &mut Attrs, key: K, path: Path) {
         let id = self.table.find_or_insert(key);
         let slot = self.table.slot_mut(id);
         let Some(position) = slot.paths.position(path.peer, path.path_id) else {
             slot.paths.push(path);
+            self.held.added(&path);
             self.mark_dirty(id);
-            return true;
+            return;
         };
         let Some(old) = slot.paths.get_mut(position) else {
-            return false;
+            return;
         };
+        self.held.judged(old, &path);
         attrs.release(old.attrs);
         let unchanged = (old.attrs, old.refused) == (path.attrs, path.refused);
         *old = path;
@@ -62,27 +68,18 @@ impl<K: Key> LocRib<K> {
             slot.mark_lost(position);
             self.mark_dirty(id);
         }
-        false
     }
 
-    /// Removes a path; true if there was one.
-    pub(crate) fn withdraw(
-        &mut self,
-        attrs: &mut Attrs,
-        key: K,
-        peer: PeerId,
-        path_id: u32,
-    ) -> bool {
+    /// Removes a path if there is one.
+    pub(crate) fn withdraw(&mut self, attrs: &mut Attrs, key: K, peer: PeerId, path_id: u32) {
         let Some(id) = self.table.find(key) else {
-            return false;
+            return;
         };
         let slot = self.table.slot_mut(id);
-        let Some(position) = slot.paths.position(peer, path_id) else {
-            return false;
-        };
-        slot.remove(attrs, position);
-        self.mark_dirty(id);
-        true
+        if let Some(position) = slot.paths.position(peer, path_id) {
+            slot.remove(attrs, &mut self.held, position);
+            self.mark_dirty(id);
+        }
     }
 
     /// Changes or removes the paths of a peer, all of them in one walk over the table.
@@ -93,8 +90,10 @@ impl<K: Key> LocRib<K> {
         attrs: &mut Attrs,
         peer: PeerId,
         mut change: impl FnMut(K, &mut Path) -> Change,
-    ) -> usize {
-        let mut removed = 0;
+    ) {
+        if self.held.is_empty(peer) {
+            return;
+        }
         for id in 0..self.table.end() {
             let slot = self.table.slot_mut(id);
             let key = slot.key;
@@ -105,7 +104,10 @@ impl<K: Key> LocRib<K> {
                     position += 1;
                     continue;
                 }
-                match change(key, path) {
+                let old = *path;
+                let changed = change(key, path);
+                self.held.judged(&old, path);
+                match changed {
                     Change::None => position += 1,
                     Change::Ranking => {
                         touched = true;
@@ -117,9 +119,8 @@ impl<K: Key> LocRib<K> {
                         position += 1;
                     }
                     Change::Remove => {
-                        slot.remove(attrs, position);
+                        slot.remove(attrs, &mut self.held, position);
                         touched = true;
-                        removed += 1;
                     }
                 }
             }
@@ -127,7 +128,6 @@ impl<K: Key> LocRib<K> {
                 self.mark_dirty(id);
             }
         }
-        removed
     }
 
     /// Has every prefix decided again, as after a change of interior costs.
@@ -151,7 +151,7 @@ impl<K: Key> LocRib<K> {
         for index in 0..self.dirty.len() {
             let id = self.dirty[index];
             let slot = self.table.slot_mut(id);
-            let outcome = slot.decide(shared, &mut self.scratch);
+            let outcome = slot.decide(shared, &mut self.held, &mut self.scratch);
             if outcome.best_changed {
                 changed.push(id);
             }
@@ -240,17 +240,20 @@ impl<K> Slot<K> {
         }
     }
 
-    fn remove(&mut self, attrs: &mut Attrs, position: usize) {
+    fn remove(&mut self, attrs: &mut Attrs, held: &mut Held, position: usize) {
         self.mark_lost(position);
-        if let Some(path) = self.paths.remove(position) {
-            attrs.release(path.attrs);
-        }
+        let Some(path) = self.paths.remove(position) else {
+            return;
+        };
+        attrs.release(path.attrs);
+        held.removed(&path);
         if position < usize::from(self.best_count) {
             self.best_count -= 1;
+            held.no_longer_chosen(&path);
         }
     }
 
-    fn decide(&mut self, shared: &Shared, scratch: &mut Scratch) -> Outcome {
+    fn decide(&mut self, shared: &Shared, held: &mut Held, scratch: &mut Scratch) -> Outcome {
         let before = usize::from(self.best_count);
         let best_gone = self.marks.has(Marks::BEST_GONE);
         let share_gone = self.marks.has(Marks::SHARE_GONE);
@@ -264,9 +267,15 @@ impl<K> Slot<K> {
         };
         let share_kept = scratch.sharing.len() == before
             && scratch.sharing.iter().all(|&position| position < before);
+        if !share_kept {
+            self.sharing().for_each(|path| held.no_longer_chosen(path));
+        }
         self.best_count = scratch.sharing.len() as u8;
         self.reason = scratch.selection.reason();
         bring_to_front(&mut self.paths, &mut scratch.sharing);
+        if !share_kept {
+            self.sharing().for_each(|path| held.chosen(path));
+        }
 
         let best_changed = best_gone || !best_kept;
         Outcome {

@@ -149,8 +149,6 @@ impl PeerSession {
 pub(crate) struct Peer {
     pub(crate) session: PeerSession,
     pub(crate) is_up: bool,
-    /// Paths held from it, per family.
-    pub(crate) paths: [usize; 2],
 }
 
 /// Peers by number.

@@ -10,6 +10,7 @@ use bgp_wire::{
 };
 
 use crate::adj_rib_out::AdjRibOut;
+use crate::counts::PeerCounts;
 use crate::decision::Reason;
 use crate::import;
 use crate::key::{FamilyIndex, Tables};
@@ -99,16 +100,14 @@ impl Rib {
         if self.is_up(peer) {
             self.peer_down(peer, &[]);
         }
-        let mut new = Peer {
+        let known = self.shared.peer(peer);
+        let change = known.map_or(Change::None, |known| {
+            known.session.effect_on_kept_paths(&session)
+        });
+        let new = Peer {
             session,
             is_up: true,
-            paths: [0, 0],
         };
-        let mut change = Change::None;
-        if let Some(known) = self.shared.peer(peer) {
-            new.paths = known.paths;
-            change = known.session.effect_on_kept_paths(&new.session);
-        }
         self.shared.peers.set(peer, new);
         self.reconsider_paths(peer, change);
         // The memory of a new update group is read from the Loc-RIB.
@@ -139,7 +138,7 @@ impl Rib {
 
     fn announce(&mut self, peer: PeerId, attributes: &Attributes, via: NextHop, nlri: &[Nlri]) {
         let Self { shared, tables, .. } = self;
-        let Some(known) = shared.peers.get_mut(peer) else {
+        let Some(known) = shared.peers.get(peer) else {
             return;
         };
         let session = &known.session;
@@ -154,11 +153,10 @@ impl Rib {
                 stale: false,
                 refused: import::apply_policy(session, prefix, refused),
             };
-            let is_new = match prefix {
+            match prefix {
                 Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
                 Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
-            };
-            known.paths[FamilyIndex::of_prefix(prefix) as usize] += usize::from(is_new);
+            }
         }
         shared.attrs.release(id);
     }
@@ -166,12 +164,9 @@ impl Rib {
     fn withdraw(&mut self, peer: PeerId, prefix: Prefix, path_id: u32) {
         let Self { shared, tables, .. } = self;
         let attrs = &mut shared.attrs;
-        let was_there = match prefix {
+        match prefix {
             Prefix::V4(key) => tables.v4.withdraw(attrs, key, peer, path_id),
             Prefix::V6(key) => tables.v6.withdraw(attrs, key, peer, path_id),
-        };
-        if let Some(known) = shared.peers.get_mut(peer) {
-            known.paths[FamilyIndex::of_prefix(prefix) as usize] -= usize::from(was_there);
         }
     }
 
@@ -202,7 +197,7 @@ impl Rib {
         match prefix {
             Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
             Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
-        };
+        }
         Ok(())
     }
 
@@ -243,24 +238,20 @@ impl Rib {
         change: impl Fn(&PeerSession, Prefix, &mut Path) -> Change,
     ) {
         let Self { shared, tables, .. } = self;
-        let Some(known) = shared.peers.get_mut(peer) else {
+        let Some(known) = shared.peers.get(peer) else {
             return;
         };
+        let session = &known.session;
         let attrs = &mut shared.attrs;
         for &family in families {
-            let paths = &mut known.paths[family as usize];
-            if *paths == 0 {
-                continue;
-            }
-            let session = &known.session;
-            *paths -= match family {
+            match family {
                 FamilyIndex::V4 => tables.v4.change_paths(attrs, peer, |key, path| {
                     change(session, Prefix::V4(key), path)
                 }),
                 FamilyIndex::V6 => tables.v6.change_paths(attrs, peer, |key, path| {
                     change(session, Prefix::V6(key), path)
                 }),
-            };
+            }
         }
     }
 
@@ -288,12 +279,19 @@ impl Rib {
         }
     }
 
-    /// Number of paths held from a peer, usable or not, stale ones included.
-    #[must_use]
-    pub fn path_count(&self, peer: PeerId, family: Family) -> usize {
-        match (self.shared.peer(peer), FamilyIndex::of(family)) {
-            (Some(known), Some(family)) => known.paths[family as usize],
-            (None, _) | (_, None) => 0,
+    /// How many routes of a family are held from a peer and told to it. No table is walked.
+    pub fn peer_counts(&mut self, peer: PeerId, family: Family) -> PeerCounts {
+        self.settle();
+        let Some(family) = FamilyIndex::of(family) else {
+            return PeerCounts::default();
+        };
+        let held = match family {
+            FamilyIndex::V4 => &self.tables.v4.held,
+            FamilyIndex::V6 => &self.tables.v6.held,
+        };
+        PeerCounts {
+            advertised: self.out.told_to(peer, family),
+            ..held.of(peer)
         }
     }
 

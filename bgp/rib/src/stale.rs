@@ -63,8 +63,8 @@ impl Rib {
 
     /// Forgets a peer that is down once none of its paths is left.
     fn forget_if_gone(&mut self, peer: PeerId) {
-        let known = self.shared.peers.get_mut(peer);
-        if known.is_some_and(|known| !known.is_up && known.paths == [0, 0]) {
+        let is_down = self.shared.peer(peer).is_some_and(|known| !known.is_up);
+        if is_down && self.tables.v4.held.is_empty(peer) && self.tables.v6.held.is_empty(peer) {
             self.shared.peers.remove(peer);
         }
     }

@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 
 use super::log::{Chunk, Log, Own};
+use super::told::Told;
 use super::{Catchup, Member, Progress};
 use crate::export::Treatment;
 use crate::key::{Key, Prefixes, Tables};
@@ -20,8 +21,8 @@ pub(super) struct Group {
     pub(super) treatment: Treatment,
     pub(super) members: Vec<PeerId>,
     pub(super) log: Log<Prefixes>,
-    /// Per family and prefix: the source of the path that was told to everybody but the source.
-    told: [Vec<PeerId>; 2],
+    /// What members that read the whole log have been told, per family.
+    pub(super) told: [Told; 2],
 }
 
 impl Group {
@@ -52,16 +53,13 @@ impl Group {
         }
         self.detach_slow_members(shared, members);
         let told = &mut self.told[K::INDEX as usize];
-        let end = table.end() as usize;
-        if told.len() < end {
-            told.resize(end, PeerId::NONE);
-        }
+        told.grow(table.end());
         let mut changes = Vec::with_capacity(changed.len());
         for &id in changed {
             let slot = table.slot(id);
             let now = self.treatment.tells(shared, slot);
             let source = now.map_or(PeerId::NONE, |said| said.peer);
-            let before = std::mem::replace(&mut told[id as usize], source);
+            let before = told.record(id, source);
             changes.push(Changed {
                 id,
                 key: slot.key,
@@ -105,13 +103,13 @@ impl Group {
     }
 }
 
-fn told_of<K: Key>(shared: &Shared, table: &PrefixTable<K>, treatment: &Treatment) -> Vec<PeerId> {
-    let mut told = Vec::new();
+fn told_of<K: Key>(shared: &Shared, table: &PrefixTable<K>, treatment: &Treatment) -> Told {
+    let mut told = Told::default();
     if treatment.carries(K::INDEX) {
-        told.resize(table.end() as usize, PeerId::NONE);
+        told.grow(table.end());
         for (id, slot) in table.iter() {
             if let Some(said) = treatment.tells(shared, slot) {
-                told[id as usize] = said.peer;
+                told.record(id, said.peer);
             }
         }
     }

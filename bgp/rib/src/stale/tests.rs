@@ -35,7 +35,7 @@ fn paths_survive_a_restart_until_end_of_rib() {
     assert!(!rib.explain(prefix(P)).unwrap().paths[0].is_stale);
     rib.end_of_rib(PEER, Family::IPV4_UNICAST);
     assert!(has(&mut rib, P) && !has(&mut rib, Q));
-    assert_eq!(rib.path_count(PEER, Family::IPV4_UNICAST), 1);
+    assert_eq!(rib.peer_counts(PEER, Family::IPV4_UNICAST).received, 1);
 }
 
 /// Repeating a stale path changes nothing for anybody else.

@@ -1,7 +1,8 @@
 //! Random histories: the RIB against a model that recomputes everything from scratch.
 //!
 //! After each history, and at random times in between, the best paths are those of the model, and
-//! what each peer holds by having applied our messages in order is what the model says.
+//! what each peer holds by having applied our messages in order is what the model says. So are the
+//! numbers that are counted along the way.
 #![allow(
     clippy::panic,
     clippy::unwrap_used,
@@ -237,9 +238,19 @@ impl World {
             assert_eq!(receiver.ended, receiver.families(), "End-of-RIB to {peer}");
             assert!(self.rib.next_messages(PeerId(peer), 100).is_empty());
         }
+        self.check_counts();
         self.take_best_changes();
         for prefix in self.prefixes.clone() {
             self.check_best(prefix);
+        }
+    }
+
+    /// How much each peer has to do with, delivered or not.
+    fn check_counts(&mut self) {
+        for (peer, family) in (0..PEERS).flat_map(|peer| FAMILIES.map(|family| (peer, family))) {
+            let expected = self.reference.counts(peer, self.is_up(peer), family);
+            let counts = self.rib.peer_counts(PeerId(peer), family);
+            assert_eq!(counts, expected, "counts of peer {peer}, {family}");
         }
     }
 
@@ -319,6 +330,16 @@ proptest! {
     #[test]
     fn any_history_gives_what_the_model_gives(ops in ops()) {
         run(&ops);
+    }
+
+    #[test]
+    fn counts_are_those_of_the_model_after_each_step(ops in ops()) {
+        let mut world = World::new();
+        for op in &ops {
+            world.run(op);
+            world.check_counts();
+        }
+        world.tear_down();
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgp_rib::{LocalPath, NextHopMode, PeerKind, PeerSession, Reachability, RibConfig};
-use bgp_wire::{Attributes, AttributesBuilder, Community, NextHop, Prefix};
+use bgp_rib::{LocalPath, NextHopMode, PeerCounts, PeerKind, PeerSession, Reachability, RibConfig};
+use bgp_wire::{Attributes, AttributesBuilder, Community, Family, NextHop, Prefix};
 
 use crate::policies::PolicyChoice;
 
@@ -102,8 +102,12 @@ impl Reference {
     }
 
     fn is_usable(&self, prefix: Prefix, path: &Path) -> bool {
+        self.is_accepted(prefix, path) && self.metric(path).is_some()
+    }
+
+    fn is_accepted(&self, prefix: Prefix, path: &Path) -> bool {
         let Some(peer) = path.peer.map(|peer| &self.peers[&peer]) else {
-            return self.metric(path).is_some();
+            return true;
         };
         let session = &peer.session;
         let path_as = path.fields.as_path.view();
@@ -122,7 +126,6 @@ impl Reference {
         own_as.count() <= usize::from(session.allow_own_as)
             && !looped
             && !via_self
-            && self.metric(path).is_some()
             && peer.import.accepts(prefix, false)
     }
 
@@ -179,6 +182,20 @@ impl Reference {
         });
         left.truncate(self.config.multipath.get().into());
         left
+    }
+
+    /// How much a peer has to do with, by counting.
+    pub(crate) fn counts(&self, id: u32, is_up: bool, family: Family) -> PeerCounts {
+        let mut counts = PeerCounts::default();
+        for (&prefix, paths) in self.paths.iter().filter(|(p, _)| p.family() == family) {
+            let its = |path: &&Path| path.peer == Some(id);
+            let accepted = |path: &&Path| self.is_accepted(prefix, path);
+            counts.received += paths.iter().filter(its).count();
+            counts.accepted += paths.iter().filter(its).filter(accepted).count();
+            counts.best += self.best(prefix).into_iter().filter(its).count();
+            counts.advertised += usize::from(is_up && self.told(id, prefix).is_some());
+        }
+        counts
     }
 
     /// What a peer that is up should hold.
