@@ -61,9 +61,10 @@ pub(crate) struct Treatment {
     local_v4: Option<Ipv4Addr>,
     local_v6: Option<Ipv6Addr>,
     next_hop: NextHopMode,
+    /// Empty for internal peers, to whom it makes no difference, so that it splits no group.
     shared_subnets: Arc<[Prefix]>,
     /// The peer itself, which is never told its own address as next hop; only where that could
-    /// happen, so that it splits no group.
+    /// happen, for the same reason.
     recipient: Option<IpAddr>,
     prepend: u8,
     pub(crate) policy: Arc<Policy>,
@@ -71,14 +72,19 @@ pub(crate) struct Treatment {
 
 impl Treatment {
     pub(crate) fn of(session: &PeerSession) -> Self {
+        let shared_subnets = if session.kind.is_external() {
+            Arc::clone(&session.shared_subnets)
+        } else {
+            Arc::default()
+        };
         Self {
             kind: session.kind,
             params: session.params.clone(),
             local_v4: session.local_v4,
             local_v6: session.local_v6,
             next_hop: session.next_hop,
-            shared_subnets: Arc::clone(&session.shared_subnets),
-            recipient: (!session.shared_subnets.is_empty()).then_some(session.remote_addr),
+            recipient: (!shared_subnets.is_empty()).then_some(session.remote_addr),
+            shared_subnets,
             prepend: session.prepend,
             policy: Arc::clone(&session.export),
         }
@@ -179,9 +185,7 @@ impl Treatment {
 
     /// Whether an external peer sends directly to a next hop: both are on the link we share.
     fn reaches(&self, next_hop: IpAddr) -> bool {
-        self.kind.is_external()
-            && self.recipient != Some(next_hop)
-            && self.shared_subnets.iter().any(|s| s.contains(next_hop))
+        self.recipient != Some(next_hop) && self.shared_subnets.iter().any(|s| s.contains(next_hop))
     }
 
     fn own_next_hop(&self, prefix: Prefix) -> Option<NextHop> {

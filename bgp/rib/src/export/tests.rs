@@ -197,6 +197,19 @@ fn an_external_peer_on_the_same_link_is_told_a_third_party() {
     }
 }
 
+#[test]
+fn internal_peers_on_a_shared_link_are_treated_alike() {
+    let treatment = |kind, number| {
+        Treatment::of(&PeerSession {
+            shared_subnets: [prefix("172.16.0.0/16")].into(),
+            ..session(kind, number)
+        })
+    };
+    let [ibgp, ebgp] = [PeerKind::Ibgp, PeerKind::Ebgp];
+    assert_eq!(treatment(ibgp, 1), treatment(ibgp, 2));
+    assert_ne!(treatment(ebgp, 1), treatment(ebgp, 2));
+}
+
 /// RFC 4456 §10: a reflector does not touch the next hop.
 #[test]
 fn reflection_keeps_the_next_hop_even_with_own_address_mode() {
