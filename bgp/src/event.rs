@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
 use bgp_fsm::State;
+use bgp_rib::PeerCounts;
 use bgp_wire::{Family, Prefix};
 
 use crate::config::PeerKey;
@@ -14,7 +15,8 @@ pub enum Event {
     /// Next hops of learned prefixes, `None` when a prefix is gone. Each entry replaces what was
     /// said about the prefix before. Prefixes originated here are not among them.
     Best(Vec<(Prefix, Option<Vec<IpAddr>>)>),
-    /// A peer changed; only the newest state of each peer is told.
+    /// A peer or its numbers of routes changed; only the newest state of each peer is told, and
+    /// mere numbers at most once per second.
     Peer(Box<PeerInfo>),
     /// A peer is no longer configured.
     PeerGone(PeerKey),
@@ -60,12 +62,23 @@ pub struct PeerInfo {
     pub session: Option<SessionInfo>,
     /// Families of which stale routes are kept (RFC 4724 §4.2).
     pub stale: Vec<Family>,
-    /// Paths held from it.
+    /// Routes held from it, of all families.
     pub paths: usize,
-    /// Messages read and written since the start.
+    /// Numbers of routes, by family: those that are configured.
+    pub counts: Vec<(Family, PeerCounts)>,
+    /// Messages read since the start.
     pub messages_in: u64,
     /// Messages written since the start.
     pub messages_out: u64,
+}
+
+impl PeerInfo {
+    /// Numbers of routes, all families together.
+    #[must_use]
+    pub fn total(&self) -> PeerCounts {
+        let counts = self.counts.iter().map(|(_, counts)| *counts);
+        counts.fold(PeerCounts::default(), |sum, counts| sum + counts)
+    }
 }
 
 /// An established session.

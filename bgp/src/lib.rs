@@ -20,7 +20,7 @@ mod socket;
 mod speaker;
 
 pub use bgp_fsm::State;
-pub use bgp_rib::{Match, NextHopMode, Policy, PrefixSet, Rule, Source, Verdict};
+pub use bgp_rib::{Match, NextHopMode, PeerCounts, Policy, PrefixSet, Rule, Source, Verdict};
 pub use bgp_wire::capability::AddPathMode;
 pub use bgp_wire::{Family, Prefix};
 pub use config::{Desired, Local, Options, Originate, PORT, Password, PeerConfig, PeerKey, Ttl};

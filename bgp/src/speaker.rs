@@ -270,7 +270,11 @@ impl Owner {
 
     fn timer(&self) -> impl Future<Output = ()> + use<> {
         let now = Instant::now();
-        let deadlines = [self.listen_again, self.deferral.deadline(now)];
+        let deadlines = [
+            self.listen_again,
+            self.deferral.deadline(now),
+            self.news.count_at(),
+        ];
         let next = deadlines.into_iter().flatten().min();
         async move {
             match next {
@@ -290,6 +294,7 @@ impl Owner {
             self.converged();
         }
         self.tell_peers();
+        self.count(now);
     }
 
     /// Applies a report and those that wait behind it.

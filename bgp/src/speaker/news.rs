@@ -1,13 +1,16 @@
 //! What the outside has not been told yet.
 //!
 //! Changes of routes wait in the RIB, once per prefix; of peers only the newest state is told. So
-//! an outside that takes no news costs no memory.
+//! an outside that takes no news costs no memory. Numbers of routes are looked at now and then
+//! while routes change, as they would change with every report.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use bgp_rib::{Best, PeerId, Rib};
 use bgp_wire::Prefix;
+use tokio::time::Instant;
 
 use crate::config::PeerKey;
 use crate::event::Event;
@@ -16,12 +19,17 @@ use crate::speaker::Owner;
 /// Prefixes per event.
 const BATCH: usize = 1024;
 
+/// From a change of routes to a look at the numbers of all peers.
+const COUNTS: Duration = Duration::from_secs(1);
+
 /// What there is to tell.
 #[derive(Debug, Default)]
 pub(super) struct News {
     /// Best paths may have changed.
     routes: bool,
     peers: BTreeSet<PeerId>,
+    /// When the numbers of routes are to be looked at.
+    count_at: Option<Instant>,
     gone: BTreeSet<PeerKey>,
     converged: bool,
     /// Prefixes that a RIB which is no more may have told.
@@ -31,10 +39,16 @@ pub(super) struct News {
 impl News {
     pub(super) fn routes(&mut self) {
         self.routes = true;
+        self.count_at.get_or_insert_with(|| Instant::now() + COUNTS);
     }
 
     pub(super) fn peer(&mut self, peer: PeerId) {
         self.peers.insert(peer);
+    }
+
+    /// When to look at the numbers of routes.
+    pub(super) fn count_at(&self) -> Option<Instant> {
+        self.count_at
     }
 
     pub(super) fn peer_gone(&mut self, key: PeerKey) {
@@ -66,6 +80,19 @@ impl Owner {
         news.routes || news.converged || !news.peers.is_empty() || !news.gone.is_empty()
     }
 
+    /// Tells of the peers whose numbers of routes are no longer those that were told.
+    pub(super) fn count(&mut self, now: Instant) {
+        if self.news.count_at.take_if(|at| *at <= now).is_none() {
+            return;
+        }
+        for id in self.peers.values().copied().collect::<Vec<_>>() {
+            let counts = self.peer_counts(id);
+            if self.task(id).is_some_and(|task| task.told != counts) {
+                self.news.peer(id);
+            }
+        }
+    }
+
     /// The next thing to tell: peers first, they are few; convergence last, after its routes.
     pub(super) fn next_news(&mut self) -> Option<Event> {
         if let Some(key) = self.news.gone.pop_first() {
@@ -76,6 +103,9 @@ impl Owner {
         }
         while let Some(id) = self.news.peers.pop_first() {
             if let Some(info) = self.peer_info(id) {
+                if let Some(task) = self.task(id) {
+                    task.told.clone_from(&info.counts);
+                }
                 return Some(Event::Peer(Box::new(info)));
             }
         }

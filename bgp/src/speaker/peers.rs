@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bgp_fsm::{State, Stop};
-use bgp_rib::PeerId;
+use bgp_rib::{PeerCounts, PeerId};
 use bgp_wire::notification::subcode::cease;
 use bgp_wire::{Family, Notification};
 use tokio::net::TcpStream;
@@ -45,6 +45,8 @@ pub(super) struct PeerTask {
     pub(super) malformed: u64,
     pub(super) last_error: Option<String>,
     pub(super) stale: Vec<Family>,
+    /// Numbers of routes that the outside has been told.
+    pub(super) told: Vec<(Family, PeerCounts)>,
     /// The established session.
     pub(super) up: Option<Box<session::Up>>,
     /// End-of-RIB marks that wait for the end of the deferral.
@@ -109,6 +111,7 @@ impl Owner {
             malformed: 0,
             last_error: None,
             stale: Vec::new(),
+            told: Vec::new(),
             up: None,
             held: Held::default(),
         };

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use bgp_rib::{ExplainedPath, Outcome, PeerId};
+use bgp_rib::{ExplainedPath, Outcome, PeerCounts, PeerId};
 use bgp_wire::{Family, NextHop, Prefix};
 
 use crate::event::{PeerInfo, RouteInfo, SessionInfo, SpeakerInfo};
@@ -49,11 +49,7 @@ impl Owner {
     }
 
     pub(super) fn peer_info(&mut self, id: PeerId) -> Option<PeerInfo> {
-        let families = [Family::IPV4_UNICAST, Family::IPV6_UNICAST];
-        let paths = families
-            .map(|family| self.rib.path_count(id, family))
-            .iter()
-            .sum();
+        let counts = self.peer_counts(id);
         let task = self.task(id).filter(|task| !task.leaving)?;
         Some(PeerInfo {
             key: task.key.clone(),
@@ -66,10 +62,22 @@ impl Owner {
             last_error: task.last_error.clone(),
             session: task.up.as_deref().and_then(session_info),
             stale: task.stale.clone(),
-            paths,
+            paths: counts.iter().map(|(_, counts)| counts.received).sum(),
+            counts,
             messages_in: task.shared.messages_in.load(Ordering::Relaxed),
             messages_out: task.shared.messages_out.load(Ordering::Relaxed),
         })
+    }
+
+    /// Numbers of routes of a peer, by family.
+    pub(super) fn peer_counts(&mut self, id: PeerId) -> Vec<(Family, PeerCounts)> {
+        let Some(task) = self.tasks.get(id.0 as usize).and_then(Option::as_ref) else {
+            return Vec::new();
+        };
+        let families = task.config.families.iter();
+        families
+            .map(|family| (*family, self.rib.peer_counts(id, *family)))
+            .collect()
     }
 
     fn route_infos(&mut self) -> Vec<RouteInfo> {

@@ -2,15 +2,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use bgp_fsm::State;
+use bgp_rib::PeerCounts;
 use bgp_wire::{
-    Capability, Family, Message, Open, Params, RefreshSubtype, RouteRefresh, decode, header,
+    AsPath, Attributes, Capability, Family, Message, NextHop, Open, Params, Reach, RefreshSubtype,
+    RouteRefresh, Update, decode, header,
 };
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 
-use crate::{Desired, Handle, Local, Options, PeerConfig, Speaker};
+use crate::{Desired, Event, Handle, Local, Options, Originate, PeerConfig, Speaker};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -40,8 +42,29 @@ async fn establish(number: u8, to: SocketAddr) -> TcpStream {
 
 async fn send(stream: &mut TcpStream, message: &Message) {
     let mut bytes = BytesMut::new();
-    message.encode(&Params::default(), &mut bytes).unwrap();
+    let params = Params {
+        four_octet_as: true,
+        ..Params::default()
+    };
+    message.encode(&params, &mut bytes).unwrap();
     stream.write_all(&bytes).await.unwrap();
+}
+
+async fn announce(stream: &mut TcpStream, prefixes: &[&str], as_path: &[u32]) {
+    let mut attributes = Attributes::builder();
+    attributes.as_path = AsPath::sequence(as_path);
+    let nlri = prefixes.iter().map(|text| text.parse().unwrap());
+    let reach = Reach {
+        family: Family::IPV4_UNICAST,
+        next_hop: NextHop::V4(Ipv4Addr::new(192, 0, 2, 9)),
+        nlri: nlri.map(|prefix: bgp_wire::Prefix| prefix.into()).collect(),
+    };
+    let update = Update {
+        reach: vec![reach],
+        attributes: Some(attributes.build().unwrap().into()),
+        ..Update::default()
+    };
+    send(stream, &Message::Update(update)).await;
 }
 
 async fn until(handle: &Handle, condition: impl Fn(&crate::PeerInfo) -> bool) {
@@ -95,4 +118,54 @@ async fn panic_in_one_session_ends_neither_the_speaker_nor_another_session() {
         .unwrap()
         .unwrap();
     assert_eq!([1, 3, 99], heard[heard.len() - 3..]);
+}
+
+/// Nothing but routes changes, and still the outside learns of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_of_routes_are_told_when_they_change() {
+    let mut local = Local::new(64500, Ipv4Addr::new(192, 0, 2, 1));
+    local.listen = vec![SocketAddr::from(([127, 0, 0, 164], 0))];
+    local.next_hop_v4 = Some(Ipv4Addr::new(192, 0, 2, 1));
+    let mut config = PeerConfig::new(IpAddr::from([127, 0, 0, 165]), 64501);
+    config.passive = true;
+    config.families = vec![Family::IPV4_UNICAST];
+    let own = [
+        "10.0.0.0/26".parse().unwrap(),
+        "10.0.1.0/26".parse().unwrap(),
+    ];
+    let desired = Desired {
+        local,
+        peers: [("165".into(), config)].into(),
+        originate: own.map(|prefix| (prefix, Originate::default())).into(),
+    };
+    let (handle, mut events) = Speaker::start(desired, Options::default());
+    let to = handle.listening().await[0];
+    let mut peer = establish(165, to).await;
+    until(&handle, |peer| peer.state == State::Established).await;
+    announce(
+        &mut peer,
+        &["198.51.100.0/24", "203.0.113.0/24", "10.0.0.0/26"],
+        &[64501],
+    )
+    .await;
+    announce(&mut peer, &["192.0.2.0/24"], &[64501, 64500]).await;
+    let expected = PeerCounts {
+        received: 4,
+        accepted: 3,
+        // Of one prefix we have a path of our own.
+        best: 2,
+        advertised: 2,
+    };
+    let told = async {
+        while let Some(event) = events.recv().await {
+            if let Event::Peer(info) = event
+                && info.counts == [(Family::IPV4_UNICAST, expected)]
+            {
+                return info;
+            }
+        }
+        panic!("the speaker has ended");
+    };
+    let info = timeout(PATIENCE, told).await.expect("no news");
+    assert_eq!((expected, 4), (info.total(), info.paths));
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::view::{PeerView, RouteView};
+use super::view::{CountsView, PeerView, RouteView};
 use crate::{Output, What};
 
 /// A speaker that does not answer in this time is stuck.
@@ -53,11 +53,13 @@ fn pretty(answer: &[u8]) -> Result<String> {
 fn peer_rows(peers: Vec<PeerView>) -> Vec<Vec<String>> {
     let header = [
         "PEER",
-        "ADDRESS",
         "AS",
         "STATE",
-        "SINCE",
-        "PATHS",
+        "UP/DOWN",
+        "RCVD",
+        "ACC",
+        "BEST",
+        "ADV",
         "FLAPS",
         "LAST ERROR",
     ];
@@ -68,13 +70,17 @@ fn peer_rows(peers: Vec<PeerView>) -> Vec<Vec<String>> {
         } else {
             " (stale)"
         };
+        let sum =
+            |count: fn(&CountsView) -> usize| -> usize { peer.routes.iter().map(count).sum() };
         rows.push(vec![
-            peer.name,
-            peer.address.to_string(),
+            peer.name.clone(),
             peer.asn.to_string(),
-            peer.state,
+            peer.state.clone(),
             age(peer.since_secs),
-            format!("{}{kept}", peer.paths),
+            format!("{}{kept}", sum(|counts| counts.received)),
+            sum(|counts| counts.accepted).to_string(),
+            sum(|counts| counts.best).to_string(),
+            sum(|counts| counts.advertised).to_string(),
             peer.flaps.to_string(),
             peer.last_error.unwrap_or_default(),
         ]);
@@ -151,6 +157,42 @@ mod tests {
     fn ages_have_two_units() {
         let ages = [0, 59, 60, 3_661, 90_000].map(age);
         assert_eq!(["0s", "59s", "1m", "1h1m", "1d1h"].map(str::to_owned), ages);
+    }
+
+    #[test]
+    fn a_peer_is_one_line_with_the_sums_of_its_families() {
+        let counts = |family: &str, received| CountsView {
+            family: family.to_owned(),
+            received,
+            accepted: 3,
+            best: 2,
+            advertised: 1,
+        };
+        let peer = PeerView {
+            name: "tor".to_owned(),
+            address: std::net::IpAddr::from([192, 0, 2, 1]),
+            port: 179,
+            asn: 64500,
+            state: "Established".to_owned(),
+            since_secs: 70,
+            router_id: None,
+            local: None,
+            families: Vec::new(),
+            hold_time_secs: None,
+            graceful_restart: true,
+            stale_families: Vec::new(),
+            routes: vec![counts("ipv4-unicast", 4), counts("ipv6-unicast", 5)],
+            flaps: 7,
+            messages_in: 0,
+            messages_out: 0,
+            last_error: Some("hold timer".to_owned()),
+        };
+        let rows = peer_rows(vec![peer]);
+        assert_eq!(rows[0].len(), rows[1].len());
+        assert_eq!(
+            "tor 64500 Established 1m10s 9 6 4 2 7 hold timer",
+            rows[1].join(" ")
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::SystemTime;
 
-use bgp::{PeerInfo, RouteInfo};
+use bgp::{Family, PeerCounts, PeerInfo, RouteInfo};
 use serde::{Deserialize, Serialize};
 
 /// One peer.
@@ -22,11 +22,22 @@ pub(super) struct PeerView {
     pub(super) hold_time_secs: Option<u16>,
     pub(super) graceful_restart: bool,
     pub(super) stale_families: Vec<String>,
-    pub(super) paths: usize,
+    /// Numbers of routes, by family.
+    pub(super) routes: Vec<CountsView>,
     pub(super) flaps: u64,
     pub(super) messages_in: u64,
     pub(super) messages_out: u64,
     pub(super) last_error: Option<String>,
+}
+
+/// Numbers of routes of one family.
+#[derive(Debug, Default, Deserialize, Serialize)]
+pub(super) struct CountsView {
+    pub(super) family: String,
+    pub(super) received: usize,
+    pub(super) accepted: usize,
+    pub(super) best: usize,
+    pub(super) advertised: usize,
 }
 
 /// One path.
@@ -59,11 +70,23 @@ impl From<PeerInfo> for PeerView {
             hold_time_secs: session.map(|s| s.hold_time_secs),
             graceful_restart: session.is_some_and(|s| s.graceful_restart),
             stale_families: names(&info.stale),
-            paths: info.paths,
+            routes: info.counts.into_iter().map(CountsView::from).collect(),
             flaps: info.flaps,
             messages_in: info.messages_in,
             messages_out: info.messages_out,
             last_error: info.last_error,
+        }
+    }
+}
+
+impl From<(Family, PeerCounts)> for CountsView {
+    fn from((family, counts): (Family, PeerCounts)) -> Self {
+        CountsView {
+            family: family.to_string(),
+            received: counts.received,
+            accepted: counts.accepted,
+            best: counts.best,
+            advertised: counts.advertised,
         }
     }
 }
