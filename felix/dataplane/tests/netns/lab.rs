@@ -16,8 +16,8 @@ use ipnet::IpNet;
 use netlink::netns::NetNs;
 use serde_json::Value;
 
-/// Longer than any wait that ends well.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+/// Longer than any wait that ends well, on a busy machine too.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Runs `test` in a new namespace that has a card `eth0` with 192.0.2.1/24 and 2001:db8::1/64.
 pub(crate) fn on_node(test: impl FnOnce() + Send) {

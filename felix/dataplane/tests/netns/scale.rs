@@ -32,7 +32,8 @@ fn a_hundred_thousand_learned_routes_are_programmed_kept_and_withdrawn() {
 
         let mut node = Node::new(quick());
         node.pod("cali1", &["10.0.1.5"]).apply();
-        node.until("swept", |_| own_routes().len() == 2);
+        node.until("swept", |node| node.written() == u64::from(MANY));
+        assert_eq!(own_routes(), ["10.0.1.5 dev cali1", "169.254.1.1 dev eth0"]);
     });
 }
 
