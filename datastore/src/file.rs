@@ -2,7 +2,8 @@
 //!
 //! Every `*.yaml` and `*.yml` below the directory is read, hidden ones excepted; a file may hold several documents and
 //! lists. Edit them by hand, copy them here, keep them in version control: changes are seen at once, because the kernel
-//! reports them (so the directory must be on a local file system, and a file is read when its writer closes it).
+//! reports them (so the directory must be on a local file system, and a file is read when its writer closes it). A link
+//! to a file is read and written through, but a change made to its target elsewhere is not reported.
 //!
 //! What is wrong is reported and never stops the rest:
 //! - A document that is not an object of ours, or an invalid one, is [`crate::Event::Broken`] with file, document, line
@@ -93,7 +94,7 @@ impl FileStore {
         })
     }
 
-    /// Runs a write on a thread that may wait for the disk and for other processes.
+    /// Runs a write on a thread that may wait for the disk and for other processes. It is done even if nobody waits.
     async fn write<T: Send + 'static>(
         &self,
         run: impl FnOnce(&Shared) -> Result<T, Error> + Send + 'static,
@@ -168,7 +169,7 @@ impl Shared {
         let path = path_of(&key);
         let mut tree = lock(&self.tree);
         tree.refresh();
-        tree.reload(&path, true);
+        tree.reload(&path, false);
         if !matches!(tree.catalog.claim(&key), Claim::None) {
             return Err(Error::AlreadyExists { key });
         }
@@ -294,7 +295,8 @@ impl Shared {
     }
 }
 
-/// Changes the items of the list a document is.
+/// Changes the items of the list a document is. It is the text the position of an item was found in, so that the item is
+/// there.
 fn with_item(
     key: &Key,
     text: &str,

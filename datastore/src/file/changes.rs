@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use inotify::{EventMask, EventOwned, Inotify, WatchDescriptor, WatchMask};
+use nix::errno::Errno;
 
 /// A change; paths are relative to the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +36,8 @@ pub(super) struct Changes {
 impl Changes {
     pub(super) fn open(root: &Path) -> io::Result<Changes> {
         Ok(Changes {
-            inotify: Inotify::init()?,
+            inotify: Inotify::init()
+                .map_err(|error| limit(error, "fs.inotify.max_user_instances"))?,
             root: root.to_owned(),
             directories: BTreeMap::new(),
         })
@@ -55,7 +57,8 @@ impl Changes {
         let descriptor = self
             .inotify
             .watches()
-            .add(self.root.join(directory), mask)?;
+            .add(self.root.join(directory), mask)
+            .map_err(|error| limit(error, "fs.inotify.max_user_watches"))?;
         self.directories.insert(directory.to_owned(), descriptor);
         Ok(())
     }
@@ -164,6 +167,16 @@ impl Changes {
 impl AsFd for Changes {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.inotify.as_fd()
+    }
+}
+
+/// The kernel's own words for its limits, "too many open files" and "no space left", mislead.
+fn limit(error: io::Error, sysctl: &str) -> io::Error {
+    match Errno::from_raw(error.raw_os_error().unwrap_or(0)) {
+        Errno::EMFILE | Errno::ENOSPC => io::Error::other(format!(
+            "the limit of watches is reached; raise sysctl {sysctl}"
+        )),
+        _ => error,
     }
 }
 

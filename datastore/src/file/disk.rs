@@ -2,9 +2,12 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+
+use nix::fcntl::OFlag;
 
 use super::manifest::MAX_FILE;
 use crate::Error;
@@ -86,7 +89,15 @@ impl Drop for Lock {
 
 /// Reads a text file of bounded size.
 pub(super) fn read(path: &Path) -> io::Result<String> {
-    let file = File::open(path)?;
+    // Opening a pipe would wait for its writer.
+    let nonblocking = OFlag::O_NONBLOCK.bits();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
     let mut text = String::new();
     file.take(MAX_FILE + 1).read_to_string(&mut text)?;
     if text.len() as u64 > MAX_FILE {

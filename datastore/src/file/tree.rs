@@ -127,15 +127,19 @@ impl Tree {
         self.writing = Some((path.to_owned(), fingerprint(text.as_bytes())));
     }
 
-    /// The file has become that, or was not written.
+    /// The file has become that, or the write has failed.
     pub(super) fn end_write(&mut self, path: &Path, written: Option<(&str, Option<Written>)>) {
         self.writing = None;
-        if let Some((text, written)) = written {
-            self.unsettled.remove(path);
-            let manifest = Manifest::parse_with(text, self.catalog.manifest(path), written);
-            self.catalog.set(path, Some(manifest));
-            self.catalog.publish();
+        match written {
+            Some((text, written)) => {
+                self.unsettled.remove(path);
+                let manifest = Manifest::parse_with(text, self.catalog.manifest(path), written);
+                self.catalog.set(path, Some(manifest));
+            }
+            // It may have failed after the file was replaced.
+            None => self.load(path, true),
         }
+        self.catalog.publish();
     }
 
     /// Whether the content of a file is not believed yet.
@@ -210,12 +214,26 @@ impl Tree {
         let mut found = Vec::new();
         let mut directories = vec![directory.to_owned()];
         while let Some(directory) = directories.pop() {
-            self.changes.watch(&directory)?;
-            for entry in fs::read_dir(self.root.join(&directory))? {
-                let entry = entry?;
+            let entries = self
+                .changes
+                .watch(&directory)
+                .and_then(|()| fs::read_dir(self.root.join(&directory)));
+            let entries = match entries {
+                Ok(entries) => entries,
+                // Gone since it was listed.
+                Err(error) if is_absent(&error) && directory != Path::new("") => continue,
+                Err(error) => {
+                    let path = self.root.join(&directory);
+                    return Err(io::Error::new(
+                        error.kind(),
+                        format!("{}: {error}", path.display()),
+                    ));
+                }
+            };
+            for entry in entries.flatten() {
                 let (name, path) = (entry.file_name(), directory.join(entry.file_name()));
                 // The type of the entry itself: links to directories are not followed, so there are no circles.
-                if entry.file_type()?.is_dir() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     directories.extend((!is_hidden(&name)).then_some(path));
                 } else if is_manifest(&name) && !entry.path().is_dir() {
                     found.push(path);
