@@ -64,12 +64,12 @@ pub async fn run(
                 if let Ok(permit) = served.clone().try_acquire_owned() {
                     let server = server.clone();
                     requests.spawn(async move {
-                        answer(Some(&server), stream).await;
+                        Box::pin(answer(Some(&server), stream)).await;
                         drop(permit);
                     });
                 } else if let Ok(permit) = refused.clone().try_acquire_owned() {
                     requests.spawn(async move {
-                        answer(None, stream).await;
+                        Box::pin(answer(None, stream)).await;
                         drop(permit);
                     });
                 }

@@ -195,8 +195,7 @@ impl Ipam {
             }
         }
         for affinity in self.list_affinities(Some(node)).await? {
-            self.release_affinity(node, affinity.resource.spec.cidr)
-                .await?;
+            Box::pin(self.release_affinity(node, affinity.resource.spec.cidr)).await?;
         }
         Ok(released)
     }

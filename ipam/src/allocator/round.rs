@@ -82,7 +82,7 @@ impl<'a> Round<'a> {
             .ipam
             .owned_blocks(&self.job.request.node, |owned| owned.clone());
         self.take_own(&known).await?;
-        if self.short() && self.claim().await? == Limit::Free && self.short() {
+        if self.short() && Box::pin(self.claim()).await? == Limit::Free && self.short() {
             self.borrow().await?;
         }
         if self.collided {

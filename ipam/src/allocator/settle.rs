@@ -137,7 +137,7 @@ impl Ipam {
         for affinity in self.list_affinities(Some(node)).await? {
             let cidr = affinity.resource.spec.cidr;
             let confirmed = affinity.resource.spec.state == AffinityState::Confirmed;
-            if confirmed || self.settle_affinity(affinity).await? {
+            if confirmed || Box::pin(self.settle_affinity(affinity)).await? {
                 owned.insert(cidr);
             }
         }
@@ -176,7 +176,7 @@ impl Ipam {
     /// The datastore.
     pub async fn repair(&self) -> Result<Repaired, Error> {
         let handles = self.repair_handles().await?;
-        let affinities = self.repair_affinities().await?;
+        let affinities = Box::pin(self.repair_affinities()).await?;
         let blocks = self.delete_abandoned_blocks().await?;
         self.finish_deletions().await?;
         Ok(Repaired {
@@ -201,7 +201,7 @@ impl Ipam {
                 unclaimed.remove(&spec.cidr);
             }
             if !owned || spec.state != AffinityState::Confirmed {
-                self.settle_affinity(affinity).await?;
+                Box::pin(self.settle_affinity(affinity)).await?;
                 repaired.push(names::affinity_name(&spec.node, spec.cidr));
             }
         }

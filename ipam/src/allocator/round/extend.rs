@@ -26,7 +26,7 @@ impl Round<'_> {
     /// the block of the first instead of claiming its own.
     pub(super) async fn claim(&mut self) -> Result<Limit, Error> {
         let _node = self.job.ipam.claims.lock(&self.job.request.node).await;
-        let mut owned = self.job.ipam.settle_node(&self.job.request.node).await?;
+        let mut owned = Box::pin(self.job.ipam.settle_node(&self.job.request.node)).await?;
         self.take_own(&owned).await?;
         if !self.short() {
             return Ok(Limit::Free);
