@@ -33,6 +33,7 @@ pub mod node_status;
 pub mod resource;
 pub mod selector;
 pub mod types;
+mod unknown;
 
 pub use any::AnyResource;
 pub use bgp_configuration::{BgpConfiguration, BgpConfigurationSpec};
@@ -49,3 +50,4 @@ pub use kind::Kind;
 pub use node_status::{NodeStatus, NodeStatusSpec, NodeStatusStatus};
 pub use resource::{FieldError, Resource, decode};
 pub use types::{Asn, Cidr, Condition, GoDuration};
+pub use unknown::unknown_fields;
