@@ -56,6 +56,9 @@ pub(crate) fn check(
             Encap::Always | Encap::CrossSubnet => problems.push(no_overlay(name, pool, this)),
         }
     }
+    for cidr in owned.keys() {
+        problems.extend(other_size(pools, *cidr));
+    }
     let all: Vec<Pool> = pools.values().cloned().collect();
     for cidr in owned.keys().filter(|cidr| pool_of(&all, **cidr).is_none()) {
         problems.push(Problem {
@@ -71,6 +74,21 @@ pub(crate) fn check(
                 .to_owned(),
         });
     }
+}
+
+/// A block of another size than its pool says now.
+fn other_size(pools: &BTreeMap<String, Pool>, cidr: IpNet) -> Option<Problem> {
+    let holding = pools.iter().filter(|(_, pool)| pool.cidr.contains(&cidr));
+    let (name, pool) = holding.max_by_key(|(_, pool)| pool.cidr.prefix_len())?;
+    (pool.block_size != cidr.prefix_len()).then(|| Problem {
+        object: format!("IPPool/{name}"),
+        field: "spec.blockSize".to_owned(),
+        problem: format!(
+            "it is {}, but block {cidr} was made before; it stays as it is, new ones are /{}",
+            pool.block_size, pool.block_size
+        ),
+        remedy: "give the pool its former size, or use a new pool for the new one".to_owned(),
+    })
 }
 
 fn overlap(name: &str, cidr: IpNet, other: &str, other_cidr: IpNet) -> Problem {

@@ -69,6 +69,8 @@ pub(crate) enum Encap {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pool {
     pub(crate) cidr: IpNet,
+    /// Prefix length of its blocks.
+    pub(crate) block_size: u8,
     pub(crate) encap: Encap,
     /// Field that sets `encap`: `spec.ipipMode` or `spec.vxlanMode`.
     pub(crate) encap_field: &'static str,

@@ -129,6 +129,7 @@ pub(crate) fn pool(pool: &IpPool) -> Pool {
     };
     Pool {
         cidr: spec.cidr.net(),
+        block_size: spec.block_size(),
         encap: match mode {
             EncapMode::Always => Encap::Always,
             EncapMode::CrossSubnet => Encap::CrossSubnet,
