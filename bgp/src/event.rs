@@ -58,6 +58,9 @@ pub struct PeerInfo {
     pub flaps: u64,
     /// Why the last connection ended.
     pub last_error: Option<String>,
+    /// The last malformed attribute of this session: its routes were withdrawn, or it was
+    /// discarded (RFC 7606).
+    pub malformed: Option<String>,
     /// What the OPENs agreed on, while established.
     pub session: Option<SessionInfo>,
     /// Families of which stale routes are kept (RFC 4724 §4.2).

@@ -343,6 +343,11 @@ impl Session {
     }
 
     fn message(&mut self, conn: ConnId, message: Message) {
+        let claimed = if let Message::Open(open) = &message {
+            Some(open.asn)
+        } else {
+            None
+        };
         let (received, learned) = match message {
             Message::Open(open) => (Received::Open(Box::new(open)), None),
             Message::Keepalive => (Received::Keepalive, None),
@@ -353,6 +358,14 @@ impl Session {
             }
         };
         self.feed(Event::Received(conn, received));
+        let expected = self.peer.config().remote_as;
+        if let (Some(error), Some(claimed)) = (&mut self.last_error, claimed)
+            && claimed != expected
+        {
+            error.push_str(&format!(
+                ": the peer is in AS {claimed}, AS {expected} is configured"
+            ));
+        }
         let Some(learned) = learned else { return };
         if self
             .peer

@@ -259,7 +259,7 @@ impl Owner {
                 }
                 Err(error) => {
                     if self.unheard.insert(*address) {
-                        tracing::error!(%address, %error, "cannot listen, will try again");
+                        tracing::warn!(%address, %error, "cannot listen, will try again");
                     }
                     self.listen_again = Some(Instant::now() + LISTEN_RETRY);
                 }

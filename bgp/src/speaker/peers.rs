@@ -44,6 +44,8 @@ pub(super) struct PeerTask {
     /// Faulty attributes received (RFC 7606).
     pub(super) malformed: u64,
     pub(super) last_error: Option<String>,
+    /// The last malformed attribute of this session.
+    pub(super) fault: Option<String>,
     pub(super) stale: Vec<Family>,
     /// Numbers of routes that the outside has been told.
     pub(super) told: Vec<(Family, PeerCounts)>,
@@ -110,6 +112,7 @@ impl Owner {
             flaps: 0,
             malformed: 0,
             last_error: None,
+            fault: None,
             stale: Vec::new(),
             told: Vec::new(),
             up: None,

@@ -60,6 +60,7 @@ impl Owner {
             since: task.since,
             flaps: task.flaps,
             last_error: task.last_error.clone(),
+            malformed: task.fault.clone(),
             session: task.up.as_deref().and_then(session_info),
             stale: task.stale.clone(),
             paths: counts.iter().map(|(_, counts)| counts.received).sum(),

@@ -9,7 +9,9 @@ use std::time::SystemTime;
 use bgp_fsm::State;
 use bgp_rib::{LocalPath, PeerId, PeerKind, PeerSession, RibConfig};
 use bgp_wire::attribute::LargeCommunity;
-use bgp_wire::{AttributeError, Community, Family, Prefix, RefreshSubtype, RouteRefresh};
+use bgp_wire::{
+    AttributeError, Community, Disposition, Family, Prefix, RefreshSubtype, RouteRefresh,
+};
 use tokio::time::Instant;
 
 use crate::config::{Local, Originate, PeerConfig};
@@ -86,6 +88,7 @@ impl Owner {
         self.deferral.up(now, id, expected(&up));
         task.held.clear();
         task.last_error = None;
+        task.fault = None;
         task.state = State::Established;
         task.since = SystemTime::now();
         task.up = Some(up);
@@ -139,9 +142,17 @@ impl Owner {
     fn malformed(&mut self, id: PeerId, verdict: &AttributeError) {
         let Some(task) = self.task(id) else { return };
         task.malformed += 1;
+        let done = match verdict.disposition {
+            Disposition::Discard => "the attribute is discarded",
+            Disposition::Withdraw | Disposition::Reset => "its routes are withdrawn",
+        };
+        let fault = format!("{verdict}; {done} (RFC 7606)");
         if task.malformed.is_power_of_two() {
-            let disposition = verdict.disposition;
-            tracing::warn!(peer = %task.key, %verdict, ?disposition, count = task.malformed, "malformed");
+            tracing::warn!(peer = %task.key, fault, count = task.malformed, "malformed");
+        }
+        if task.fault.as_ref() != Some(&fault) {
+            task.fault = Some(fault);
+            self.news.peer(id);
         }
     }
 
