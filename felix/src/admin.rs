@@ -170,6 +170,7 @@ fn bgp(board: &Board) -> Value {
                 "flaps": info.map(|info| info.flaps),
                 "paths": info.map(|info| info.paths),
                 "lastError": info.and_then(|info| info.last_error.clone()),
+                "malformed": info.and_then(|info| info.malformed.clone()),
             })
         })
         .collect();

@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bgp::{PeerInfo, PeerKey};
-use felix_calc::{Bgp, BlockUse, Endpoints, Problem, RouteNumbers};
+use bgp::{PeerInfo, PeerKey, State};
+use crds::Kind;
+use datastore::Key;
+use felix_calc::{Bgp, BlockUse, Endpoints, PeerKind, PeerSpec, Problem, RouteNumbers};
 use felix_dataplane::{Counters, Failure};
 use tokio::sync::watch;
 
@@ -23,8 +25,10 @@ pub struct Board {
     pub dataplane: watch::Sender<DataplaneView>,
     /// Written by the speaker task.
     pub speaker: watch::Sender<SpeakerView>,
-    /// Written by the watches: what is stored and cannot be used, by place.
-    pub stored: watch::Sender<BTreeMap<String, Problem>>,
+    /// Written by the watches, each for its kind: what is stored and cannot be used, by place.
+    pub stored: watch::Sender<BTreeMap<(Kind, String), Problem>>,
+    /// Written by the watches: objects with fields that nobody here knows.
+    pub unknown: watch::Sender<BTreeMap<Key, Problem>>,
     /// Written by the node address task.
     pub node: watch::Sender<NodeView>,
     /// Written by the CNI server: what is wrong with its own state.
@@ -139,15 +143,66 @@ impl Board {
         reasons
     }
 
-    /// Everything that is wrong and that somebody can do something about.
-    pub fn problems(&self) -> Vec<Problem> {
+    /// What is wrong with the objects in the datastore.
+    pub fn configuration_problems(&self) -> Vec<Problem> {
         let mut problems: Vec<Problem> = self.calc.borrow().problems.to_vec();
         problems.extend(self.stored.borrow().values().cloned());
+        problems.extend(self.unknown.borrow().values().cloned());
         problems.extend(self.node.borrow().problem.clone());
         problems.sort();
         problems.dedup();
         problems
     }
+
+    /// Everything that is wrong and that somebody can do something about.
+    pub fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.configuration_problems();
+        let section = self.calc.borrow().bgp.clone();
+        let speaker = self.speaker.borrow();
+        for (name, spec) in section.iter().flat_map(|bgp| &bgp.peers) {
+            if let Some(info) = speaker.peers.get(&PeerKey::from(name.as_str())) {
+                problems.extend(session_problems(spec, info));
+            }
+        }
+        problems.sort();
+        problems.dedup();
+        problems
+    }
+}
+
+/// What is wrong with a session, and on whose side to look.
+fn session_problems(spec: &PeerSpec, info: &PeerInfo) -> Vec<Problem> {
+    let peer = format!(
+        "{} port {} in AS {}",
+        spec.address, spec.port, spec.remote_as
+    );
+    let problem = |problem: String, remedy: &str| Problem {
+        object: spec.object.clone(),
+        field: match spec.kind {
+            PeerKind::NodeMesh => "metadata.annotations",
+            PeerKind::NodePeer | PeerKind::GlobalPeer => "spec.peerIP",
+        }
+        .to_owned(),
+        problem,
+        remedy: remedy.to_owned(),
+    };
+    let down = info
+        .last_error
+        .as_ref()
+        .filter(|_| info.state != State::Established);
+    let down = down.map(|error| {
+        problem(
+            format!("the session with {peer} is down: {error}"),
+            "compare address, port and AS number with what the peer has, and see what the peer says",
+        )
+    });
+    let malformed = info.malformed.as_ref().map(|fault| {
+        problem(
+            format!("{peer} sends what is malformed, last: {fault}"),
+            "mend the peer, or whoever it has the route from; this text goes with the session",
+        )
+    });
+    down.into_iter().chain(malformed).collect()
 }
 
 #[cfg(test)]

@@ -240,6 +240,7 @@ mod tests {
 
     fn section() -> Bgp {
         let peer = PeerSpec {
+            object: "BGPPeer/b".to_owned(),
             kind: PeerKind::GlobalPeer,
             address: "192.0.2.9".parse().unwrap(),
             port: 1790,

@@ -2,6 +2,7 @@
 //!
 //! At most once per five seconds; sooner, but spaced, when a session or a condition changed sides.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +12,7 @@ use crds::node_status::{BlockStatus, PeerState, PeerStatus, PeerType, RouteCount
 use crds::types::ConditionStatus;
 use crds::{Asn, Cidr, Condition, Kind, NodeStatus, NodeStatusSpec, NodeStatusStatus};
 use datastore::{Datastore, Key, create_typed, get_typed};
-use felix_calc::PeerKind;
+use felix_calc::{PeerKind, Problem};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -89,6 +90,8 @@ struct Views {
     speaker: watch::Receiver<crate::board::SpeakerView>,
     node: watch::Receiver<crate::board::NodeView>,
     cni: watch::Receiver<crate::board::CniView>,
+    stored: watch::Receiver<BTreeMap<(Kind, String), Problem>>,
+    unknown: watch::Receiver<BTreeMap<Key, Problem>>,
 }
 
 impl Views {
@@ -99,6 +102,8 @@ impl Views {
             speaker: board.speaker.subscribe(),
             node: board.node.subscribe(),
             cni: board.cni.subscribe(),
+            stored: board.stored.subscribe(),
+            unknown: board.unknown.subscribe(),
         }
     }
 
@@ -110,6 +115,8 @@ impl Views {
             ended = self.speaker.changed() => ended,
             ended = self.node.changed() => ended,
             ended = self.cni.changed() => ended,
+            ended = self.stored.changed() => ended,
+            ended = self.unknown.changed() => ended,
         };
     }
 }
@@ -257,7 +264,11 @@ fn state(state: bgp::State) -> PeerState {
 }
 
 fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Vec<Condition> {
-    let problems: Vec<String> = board.problems().iter().map(ToString::to_string).collect();
+    let problems: Vec<String> = board
+        .configuration_problems()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     let (programmed, failures) = {
         let dataplane = board.dataplane.borrow();
         let failures: Vec<String> = dataplane.failures.iter().map(ToString::to_string).collect();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use crds::{AnyResource, Kind};
-use datastore::{Broken, Datastore, Event, Key, Watch};
+use datastore::{Broken, Datastore, Event, Key, Object, Watch};
 use felix_calc::{Problem, ResourceKey, Update};
 use tokio::sync::mpsc;
 
@@ -66,10 +66,12 @@ impl Follower<'_> {
                     if !in_sync {
                         self.seen.insert(object.key.clone());
                     }
+                    self.note_unknown(&object);
                     self.send(update_of(object)).await?;
                 }
                 Event::Delete(key) => {
                     known.remove(&key);
+                    self.forget_unknown(&key);
                     self.send(Update::Gone(resource_key(key))).await?;
                 }
                 Event::InSync => {
@@ -77,6 +79,7 @@ impl Follower<'_> {
                     let gone: Vec<Key> = known.difference(&self.seen).cloned().collect();
                     *known = std::mem::take(&mut self.seen);
                     for key in gone {
+                        self.forget_unknown(&key);
                         self.send(Update::Gone(resource_key(key))).await?;
                     }
                     self.send(Update::InSync(self.kind)).await?;
@@ -84,17 +87,40 @@ impl Follower<'_> {
                 Event::Broken(broken) => {
                     tracing::warn!(place = broken.place, problem = broken.problem, "unusable");
                     self.board.stored.send_modify(|stored| {
-                        stored.insert(broken.place.clone(), problem_of(broken));
+                        stored.insert((self.kind, broken.place.clone()), problem_of(broken));
                     });
                 }
                 Event::Mended { place } => {
                     self.board.stored.send_modify(|stored| {
-                        stored.remove(&place);
+                        stored.remove(&(self.kind, place));
                     });
                 }
             }
         }
         Ok(())
+    }
+
+    /// Fields that nobody here knows are kept by every write, but what they ask for is not done.
+    fn note_unknown(&self, object: &Object) {
+        let unknown = crds::unknown_fields(object.key.kind, &object.value);
+        if unknown.is_empty() {
+            return self.forget_unknown(&object.key);
+        }
+        let problem = Problem {
+            object: format!("{}/{}", object.key.kind, object.key.name),
+            field: unknown.join(", "),
+            problem: "not known to this version: it is kept, and has no effect".to_owned(),
+            remedy: "correct or remove it".to_owned(),
+        };
+        self.board.unknown.send_if_modified(|all| {
+            all.insert(object.key.clone(), problem.clone()) != Some(problem)
+        });
+    }
+
+    fn forget_unknown(&self, key: &Key) {
+        self.board
+            .unknown
+            .send_if_modified(|all| all.remove(key).is_some());
     }
 
     async fn send(&self, update: Update) -> Result<()> {
@@ -106,7 +132,7 @@ impl Follower<'_> {
 }
 
 /// What an object means; what cannot be read counts as gone, and is reported.
-fn update_of(object: datastore::Object) -> Update {
+fn update_of(object: Object) -> Update {
     match AnyResource::parse(object.key.kind, &object.value) {
         Ok(resource) => Update::Resource(resource),
         Err(errors) => {
@@ -131,9 +157,13 @@ fn resource_key(key: Key) -> ResourceKey {
 }
 
 fn problem_of(broken: Broken) -> Problem {
+    let (object, field) = match broken.key {
+        Some(key) => (key.to_string(), broken.place),
+        None => (broken.place, String::new()),
+    };
     Problem {
-        object: broken.key.map_or_else(String::new, |key| key.to_string()),
-        field: broken.place,
+        object,
+        field,
         problem: broken.problem,
         remedy: "the last good state is in use until it is mended or the agent restarts".to_owned(),
     }

@@ -189,6 +189,8 @@ pub struct Local {
 /// One peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerSpec {
+    /// The object it comes from, such as `BGPPeer/tor` or `Node/b`.
+    pub object: String,
     /// Where the peer comes from.
     pub kind: PeerKind,
     /// Address of the peer.

@@ -26,7 +26,7 @@ impl Cluster<'_> {
             if this.address_like(peer.address) == Some(peer.address) {
                 continue;
             }
-            match self.explicit_peer(this, peer) {
+            match self.explicit_peer(this, object, peer) {
                 Ok((name, spec)) => sessions.add(name, spec),
                 Err(Refusal {
                     field,
@@ -50,7 +50,12 @@ impl Cluster<'_> {
         }
     }
 
-    fn explicit_peer(&self, this: &Node, peer: &Peer) -> Result<(String, PeerSpec), Refusal> {
+    fn explicit_peer(
+        &self,
+        this: &Node,
+        object: &str,
+        peer: &Peer,
+    ) -> Result<(String, PeerSpec), Refusal> {
         let own = this.address_like(peer.address).ok_or_else(|| Refusal {
             field: "spec.peerIP",
             problem: format!("this node has no address of the family of {}", peer.address),
@@ -73,6 +78,7 @@ impl Cluster<'_> {
         let internal = remote_as == self.asn_of(this);
         let peer_cluster = node.and_then(|(_, n)| n.cluster_id);
         let spec = PeerSpec {
+            object: format!("BGPPeer/{object}"),
             kind: if global {
                 PeerKind::GlobalPeer
             } else {

@@ -48,6 +48,7 @@ impl Cluster<'_> {
 
     fn mesh_peer(&self, name: &str, node: &Node, own: IpAddr, address: IpAddr) -> PeerSpec {
         PeerSpec {
+            object: format!("Node/{name}"),
             kind: PeerKind::NodeMesh,
             address,
             port: self.listen_port_of(name),
