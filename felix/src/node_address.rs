@@ -13,7 +13,7 @@ use anyhow::Result;
 use crds::Kind;
 use crds::core::Node;
 use crds::names::annotation;
-use datastore::{Datastore, Key, Typed};
+use datastore::{Datastore, Event, Key, Typed, Watch};
 use felix_calc::Problem;
 use ipnet::IpNet;
 use netlink::{AddressFilter, Socket};
@@ -37,15 +37,36 @@ struct HostAddress {
 /// # Errors
 /// None: what is wrong stands on the board, and is tried again.
 pub async fn run(store: Arc<dyn Datastore>, node: String, board: Arc<Board>) -> Result<()> {
+    let key = Key::cluster(Kind::Node, &node);
+    let mut watch = None;
     loop {
+        if watch.is_none() {
+            watch = store.watch(Kind::Node).await.ok();
+        }
         let pause = if board.node.borrow().known {
             REFRESH
         } else {
             RETRY
         };
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = changed(&mut watch, &key) => {}
+        }
         update(&*store, &node, &board).await;
     }
+}
+
+/// Returns when this Node is new, changed or gone; without a watch never.
+async fn changed(watch: &mut Option<Watch>, node: &Key) {
+    while let Some(events) = watch {
+        match events.next().await {
+            Some(Event::Upsert(object)) if object.key == *node => return,
+            Some(Event::Delete(key)) if key == *node => return,
+            Some(_) => {}
+            None => *watch = None,
+        }
+    }
+    std::future::pending().await
 }
 
 /// Looks once; done before the watches start, so that the first thing they see of this node is
