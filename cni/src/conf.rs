@@ -169,10 +169,13 @@ impl Conf {
     /// Code 1 for the version, 7 for any other key.
     pub(crate) fn from(document: Document) -> Result<Conf, Error> {
         let version = Version::parse(document.version().unwrap_or_default())?;
-        let keys = Keys::deserialize(&document.0).map_err(|error| {
+        let keys: Keys = serde_path_to_error::deserialize(&document.0).map_err(|error| {
             invalid(
-                "a key of the network configuration has the wrong form",
-                error.to_string(),
+                format!(
+                    "{} of the network configuration has the wrong form",
+                    error.path()
+                ),
+                error.inner().to_string(),
             )
         })?;
         if !is_identifier(&keys.name) {
