@@ -34,6 +34,7 @@ impl Server {
             return Ok(record.added());
         }
         self.refuse_second_interface(&attachment)?;
+        self.refuse_shared_name(&add)?;
         let wishes = wishes::read(&*self.store, &add).await?;
         let handle = handle(&add.network, &add.container_id);
         lock(&self.in_flight).insert(handle.to_lowercase());
@@ -106,6 +107,28 @@ impl Server {
                     other.container_id, other.ifname
                 ),
                 "attach further interfaces by another plugin",
+            ))
+        })
+    }
+
+    /// Two workloads whose names are cut to the same host interface; a new container of the same
+    /// workload takes the interface over.
+    fn refuse_shared_name(&self, add: &Add) -> Result<(), api::Error> {
+        let interface = host_interface(&self.settings.interface_prefix, add);
+        let pod = (add.namespace.as_deref(), add.pod.as_deref());
+        let name = workload(pod.0, pod.1, &add.container_id);
+        let records = self.records();
+        let mut others = records.iter();
+        let other =
+            others.find(|r| r.host_interface == interface && r.endpoint_id().workload != name);
+        other.map_or(Ok(()), |other| {
+            Err(failure(
+                code::INVALID_CONFIG,
+                format!(
+                    "host interface {interface} of {name} is that of {} already",
+                    other.endpoint_id().workload
+                ),
+                "both names give the same interface name: use another container id or pod name",
             ))
         })
     }
