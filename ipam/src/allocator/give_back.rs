@@ -104,7 +104,7 @@ impl Ipam {
         let name = names::affinity_name(node, cidr);
         let mut retry = Retry::default();
         while let Some(affinity) = self.live::<BlockAffinity>(&name).await? {
-            if self.give_back(affinity, Addresses::Leave).await? == Given::Back {
+            if Box::pin(self.give_back(affinity, Addresses::Leave)).await? == Given::Back {
                 break;
             }
             retry
@@ -132,7 +132,7 @@ impl Ipam {
                     held: usage.held + usage.cooling,
                 });
             }
-            if self.give_back(affinity, Addresses::Keep).await? == Given::Back {
+            if Box::pin(self.give_back(affinity, Addresses::Keep)).await? == Given::Back {
                 break;
             }
             retry
