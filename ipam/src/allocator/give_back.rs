@@ -170,7 +170,8 @@ impl Ipam {
                     continue;
                 };
                 if self.is_empty(&block).await?
-                    && self.give_back(affinity.clone(), Addresses::Keep).await? == Given::Back
+                    && Box::pin(self.give_back(affinity.clone(), Addresses::Keep)).await?
+                        == Given::Back
                 {
                     released.push(cidr);
                     left -= 1;

@@ -158,7 +158,7 @@ impl Ipam {
             Err(error) => return Err(error),
         };
         if spec.state == AffinityState::PendingDeletion {
-            return Ok(self.give_back(affinity, Addresses::Keep).await? == Given::Kept);
+            return Ok(Box::pin(self.give_back(affinity, Addresses::Keep)).await? == Given::Kept);
         }
         if block.is_some_and(|block| block.owned_by(&spec.node)) {
             return self.claim_or_lose(&spec.node, spec.cidr).await;

@@ -223,7 +223,7 @@ impl Round<'_> {
             else {
                 continue;
             };
-            if self.job.ipam.give_back(affinity, Addresses::Keep).await? == Given::Back {
+            if Box::pin(self.job.ipam.give_back(affinity, Addresses::Keep)).await? == Given::Back {
                 owned.remove(cidr);
             }
         }
