@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use felix_calc::{HostFacts, Output, Programmed};
+use felix_calc::{HostFacts, Output, Programmed, RouteNumbers};
 use ipnet::IpNet;
 use netlink::bulk::RouteBatch;
 use netlink::monitor::{Event, Group, Monitor};
@@ -333,6 +333,8 @@ impl Dataplane {
                 drift_repairs: routes_repaired + sysctls_repaired,
                 listings: self.listings,
                 waiting: self.table.waiting(),
+                refused: self.table.refused(),
+                in_place: RouteNumbers::default(),
             },
             ..Applied::default()
         };
@@ -347,6 +349,9 @@ impl Dataplane {
             return applied;
         }
         applied.programmed = self.newly_programmed();
+        if let Some(local) = &self.reported.programmed {
+            applied.counters.in_place = self.table.in_place(local);
+        }
         let ready = self.ready();
         if ready != *self.reported.ready {
             self.reported.ready = Arc::new(ready);

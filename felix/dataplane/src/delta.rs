@@ -18,6 +18,8 @@ pub(crate) struct Delta<K, V> {
     desired: Map<K, V>,
     actual: Map<K, V>,
     pending: Set<K>,
+    /// How many keys are as they should be.
+    settled: usize,
 }
 
 impl<K, V> Default for Delta<K, V> {
@@ -26,6 +28,7 @@ impl<K, V> Default for Delta<K, V> {
             desired: Map::default(),
             actual: Map::default(),
             pending: Set::default(),
+            settled: 0,
         }
     }
 }
@@ -33,11 +36,11 @@ impl<K, V> Default for Delta<K, V> {
 impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
     /// Says what should be; `None` for nothing.
     pub(crate) fn set_desired(&mut self, key: K, value: Option<V>) {
-        match value {
+        let old = match value {
             Some(value) => self.desired.insert(key.clone(), value),
             None => self.desired.remove(&key),
         };
-        self.compare(key);
+        self.compare(key, Some(old.is_some()));
     }
 
     /// Says what is; `None` for nothing.
@@ -46,7 +49,7 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
             Some(value) => self.actual.insert(key.clone(), value),
             None => self.actual.remove(&key),
         };
-        self.compare(key);
+        self.compare(key, None);
     }
 
     /// Says everything that is, forgetting what was believed before.
@@ -60,9 +63,11 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
             .filter(|key| self.desired.get(key) != self.actual.get(key))
             .cloned()
             .collect();
-        self.pending
-            .iter()
-            .filter(|key| self.desired.contains_key(key) && !before.contains(key))
+        let unsettled = self.pending.iter();
+        let unsettled = unsettled.filter(|key| self.desired.contains_key(key));
+        self.settled = self.desired.len() - unsettled.clone().count();
+        unsettled
+            .filter(|key| !before.contains(key))
             .cloned()
             .collect()
     }
@@ -97,12 +102,23 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
         self.desired.contains_key(key) && !self.pending.contains(key)
     }
 
-    fn compare(&mut self, key: K) {
-        if self.desired.get(&key) == self.actual.get(&key) {
-            self.pending.remove(&key);
+    /// How many keys have a desired value that is there, just so.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled
+    }
+
+    /// Compares the two sides after a change; `was_desired` if that may be other than now.
+    fn compare(&mut self, key: K, was_desired: Option<bool>) {
+        let desired = self.desired.get(&key);
+        let is_desired = desired.is_some();
+        let differs = desired != self.actual.get(&key);
+        let was_pending = if differs {
+            !self.pending.insert(key)
         } else {
-            self.pending.insert(key);
-        }
+            self.pending.remove(&key)
+        };
+        self.settled += usize::from(is_desired && !differs);
+        self.settled -= usize::from(was_desired.unwrap_or(is_desired) && !was_pending);
     }
 }
 
@@ -177,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn pending_is_always_exactly_the_difference() {
+    fn pending_is_always_exactly_the_difference_and_settled_the_rest() {
         let mut delta: Delta<u8, u8> = Delta::default();
         let mut random = 1_u32;
         for _ in 0..10_000 {
@@ -187,6 +203,8 @@ mod tests {
                 let differs = delta.desired(&key) != delta.actual(&key);
                 assert_eq!(delta.pending.contains(&key), differs);
             }
+            let settled = (0..5).filter(|key| delta.is_settled(key)).count();
+            assert_eq!(delta.settled(), settled);
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use felix_calc::{HostFacts, Programmed};
+use felix_calc::{HostFacts, Programmed, RouteNumbers};
 
 /// What one step brought about; a part that did not change is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,7 +32,7 @@ pub struct Failure {
     pub problem: String,
 }
 
-/// Numbers for metrics; all but `waiting` only grow.
+/// Numbers for metrics: first those that only grow, then what is at present.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Routes added, replaced or deleted.
@@ -45,6 +45,10 @@ pub struct Counters {
     pub listings: u64,
     /// Routes that wait for their interface.
     pub waiting: usize,
+    /// Routes that the kernel refuses.
+    pub refused: usize,
+    /// Routes that are in the kernel as desired.
+    pub in_place: RouteNumbers,
 }
 
 impl fmt::Display for Failure {

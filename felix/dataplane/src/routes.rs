@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
+use felix_calc::{RouteClass, RouteNumbers};
 use ipnet::IpNet;
 use netlink::bulk::RouteChange;
 use netlink::{Error, Route, RouteKind};
@@ -257,6 +258,30 @@ impl Table {
             .filter(|destination| self.is_programmed(**destination))
             .copied()
             .collect()
+    }
+
+    /// How many routes are in the kernel as desired; `local` are the pods and blocks among them.
+    pub(crate) fn in_place(&self, local: &BTreeSet<IpNet>) -> RouteNumbers {
+        let mut numbers = RouteNumbers::default();
+        for wanted in local.iter().filter_map(|d| self.wanted.get(d)) {
+            match wanted.class {
+                RouteClass::LocalWorkload => numbers.workloads += 1,
+                RouteClass::IpamBlockDrop => numbers.blocks += 1,
+                RouteClass::SameSubnet | RouteClass::NoEncap | RouteClass::Learned => {}
+            }
+        }
+        let extra = self.extra.as_deref().map(Key::of);
+        let extra = usize::from(extra.is_some_and(|key| self.delta.is_settled(&key)));
+        let others = numbers.workloads + numbers.blocks + extra;
+        // A route may be wanted where the extra one is.
+        numbers.learned = self.delta.settled().saturating_sub(others);
+        numbers
+    }
+
+    /// How many routes the kernel refuses.
+    pub(crate) fn refused(&self) -> usize {
+        let refused = self.refused.values();
+        refused.filter(|refused| refused.problem.is_some()).count()
     }
 
     /// Whether the route to a destination is in the kernel as desired.

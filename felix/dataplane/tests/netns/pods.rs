@@ -71,6 +71,11 @@ fn a_pod_gets_routes_and_settings_and_is_reported_ready() {
         }
         assert_eq!(node.ready.iter().collect::<Vec<_>>(), ["cali1"]);
         assert_eq!(node.programmed.len(), 4);
+        let in_place = node.last.counters.in_place;
+        assert_eq!(
+            (in_place.workloads, in_place.blocks, in_place.learned),
+            (2, 2, 0)
+        );
         let (written, settings) = (node.written(), node.last.counters.sysctls_written);
         node.catch_up();
         assert_eq!(
@@ -87,6 +92,7 @@ fn a_pod_waits_for_its_interface_and_survives_its_loss_and_return() {
         node.pod("cali1", &["10.0.1.5", "2001:db8:1::5"]).apply();
         assert!(node.ready.is_empty() && node.failures.is_empty());
         assert_eq!(node.last.counters.waiting, 2);
+        assert_eq!(node.last.counters.in_place, Default::default());
 
         workload("cali1");
         node.until("ready", |node| node.ready.contains("cali1"));
