@@ -94,11 +94,13 @@ pub struct PeerStatus {
     /// Since when it is in that state, as RFC 3339 text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// Routes the peer sends.
+    /// Routes held from the peer, all families together.
     pub received: u64,
-    /// Of these, routes that were accepted.
+    /// Of these, routes that were accepted: no loop, not rejected by import policy.
     pub accepted: u64,
-    /// Routes sent to the peer.
+    /// Of these, routes that are in use.
+    pub best: u64,
+    /// Routes the peer is told; what came from itself is not told back.
     pub advertised: u64,
     /// Why the session last ended or does not start.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,7 +176,7 @@ pub struct BlockStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RouteCounts {
-    /// All routes the agent has programmed.
+    /// All routes of the agent that are in the kernel as they should be.
     pub programmed: u64,
     /// Of these, routes to pods of this node.
     pub workloads: u64,
@@ -182,7 +184,7 @@ pub struct RouteCounts {
     pub blocks: u64,
     /// Of these, routes learned from BGP peers.
     pub learned: u64,
-    /// Routes the kernel refused; they are retried.
+    /// Routes the kernel refuses at present; they are retried.
     pub failed: u64,
 }
 

@@ -1,5 +1,6 @@
 //! HTTP on loopback: `/metrics`, `/livez`, `/readyz`, `/state`, `/state/routes`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Json;
 use axum::routing::get;
-use bgp::Handle;
+use bgp::{Handle, PeerInfo, PeerKey};
+use crds::core::time_text;
+use felix_calc::RouteNumbers;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -19,6 +22,8 @@ use crate::board::Board;
 use crate::dataplane::Inbox;
 use crate::metrics::Metrics;
 
+/// How long a page waits for the speaker before it shows what was last known.
+const SPEAKER: Duration = Duration::from_secs(1);
 /// How long a loop that is alive may take to answer.
 const ALIVE: Duration = Duration::from_secs(5);
 
@@ -56,8 +61,25 @@ pub async fn run(listener: TcpListener, sources: Sources) -> Result<()> {
     axum::serve(listener, router).await.context("serve HTTP")
 }
 
+impl Sources {
+    /// All peers as of now.
+    async fn peers(&self) -> BTreeMap<PeerKey, PeerInfo> {
+        let handle = self.speaker.borrow().clone();
+        if let Some(handle) = handle
+            && let Ok(peers) = timeout(SPEAKER, handle.peers()).await
+        {
+            return peers
+                .into_iter()
+                .map(|info| (info.key.clone(), info))
+                .collect();
+        }
+        self.board.speaker.borrow().peers.clone()
+    }
+}
+
 async fn metrics(State(sources): State<Sources>) -> (StatusCode, String) {
-    match sources.metrics.text(&sources.board) {
+    let peers = sources.peers().await;
+    match sources.metrics.text(&sources.board, &peers) {
         Ok(text) => (StatusCode::OK, text),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
     }
@@ -99,6 +121,7 @@ async fn readyz(State(sources): State<Sources>) -> (StatusCode, String) {
 }
 
 async fn state(State(sources): State<Sources>) -> Json<Value> {
+    let peers = sources.peers().await;
     let board = &sources.board;
     let calc = board.calc.borrow().clone();
     let dataplane = board.dataplane.borrow().clone();
@@ -133,9 +156,10 @@ async fn state(State(sources): State<Sources>) -> Json<Value> {
         "endpoints": endpoints,
         "blocks": blocks,
         "routes": {
-            "workloads": calc.routes.workloads,
-            "blocks": calc.routes.blocks,
-            "learned": calc.routes.learned,
+            "desired": numbers(&calc.routes),
+            "inPlace": numbers(&dataplane.counters.in_place),
+            "waitingForInterface": dataplane.counters.waiting,
+            "refused": dataplane.counters.refused,
         },
         "dataplane": {
             "generation": { "desired": calc.generation, "applied": dataplane.generation },
@@ -144,12 +168,21 @@ async fn state(State(sources): State<Sources>) -> Json<Value> {
             "sysctlsWritten": dataplane.counters.sysctls_written,
             "driftRepairs": dataplane.counters.drift_repairs,
             "listings": dataplane.counters.listings,
+            "errors": dataplane.errors,
         },
-        "bgp": bgp(board),
+        "bgp": bgp(board, &peers),
     }))
 }
 
-fn bgp(board: &Board) -> Value {
+fn numbers(routes: &RouteNumbers) -> Value {
+    json!({
+        "workloads": routes.workloads,
+        "blocks": routes.blocks,
+        "learned": routes.learned,
+    })
+}
+
+fn bgp(board: &Board, infos: &BTreeMap<PeerKey, PeerInfo>) -> Value {
     let section = board.calc.borrow().bgp.clone();
     let speaker = board.speaker.borrow();
     let Some(section) = section else {
@@ -159,16 +192,17 @@ fn bgp(board: &Board) -> Value {
         .peers
         .iter()
         .map(|(name, spec)| {
-            let info = speaker.peers.get(&bgp::PeerKey::from(name.as_str()));
+            let info = infos.get(&PeerKey::from(name.as_str()));
             json!({
                 "name": name,
                 "type": spec.kind.name(),
                 "address": spec.address,
                 "port": spec.port,
                 "asNumber": spec.remote_as,
-                "state": info.map(|info| format!("{:?}", info.state)),
+                "state": info.map(|info| info.state.to_string()),
+                "since": info.map(|info| time_text(info.since)),
                 "flaps": info.map(|info| info.flaps),
-                "paths": info.map(|info| info.paths),
+                "routes": info.map(routes_of),
                 "lastError": info.and_then(|info| info.last_error.clone()),
                 "malformed": info.and_then(|info| info.malformed.clone()),
             })
@@ -183,6 +217,20 @@ fn bgp(board: &Board) -> Value {
         "peers": peers,
         "originate": originate,
     })
+}
+
+/// Numbers of routes, by family.
+fn routes_of(info: &PeerInfo) -> Value {
+    let by_family = info.counts.iter().map(|(family, counts)| {
+        let counts = json!({
+            "received": counts.received,
+            "accepted": counts.accepted,
+            "best": counts.best,
+            "advertised": counts.advertised,
+        });
+        (family.to_string(), counts)
+    });
+    Value::Object(by_family.collect())
 }
 
 async fn routes(State(sources): State<Sources>) -> Json<Value> {

@@ -76,7 +76,7 @@ pub struct DataplaneView {
 pub struct SpeakerView {
     /// The speaker runs.
     pub started: bool,
-    /// It came back from a restart and says so to its peers.
+    /// It came back from a restart and says so to its peers, until it has converged.
     pub restarting: bool,
     /// Every peer that could be reached has told all its routes.
     pub converged: bool,

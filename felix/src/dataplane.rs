@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use felix_calc::{Output, Route, Update};
-use felix_dataplane::{Applied, Config, Dataplane};
+use felix_dataplane::{Applied, Config, Counters, Dataplane};
 use ipnet::IpNet;
 use netlink::{RouteFilter, Socket, TABLE_MAIN};
 use tokio::sync::{mpsc, oneshot};
@@ -166,6 +166,8 @@ fn report(applied: Applied, updates: &mpsc::Sender<Update>, board: &Board) -> Re
         let news = view.generation != applied.generation
             || applied.ready.is_some()
             || applied.failures.is_some();
+        let routes = |counters: &Counters| (counters.in_place, counters.refused, counters.waiting);
+        let news = news || routes(&view.counters) != routes(&applied.counters);
         view.generation = applied.generation;
         view.counters = applied.counters;
         if let Some(ready) = applied.ready {

@@ -1,13 +1,18 @@
 //! Metrics: counted where things happen, or read off the board when somebody asks.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::Result;
+use bgp::{Family, PeerInfo, PeerKey};
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use felix_calc::RouteNumbers;
 
 use crate::board::Board;
 
@@ -18,9 +23,11 @@ pub struct Metrics {
     session_up: IntGaugeVec,
     session_since: IntGaugeVec,
     session_flaps: IntCounterVec,
-    peer_paths: IntGaugeVec,
+    prefixes: IntGaugeVec,
     messages: IntCounterVec,
     routes: IntGaugeVec,
+    routes_in_place: IntGaugeVec,
+    routes_waiting: IntGauge,
     fib_failures: IntGauge,
     fib_repairs: IntCounter,
     fib_written: IntCounter,
@@ -30,6 +37,8 @@ pub struct Metrics {
     unsettled: IntGauge,
     problems: IntGauge,
     ready: IntGauge,
+    /// Held while values are read off and written: two readers at once must not mix.
+    page: Mutex<()>,
 }
 
 impl Metrics {
@@ -77,7 +86,11 @@ impl Metrics {
                 peer,
             )?,
             session_flaps: counters("bgp_session_flaps_total", "Established sessions lost", peer)?,
-            peer_paths: vec("bgp_peer_paths", "Paths held from the peer", peer)?,
+            prefixes: vec(
+                "bgp_prefixes",
+                "Routes held from the peer, those of them accepted and in use, and routes told to it",
+                &["peer", "direction", "afi", "stage"],
+            )?,
             messages: counters(
                 "bgp_messages_total",
                 "Messages since the start",
@@ -88,6 +101,12 @@ impl Metrics {
                 "Routes that shall be in the kernel",
                 &["owner"],
             )?,
+            routes_in_place: vec(
+                "fib_routes_in_place",
+                "Routes that are in the kernel as they shall be",
+                &["owner"],
+            )?,
+            routes_waiting: gauge("fib_routes_waiting", "Routes that wait for their interface")?,
             fib_failures: gauge("fib_failures", "Objects the kernel refuses at present")?,
             fib_repairs: counter(
                 "fib_drift_repairs_total",
@@ -110,6 +129,7 @@ impl Metrics {
             problems: gauge("config_problems", "Problems with objects")?,
             ready: gauge("ready", "Whether the agent is ready")?,
             registry,
+            page: Mutex::default(),
         })
     }
 
@@ -125,33 +145,16 @@ impl Metrics {
     ///
     /// # Errors
     /// When a metric cannot be written, which a test finds.
-    pub fn text(&self, board: &Board) -> Result<String> {
-        self.read_bgp(board);
+    pub fn text(&self, board: &Board, peers: &BTreeMap<PeerKey, PeerInfo>) -> Result<String> {
+        let _page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read_bgp(board, peers);
+        self.read_dataplane(board);
         let calc = board.calc.borrow().clone();
-        for (owner, count) in [
-            ("workload", calc.routes.workloads),
-            ("block", calc.routes.blocks),
-            ("bgp", calc.routes.learned),
-        ] {
-            self.routes.with_label_values(&[owner]).set(number(count));
-        }
+        set_routes(&self.routes, &calc.routes);
         let used: u32 = calc.blocks.iter().map(|block| block.used).sum();
         let free: u32 = calc.blocks.iter().map(|block| block.free).sum();
         self.addresses.with_label_values(&["used"]).set(used.into());
         self.addresses.with_label_values(&["free"]).set(free.into());
-        {
-            let dataplane = board.dataplane.borrow();
-            self.fib_failures.set(number(dataplane.failures.len()));
-            for (metric, count) in [
-                (&self.fib_repairs, dataplane.counters.drift_repairs),
-                (&self.fib_written, dataplane.counters.routes_written),
-                (&self.fib_errors, dataplane.errors),
-            ] {
-                // Counted elsewhere, only shown here.
-                metric.reset();
-                metric.inc_by(count);
-            }
-        }
         self.endpoints.set(number(board.cni.borrow().endpoints));
         self.unsettled.set(number(board.cni.borrow().unsettled));
         self.problems.set(number(board.problems().len()));
@@ -159,18 +162,33 @@ impl Metrics {
         Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
     }
 
+    fn read_dataplane(&self, board: &Board) {
+        let dataplane = board.dataplane.borrow();
+        set_routes(&self.routes_in_place, &dataplane.counters.in_place);
+        self.routes_waiting.set(number(dataplane.counters.waiting));
+        self.fib_failures.set(number(dataplane.failures.len()));
+        for (metric, count) in [
+            (&self.fib_repairs, dataplane.counters.drift_repairs),
+            (&self.fib_written, dataplane.counters.routes_written),
+            (&self.fib_errors, dataplane.errors),
+        ] {
+            // Counted elsewhere, only shown here.
+            metric.reset();
+            metric.inc_by(count);
+        }
+    }
+
     /// Peers come and go, so these are written anew each time.
-    fn read_bgp(&self, board: &Board) {
-        for metric in [&self.session_up, &self.session_since, &self.peer_paths] {
+    fn read_bgp(&self, board: &Board, peers: &BTreeMap<PeerKey, PeerInfo>) {
+        for metric in [&self.session_up, &self.session_since, &self.prefixes] {
             metric.reset();
         }
         self.session_flaps.reset();
         self.messages.reset();
         let section = board.calc.borrow().bgp.clone();
         let Some(section) = section else { return };
-        let speaker = board.speaker.borrow();
         for (name, spec) in &section.peers {
-            let info = speaker.peers.get(&bgp::PeerKey::from(name.as_str()));
+            let info = peers.get(&PeerKey::from(name.as_str()));
             let asn = spec.remote_as.to_string();
             let labels = [name.as_str(), asn.as_str(), spec.kind.name()];
             let up = info.is_some_and(|info| info.state == bgp::State::Established);
@@ -185,15 +203,46 @@ impl Metrics {
             self.session_flaps
                 .with_label_values(&labels)
                 .inc_by(info.flaps);
-            self.peer_paths
-                .with_label_values(&labels)
-                .set(number(info.paths));
+            self.set_prefixes(name, info);
             for (direction, count) in [("in", info.messages_in), ("out", info.messages_out)] {
                 self.messages
                     .with_label_values(&[name.as_str(), direction])
                     .inc_by(count);
             }
         }
+    }
+
+    fn set_prefixes(&self, peer: &str, info: &PeerInfo) {
+        for (family, counts) in &info.counts {
+            for (direction, stage, count) in [
+                ("in", "received", counts.received),
+                ("in", "accepted", counts.accepted),
+                ("in", "best", counts.best),
+                ("out", "advertised", counts.advertised),
+            ] {
+                self.prefixes
+                    .with_label_values(&[peer, direction, afi(*family), stage])
+                    .set(number(count));
+            }
+        }
+    }
+}
+
+fn set_routes(metric: &IntGaugeVec, numbers: &RouteNumbers) {
+    for (owner, count) in [
+        ("workload", numbers.workloads),
+        ("block", numbers.blocks),
+        ("bgp", numbers.learned),
+    ] {
+        metric.with_label_values(&[owner]).set(number(count));
+    }
+}
+
+fn afi(family: Family) -> &'static str {
+    if family == Family::IPV4_UNICAST {
+        "ipv4"
+    } else {
+        "ipv6"
     }
 }
 
@@ -203,19 +252,122 @@ fn number(count: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use bgp::PeerCounts;
+    use felix_calc::{Bgp, Local, PeerKind, PeerSpec};
+
     use super::*;
+
+    fn board() -> Board {
+        let peer = PeerSpec {
+            kind: PeerKind::NodeMesh,
+            object: "Node/b".to_owned(),
+            address: "192.0.2.9".parse().unwrap(),
+            port: 179,
+            remote_as: 64512,
+            ipv4: true,
+            ipv6: true,
+            passive: false,
+            source: None,
+            keepalive: None,
+            restart_time: None,
+            multihop: false,
+            ttl_security: None,
+            reflector_client: false,
+            allow_own_as: 0,
+        };
+        let bgp = Bgp {
+            local: Local {
+                asn: 64512,
+                router_id: "192.0.2.1".parse().unwrap(),
+                ipv4: Some("192.0.2.1".parse().unwrap()),
+                ipv6: None,
+                subnets: Vec::new(),
+                listen_port: 179,
+                cluster_id: None,
+            },
+            peers: [("Mesh_192_0_2_9".to_owned(), peer)].into(),
+            originate: BTreeMap::new(),
+        };
+        let board = Board::default();
+        board
+            .calc
+            .send_modify(|view| view.bgp = Some(Arc::new(bgp)));
+        board
+    }
+
+    fn peers() -> BTreeMap<PeerKey, PeerInfo> {
+        let counts = PeerCounts {
+            received: 5,
+            accepted: 4,
+            best: 3,
+            advertised: 2,
+        };
+        let info = PeerInfo {
+            key: "Mesh_192_0_2_9".into(),
+            address: "192.0.2.9".parse().unwrap(),
+            port: 179,
+            remote_as: 64512,
+            state: bgp::State::Established,
+            since: SystemTime::now(),
+            flaps: 1,
+            last_error: None,
+            session: None,
+            stale: Vec::new(),
+            malformed: None,
+            paths: 5,
+            counts: vec![(Family::IPV4_UNICAST, counts)],
+            messages_in: 7,
+            messages_out: 8,
+        };
+        [(info.key.clone(), info)].into()
+    }
 
     #[test]
     fn every_metric_can_be_written() {
         let metrics = Metrics::new().unwrap();
         metrics.cni_operation("add", true, Duration::from_millis(3));
-        let text = metrics.text(&Board::default()).unwrap();
-        for name in [
-            "tortie_ready 0",
-            "tortie_fib_routes{owner=\"bgp\"} 0",
-            "process_open_fds",
+        metrics.text(&board(), &peers()).unwrap();
+        let text = metrics.text(&board(), &peers()).unwrap();
+        let peer = "peer=\"Mesh_192_0_2_9\"";
+        for line in [
+            "tortie_ready 0".to_owned(),
+            "tortie_fib_routes{owner=\"bgp\"} 0".to_owned(),
+            format!("tortie_bgp_messages_total{{direction=\"in\",{peer}}} 7"),
+            format!(
+                "tortie_bgp_prefixes{{afi=\"ipv4\",direction=\"in\",{peer},stage=\"received\"}} 5"
+            ),
+            format!(
+                "tortie_bgp_prefixes{{afi=\"ipv4\",direction=\"in\",{peer},stage=\"accepted\"}} 4"
+            ),
+            format!("tortie_bgp_prefixes{{afi=\"ipv4\",direction=\"in\",{peer},stage=\"best\"}} 3"),
+            format!(
+                "tortie_bgp_prefixes{{afi=\"ipv4\",direction=\"out\",{peer},stage=\"advertised\"}} 2"
+            ),
+            "process_open_fds".to_owned(),
         ] {
-            assert!(text.contains(name), "{name} is not in\n{text}");
+            assert!(text.contains(&line), "{line} is not in\n{text}");
         }
+    }
+
+    /// <https://prometheus.io/docs/practices/naming>: what only grows ends in `_total`.
+    #[test]
+    fn counters_and_only_counters_are_totals() {
+        let metrics = Metrics::new().unwrap();
+        let text = metrics.text(&board(), &peers()).unwrap();
+        let types = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+        let (mut counters, mut others) = (0, 0);
+        for (name, kind) in types {
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{name} {kind}");
+            match kind {
+                "counter" => counters += 1,
+                _ => others += 1,
+            }
+        }
+        assert!(counters >= 5 && others >= 10, "{text}");
     }
 }

@@ -139,7 +139,10 @@ async fn take(event: Event, ends: &Ends) -> Result<()> {
             tracing::info!("BGP has converged");
             // The calculation learns it first: whoever sees us ready finds the routes on their way.
             send(ends, Update::Speaker(SpeakerState { converged: true })).await?;
-            ends.board.speaker.send_modify(|view| view.converged = true);
+            ends.board.speaker.send_modify(|view| {
+                view.converged = true;
+                view.restarting = false;
+            });
         }
     }
     Ok(())

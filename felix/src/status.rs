@@ -178,9 +178,8 @@ fn edges(status: &NodeStatusStatus) -> (Vec<(&str, ConditionStatus)>, u32) {
 fn observe(board: &Board, before: Option<&NodeStatusStatus>) -> NodeStatusStatus {
     let now = time_text(SystemTime::now());
     let calc = board.calc.borrow().clone();
-    let failed = board.dataplane.borrow().failures.len();
-    let routes = calc.routes;
-    let all = routes.workloads + routes.blocks + routes.learned;
+    let counters = board.dataplane.borrow().counters;
+    let routes = counters.in_place;
     let peers = peers(board);
     let established = peers
         .iter()
@@ -205,11 +204,11 @@ fn observe(board: &Board, before: Option<&NodeStatusStatus>) -> NodeStatusStatus
             })
             .collect(),
         routes: RouteCounts {
-            programmed: count64(all.saturating_sub(failed)),
+            programmed: count64(routes.workloads + routes.blocks + routes.learned),
             workloads: count64(routes.workloads),
             blocks: count64(routes.blocks),
             learned: count64(routes.learned),
-            failed: count64(failed),
+            failed: count64(counters.refused),
         },
         conditions: conditions(board, before, &now),
     }
@@ -231,7 +230,7 @@ fn peers(board: &Board) -> Vec<PeerStatus> {
     };
     let peers = section.peers.iter().map(|(name, spec)| {
         let info = speaker.peers.get(&bgp::PeerKey::from(name.as_str()));
-        let paths = info.map_or(0, |info| count64(info.paths));
+        let counts = info.map(bgp::PeerInfo::total).unwrap_or_default();
         PeerStatus {
             name: name.clone(),
             peer_ip: spec.address.to_string(),
@@ -243,9 +242,10 @@ fn peers(board: &Board) -> Vec<PeerStatus> {
             },
             state: info.map_or(PeerState::Idle, |info| state(info.state)),
             since: info.map(|info| time_text(info.since)),
-            received: paths,
-            accepted: paths,
-            advertised: 0,
+            received: count64(counts.received),
+            accepted: count64(counts.accepted),
+            best: count64(counts.best),
+            advertised: count64(counts.advertised),
             last_error: info.and_then(|info| info.last_error.clone()),
         }
     });
@@ -271,10 +271,17 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
         .collect();
     let (programmed, failures) = {
         let dataplane = board.dataplane.borrow();
-        let failures: Vec<String> = dataplane.failures.iter().map(ToString::to_string).collect();
-        (dataplane.generation > 0 && failures.is_empty(), failures)
+        let mut failures: Vec<String> =
+            dataplane.failures.iter().map(ToString::to_string).collect();
+        if dataplane.generation == 0 {
+            failures.push("nothing is in the kernel yet".to_owned());
+        }
+        (failures.is_empty(), failures)
     };
-    let converged = board.speaker.borrow().converged;
+    let (started, converged) = {
+        let speaker = board.speaker.borrow();
+        (speaker.started, speaker.converged)
+    };
     let not_ready = board.not_ready();
     let facts = [
         (
@@ -295,7 +302,11 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
             "BGPConverged",
             converged,
             "Converged",
-            "WaitingForPeers",
+            if started {
+                "WaitingForPeers"
+            } else {
+                "NotStarted"
+            },
             String::new(),
         ),
         (
