@@ -203,6 +203,7 @@ fn bgp(board: &Board, infos: &BTreeMap<PeerKey, PeerInfo>) -> Value {
                 "since": info.map(|info| time_text(info.since)),
                 "flaps": info.map(|info| info.flaps),
                 "routes": info.map(routes_of),
+                "malformed": info.and_then(|info| info.malformed.clone()),
                 "lastError": info.and_then(|info| info.last_error.clone()),
                 "malformed": info.and_then(|info| info.malformed.clone()),
             })

@@ -186,6 +186,7 @@ mod tests {
             messages_in: 0,
             messages_out: 0,
             last_error: Some("hold timer".to_owned()),
+            malformed: None,
         };
         let rows = peer_rows(vec![peer]);
         assert_eq!(rows[0].len(), rows[1].len());

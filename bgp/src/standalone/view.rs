@@ -28,6 +28,8 @@ pub(super) struct PeerView {
     pub(super) messages_in: u64,
     pub(super) messages_out: u64,
     pub(super) last_error: Option<String>,
+    /// The last malformed attribute of this session.
+    pub(super) malformed: Option<String>,
 }
 
 /// Numbers of routes of one family.
@@ -75,6 +77,7 @@ impl From<PeerInfo> for PeerView {
             messages_in: info.messages_in,
             messages_out: info.messages_out,
             last_error: info.last_error,
+            malformed: info.malformed,
         }
     }
 }
