@@ -87,6 +87,13 @@ impl Bird {
             .count())
     }
 
+    /// How many routes BIRD took from a neighbour and how many it told it, all families together.
+    pub fn exchanged(&self, neighbour: &str) -> Result<(u64, u64)> {
+        let protocols = self.birdc("show protocols all")?;
+        exchanged(&protocols, neighbour)
+            .with_context(|| format!("no numbers for {neighbour} in\n{protocols}"))
+    }
+
     /// Whether BIRD has a route to exactly this prefix from a BGP peer.
     pub fn knows(&self, prefix: &str) -> Result<bool> {
         Ok(!self.route(prefix)?.is_empty())
@@ -96,6 +103,28 @@ impl Bird {
     pub fn route(&self, prefix: &str) -> Result<String> {
         route(&self.socket, prefix)
     }
+}
+
+/// Reads lines such as `Routes: 1 imported, 2 exported, 1 preferred` of one protocol.
+fn exchanged(protocols: &str, neighbour: &str) -> Option<(u64, u64)> {
+    let is_its = |protocol: &&str| {
+        let mut lines = protocol.lines().map(str::trim);
+        lines.any(|line| {
+            let address = line.strip_prefix("Neighbor address:");
+            address.is_some_and(|address| address.trim() == neighbour)
+        })
+    };
+    let protocol = protocols.split("\n\n").find(is_its)?;
+    let counts = protocol.lines().map(str::trim);
+    let counts = counts.filter_map(|line| line.strip_prefix("Routes:"));
+    let sum = |word: &str| -> u64 {
+        let parts = counts.clone().flat_map(|counts| counts.split(','));
+        let numbers =
+            parts.filter_map(|part| part.trim().strip_suffix(word)?.trim().parse::<u64>().ok());
+        numbers.sum()
+    };
+    counts.clone().next()?;
+    Some((sum("imported"), sum("exported")))
 }
 
 /// Runs one `birdc` command and returns its text without the banner.

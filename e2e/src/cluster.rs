@@ -27,7 +27,8 @@ pub const OUTSIDE: [&str; 2] = ["198.51.100.10", "2001:db8:100::10"];
 /// Default limit for one thing to happen.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
-const ROUTER: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
+/// Addresses of the router on the link of the nodes.
+pub const ROUTER: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 const POOLS: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/112"];
 
 /// A running cluster with its router.

@@ -1,7 +1,7 @@
 //! Pods on several nodes reach each other over routes that our speakers announced.
 
-use anyhow::{Result, ensure};
-use e2e::cluster::{Cluster, LIMIT, OUTSIDE, scenario};
+use anyhow::{Context, Result, ensure};
+use e2e::cluster::{Cluster, LIMIT, OUTSIDE, ROUTER, node_addresses, scenario};
 use e2e::lab::Namespace;
 use e2e::wait;
 
@@ -20,8 +20,38 @@ fn pods_on_three_nodes_reach_each_other_and_the_router() -> Result<()> {
                 reach(&from.namespace, OUTSIDE[usize::from(v6)])?;
             }
         }
-        blocks_are_announced_whole(cluster)
+        blocks_are_announced_whole(cluster)?;
+        status_agrees_with_the_router(cluster)
     })
+}
+
+/// NodeStatus of node1: every session is up, and the numbers of the one with BIRD are BIRD's.
+fn status_agrees_with_the_router(cluster: &Cluster) -> Result<()> {
+    let [address, _] = node_addresses(1);
+    wait::until("the status of node1 to agree with BIRD", LIMIT, || {
+        let objects = cluster.objects("nodestatuses")?;
+        let mut named = objects.iter();
+        let object = named.find(|object| object["metadata"]["name"] == "node1");
+        let status = &object.context("no NodeStatus of node1")?["status"];
+        let peers = status["peers"].as_array().context("no peers")?;
+        ensure!(
+            peers.len() == cluster.nodes.len()
+                && peers.iter().all(|peer| peer["state"] == "Established"),
+            "not every session is up: {status:#}"
+        );
+        let mut routers = peers.iter().filter(|peer| peer["peerIP"] == ROUTER[0]);
+        let router = routers.next().context("no session with the router")?;
+        let (imported, exported) = cluster.tor.exchanged(&address)?;
+        let shown = |name: &str| router[name].as_u64();
+        ensure!(imported > 0 && exported > 0, "BIRD: {imported}, {exported}");
+        ensure!(
+            shown("advertised") == Some(imported)
+                && ["received", "accepted", "best"].map(shown) == [Some(exported); 3],
+            "BIRD took {imported} and told {exported} routes: {router:#}"
+        );
+        Ok(Some(()))
+    })?;
+    Ok(())
 }
 
 /// One route per block and no pod route: aggregation as Calico does it.
