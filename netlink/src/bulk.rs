@@ -7,6 +7,7 @@
 //! Callers do well not to sort by address: the kernel's trie takes scrambled prefixes faster.
 
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_ERROR,
@@ -20,8 +21,10 @@ use crate::{Error, Route, Socket};
 /// Messages per system call; the errors of all of them must fit the receive buffer.
 const BATCH: usize = 256;
 const SMALL_BATCH: usize = 64;
-/// Bytes per system call, far below the send buffer.
-const BATCH_BYTES: usize = 64 << 10;
+/// Bytes of a route with one gateway; a guess for buffers.
+const TYPICAL_BYTES: usize = 64;
+/// Chunks that are ready while the kernel works on one.
+const CHUNKS_AHEAD: usize = 2;
 
 /// One change of a batch; the route is shared, so that whoever remembers it need not copy it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,23 +109,105 @@ impl RouteBatch {
     /// A refusal does not stop the others. An `Err` means that nobody knows how far it went:
     /// list the routes again.
     pub fn apply(&self, socket: &mut Socket) -> Result<Vec<(usize, Error)>, Error> {
+        let mut refused = Vec::new();
+        self.apply_each(socket, |position, result| {
+            refused.extend(result.err().map(|error| (position, error)));
+        })?;
+        Ok(refused)
+    }
+
+    /// As [`RouteBatch::apply`]; tells what became of each change, in their order, while the
+    /// kernel works on the next ones.
+    pub fn apply_each(
+        &self,
+        socket: &mut Socket,
+        mut done: impl FnMut(usize, Result<(), Error>),
+    ) -> Result<(), Error> {
+        let chunks = self.chunks(socket);
+        let mut tell = |start: usize, sent: Sent| {
+            let mut refused = sent.refused.into_iter().peekable();
+            for position in 0..sent.count {
+                let refusal = refused.next_if(|(refused, _)| *refused == position);
+                done(
+                    start + position,
+                    refusal.map_or(Ok(()), |(_, error)| Err(error)),
+                );
+            }
+        };
+        if chunks.len() <= 1 {
+            for chunk in chunks {
+                let start = chunk.start;
+                tell(start, socket.send_batch(&self.encode(chunk))?);
+            }
+            return Ok(());
+        }
+        std::thread::scope(|scope| {
+            let (ready, to_send) = sync_channel::<Encoded<'_>>(CHUNKS_AHEAD);
+            let (sent, results) = sync_channel(chunks.len());
+            scope.spawn(move || {
+                for encoded in to_send {
+                    let result = socket.send_batch(&encoded);
+                    let failed = result.is_err();
+                    // Nobody listens any more only after a failure.
+                    if sent.send((encoded.start, result)).is_err() || failed {
+                        return;
+                    }
+                }
+            });
+            for chunk in chunks {
+                if ready.send(self.encode(chunk)).is_err() {
+                    break;
+                }
+                for (start, result) in results.try_iter() {
+                    tell(start, result?);
+                }
+            }
+            drop(ready);
+            for (start, result) in results {
+                tell(start, result?);
+            }
+            Ok(())
+        })
+    }
+
+    /// What goes into each system call, with its first sequence number.
+    fn chunks(&self, socket: &mut Socket) -> Vec<Chunk> {
         let limit = if socket.has_large_buffers() {
             BATCH
         } else {
             SMALL_BATCH
         };
-        let mut refused = Vec::new();
-        let mut bytes = Vec::with_capacity(BATCH_BYTES);
-        let mut start = 0;
-        while start < self.changes.len() {
-            let end = self.changes.len().min(start + limit);
-            let sent = socket.send_batch(&self.changes[start..end], &mut bytes)?;
-            for (position, error) in sent.refused {
-                refused.push((start + position, error));
-            }
-            start += sent.count;
+        let mut chunks = Vec::with_capacity(self.changes.len().div_ceil(limit));
+        for start in (0..self.changes.len()).step_by(limit) {
+            let count = limit.min(self.changes.len() - start);
+            let first = socket.reserve_sequences(u32::try_from(count).unwrap_or(u32::MAX));
+            chunks.push(Chunk {
+                start,
+                count,
+                first,
+            });
         }
-        Ok(refused)
+        chunks
+    }
+
+    fn encode(&self, chunk: Chunk) -> Encoded<'_> {
+        let changes = &self.changes[chunk.start..chunk.start + chunk.count];
+        let mut bytes = Vec::with_capacity(changes.len() * TYPICAL_BYTES);
+        let mut last = 0;
+        let mut sequence = chunk.first;
+        for change in changes {
+            last = bytes.len();
+            let (message, flags) = change.message();
+            encode(&mut bytes, message, NLM_F_REQUEST | flags, sequence);
+            sequence = sequence.wrapping_add(1);
+        }
+        request_acknowledgement(&mut bytes[last..]);
+        Encoded {
+            start: chunk.start,
+            first: chunk.first,
+            changes,
+            bytes,
+        }
     }
 }
 
@@ -134,6 +219,22 @@ impl FromIterator<RouteChange> for RouteBatch {
     }
 }
 
+/// The part of a batch that goes into one system call.
+#[derive(Clone, Copy)]
+struct Chunk {
+    start: usize,
+    count: usize,
+    first: u32,
+}
+
+/// A chunk as the kernel takes it.
+struct Encoded<'a> {
+    start: usize,
+    first: u32,
+    changes: &'a [RouteChange],
+    bytes: Vec<u8>,
+}
+
 /// What became of one system call.
 struct Sent {
     count: usize,
@@ -141,26 +242,10 @@ struct Sent {
 }
 
 impl Socket {
-    /// Sends as many of the changes as fit and waits for the last one's acknowledgement.
-    fn send_batch(&mut self, changes: &[RouteChange], bytes: &mut Vec<u8>) -> Result<Sent, Error> {
-        bytes.clear();
-        let first = self.reserve_sequences(u32::try_from(changes.len()).unwrap_or(u32::MAX));
-        let mut count = 0;
-        let mut sequence = first;
-        let mut last = 0;
-        for change in changes {
-            if bytes.len() >= BATCH_BYTES {
-                break;
-            }
-            last = bytes.len();
-            sequence = first.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX));
-            let (message, flags) = change.message();
-            encode(bytes, message, NLM_F_REQUEST | flags, sequence);
-            count += 1;
-        }
-        request_acknowledgement(&mut bytes[last..]);
-        self.send(bytes, "change routes")?;
-
+    /// Sends a chunk and waits for the last one's acknowledgement.
+    fn send_batch(&mut self, chunk: &Encoded<'_>) -> Result<Sent, Error> {
+        let count = chunk.changes.len();
+        self.send(&chunk.bytes, "change routes")?;
         let mut refused = Vec::new();
         let mut finished = false;
         while !finished {
@@ -168,14 +253,14 @@ impl Socket {
                 "change routes",
                 &format_args!("{count} of them"),
                 |answer| {
-                    let position = answer.sequence.wrapping_sub(first) as usize;
-                    let Some(change) = changes[..count].get(position) else {
+                    let position = answer.sequence.wrapping_sub(chunk.first) as usize;
+                    let Some(change) = chunk.changes.get(position) else {
                         return Ok(());
                     };
                     if answer.kind != NLMSG_ERROR {
                         return Ok(());
                     }
-                    finished |= answer.sequence == sequence;
+                    finished |= position + 1 == count;
                     if let Err(error) = answer.error(change.operation(), &**change.route()) {
                         refused.push((position, error));
                     }

@@ -113,6 +113,7 @@ impl Dataplane {
         } else if self.generation.is_none() {
             return;
         }
+        self.table.reserve(output.routes.len());
         for (destination, route) in &output.routes {
             self.table.want(*destination, route.clone(), &self.host);
         }
@@ -193,12 +194,11 @@ impl Dataplane {
         let plan = self.table.plan(now);
         self.due.plan = plan.next;
         let batch = RouteBatch::from_iter(plan.changes);
-        let mut refused = batch.apply(&mut self.socket)?.into_iter().peekable();
-        for (position, change) in batch.changes().iter().enumerate() {
-            let refusal = refused.next_if(|(refused, _)| *refused == position);
-            let result = refusal.as_ref().map_or(Ok(()), |(_, error)| Err(error));
-            self.table.applied(change, result);
-        }
+        batch.apply_each(&mut self.socket, |position, result| {
+            if let Some(change) = batch.changes().get(position) {
+                self.table.applied(change, result.as_ref().copied());
+            }
+        })?;
         let failed = self.table.has_refused() || self.workloads.failures().next().is_some();
         if failed && self.due.retry.is_none() {
             self.due.retry = Some(now + self.config.retry_interval);

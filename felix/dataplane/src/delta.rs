@@ -34,6 +34,13 @@ impl<K, V> Default for Delta<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
+    /// Makes room for so many more keys at once.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.desired.reserve(more);
+        self.actual.reserve(more);
+        self.pending.reserve(more);
+    }
+
     /// Says what should be; `None` for nothing.
     pub(crate) fn set_desired(&mut self, key: K, value: Option<V>) {
         let old = match value {

@@ -81,6 +81,12 @@ impl Table {
         }
     }
 
+    /// Makes room for so many more destinations at once.
+    pub(crate) fn reserve(&mut self, more: usize) {
+        self.wanted.reserve(more);
+        self.delta.reserve(more);
+    }
+
     /// Says what should be at a destination.
     pub(crate) fn want(
         &mut self,

@@ -24,6 +24,10 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.routes.reserve(more);
+    }
+
     pub(super) fn set(&mut self, destination: IpNet, route: Option<Route>) {
         let old = match route {
             Some(route) => {

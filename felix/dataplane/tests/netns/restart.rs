@@ -1,7 +1,8 @@
 //! A new dataplane over the state of an earlier one.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use crate::lab::{DEADLINE, Node, ip, on_node, own_routes, quick, workload};
@@ -18,6 +19,55 @@ fn configured(node: &mut Node) -> &mut Node {
     )
 }
 
+/// A running `ip monitor route`, ended when it goes out of scope.
+struct Monitor {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Monitor {
+    fn start() -> Monitor {
+        let mut child = Command::new("ip")
+            .args(["monitor", "route"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("iproute2 is installed");
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Monitor { child, lines }
+    }
+
+    /// Whether a line with this text has come by now.
+    fn said(&self, text: &str) -> bool {
+        self.lines.try_iter().any(|line| line.contains(text))
+    }
+
+    /// All lines up to the one with this text.
+    fn until(&self, text: &str) -> Vec<String> {
+        let mut seen = Vec::new();
+        while !seen.last().is_some_and(|line: &String| line.contains(text)) {
+            let line = self.lines.recv_timeout(DEADLINE);
+            seen.push(line.expect("ip monitor tells what happens"));
+        }
+        seen
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        // It may have ended by itself; that is seen elsewhere.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[test]
 fn a_restart_changes_nothing_that_is_right() {
     on_node(|| {
@@ -28,35 +78,20 @@ fn a_restart_changes_nothing_that_is_right() {
         assert_eq!(before.len(), 9);
         drop(node);
 
-        let mut monitor = Command::new("ip")
-            .args(["monitor", "route"])
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("iproute2 is installed");
-        let mut lines = BufReader::new(monitor.stdout.take().unwrap()).lines();
-        let mut next_line = || lines.next().unwrap().unwrap();
+        let monitor = Monitor::start();
         // The monitor is listening once it has told about a route.
         let start = Instant::now();
-        std::thread::scope(|scope| {
-            let reader = scope.spawn(|| while !next_line().contains("203.0.113.1 ") {});
-            while !reader.is_finished() {
-                assert!(start.elapsed() < DEADLINE, "ip monitor says nothing");
-                ip("route replace blackhole 203.0.113.1 proto static");
-            }
-        });
+        while !monitor.said("203.0.113.1 ") {
+            assert!(start.elapsed() < DEADLINE, "ip monitor says nothing");
+            // Replacing a route with its like would tell nobody.
+            ip("route add blackhole 203.0.113.1 proto static");
+            ip("route del 203.0.113.1");
+        }
 
         let mut node = Node::new(quick());
         configured(&mut node).apply().catch_up();
         ip("route add blackhole 203.0.113.2 proto static");
-        let mut seen = Vec::new();
-        while !seen
-            .last()
-            .is_some_and(|line: &String| line.contains("203.0.113.2 "))
-        {
-            seen.push(next_line());
-        }
-        monitor.kill().unwrap();
-        monitor.wait().unwrap();
+        let seen = monitor.until("203.0.113.2 ");
         let ours: Vec<&String> = seen
             .iter()
             .filter(|line| !line.contains("203.0.113."))
