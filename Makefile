@@ -42,7 +42,7 @@ lint:
 	./.ci/pure
 	./.ci/alone
 	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
-	cargo deny --offline --log-level error check bans licenses sources
+	cargo deny --log-level error check bans licenses sources
 
 fmt:
 	cargo fmt --all
