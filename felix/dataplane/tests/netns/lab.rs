@@ -35,7 +35,7 @@ pub(crate) fn on_node(test: impl FnOnce() + Send) {
 pub(crate) fn new_netns() -> Option<NetNs> {
     match NetNs::create() {
         Ok(netns) => Some(netns),
-        Err(_) if std::env::var_os("SKIP_PRIVILEGED").is_some() => None,
+        Err(_) if std::env::var("SKIP_PRIVILEGED").is_ok_and(|value| value == "1") => None,
         Err(error) => {
             panic!("{error}: these tests need root, or SKIP_PRIVILEGED=1 to leave them out")
         }
