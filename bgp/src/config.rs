@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp_rib::{NextHopMode, Policy};
-use bgp_wire::capability::AddPathMode;
+use bgp_wire::capability::{AddPathMode, Role};
 use bgp_wire::{Family, Prefix};
 
 /// The port BGP listens on (RFC 4271 §8.2.1).
@@ -21,8 +21,22 @@ pub struct Desired {
     pub local: Local,
     /// Whom we talk to. Changing one of them touches no other.
     pub peers: BTreeMap<PeerKey, PeerConfig>,
+    /// Ranges of addresses from which peers are accepted without being listed.
+    pub dynamic: BTreeMap<PeerKey, DynamicPeers>,
     /// Prefixes that are announced because we have them.
     pub originate: BTreeMap<Prefix, Originate>,
+}
+
+/// Peers that are known by the range their address is in. They dial us, we never dial them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DynamicPeers {
+    /// Addresses they may have. The longest range that holds an address counts; a peer listed by
+    /// its address wins over every range.
+    pub range: Prefix,
+    /// How many of them there may be at once.
+    pub limit: NonZeroU32,
+    /// Settings of each; `address` and `passive` are not looked at.
+    pub template: PeerConfig,
 }
 
 /// Ourselves.
@@ -101,8 +115,15 @@ pub struct PeerConfig {
     pub address: IpAddr,
     /// The port it listens on.
     pub port: u16,
+    /// Interface a link-local address is on.
+    pub interface: Option<Arc<str>>,
     /// Its AS number.
     pub remote_as: u32,
+    /// Our AS number on this session, [`Local::asn`] when absent. The peer sees no other: neither
+    /// in the OPEN nor in the AS_PATH (BIRD: `local as`).
+    pub local_as: Option<u32>,
+    /// No session, and this is why: sent with Cease, Administrative Shutdown (RFC 9003).
+    pub shut_down: Option<Arc<str>>,
     /// Never dial it.
     pub passive: bool,
     /// Our address of the connection; the kernel chooses when absent.
@@ -111,13 +132,32 @@ pub struct PeerConfig {
     pub hold_time_secs: u16,
     /// Interval of our KEEPALIVEs in seconds; a third of the agreed hold time when absent.
     pub keepalive_secs: Option<u16>,
+    /// Wait between two dials in seconds; grows up to 15 s from 1 s when absent.
+    pub connect_retry_secs: Option<u16>,
     /// Families we offer.
     pub families: Vec<Family>,
     /// How long the peer shall keep our routes when we restart, in seconds; no graceful restart
     /// when absent (RFC 4724).
     pub restart_time_secs: Option<u16>,
+    /// How long the peer shall keep our routes as a last resort after that, in seconds up to
+    /// 16777215, and how long at most we keep its routes (RFC 9494); off when absent.
+    pub long_lived_secs: Option<u32>,
     /// ADD-PATH mode offered for every family (RFC 7911).
     pub add_path: Option<AddPathMode>,
+    /// How many paths per prefix it is told with ADD-PATH, all when absent.
+    pub add_path_limit: Option<NonZeroU8>,
+    /// How many prefixes it may send.
+    pub max_prefixes: Option<MaxPrefixes>,
+    /// What we are to it (RFC 9234).
+    pub role: Option<Role>,
+    /// Refuse a peer that does not say its role.
+    pub role_strict: bool,
+    /// We are about to go: it shall prefer other paths (RFC 8326).
+    pub graceful_shutdown: bool,
+    /// An external peer must be the first AS in the AS_PATH of what it sends (RFC 4271 §6.3).
+    pub enforce_first_as: bool,
+    /// Detect in less than the hold time that it is gone (RFC 5882).
+    pub bfd: Option<Bfd>,
     /// How far away the peer may be.
     pub ttl: Ttl,
     /// Key of the TCP MD5 signature (RFC 2385).
@@ -142,14 +182,26 @@ impl PeerConfig {
         PeerConfig {
             address,
             port: PORT,
+            interface: None,
             remote_as,
+            local_as: None,
+            shut_down: None,
             passive: false,
             source: None,
             hold_time_secs: 90,
             keepalive_secs: None,
+            connect_retry_secs: None,
             families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
             restart_time_secs: Some(120),
+            long_lived_secs: None,
             add_path: None,
+            add_path_limit: None,
+            max_prefixes: None,
+            role: None,
+            role_strict: false,
+            graceful_shutdown: false,
+            enforce_first_as: true,
+            bfd: None,
             ttl: Ttl::Default,
             password: None,
             reflector_client: false,
@@ -159,6 +211,43 @@ impl PeerConfig {
             export: Arc::new(Policy::accept_all()),
         }
     }
+}
+
+/// How many prefixes a peer may send, in each family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MaxPrefixes {
+    /// The greatest number that is all right.
+    pub limit: NonZeroU32,
+    /// A warning from this share of the limit on, in percent.
+    pub warning_percent: u8,
+    /// What happens above the limit.
+    pub action: MaxPrefixesAction,
+}
+
+/// What happens to a peer that sends too many prefixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxPrefixesAction {
+    /// It is only said.
+    Warn,
+    /// What is too much is not used; the session stays.
+    Discard,
+    /// The session ends with Cease, Maximum Number of Prefixes Reached (RFC 4486), and may come
+    /// back after this time; not before the peer is changed or cleared when absent.
+    Close {
+        /// Wait before the next session, in seconds.
+        restart_after_secs: Option<u32>,
+    },
+}
+
+/// Bidirectional Forwarding Detection, asynchronous mode (RFC 5880, RFC 5881, RFC 5883).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// Shortest interval between our packets in milliseconds, at least 1.
+    pub min_tx_ms: u32,
+    /// Shortest interval between the peer's packets that we can take, in milliseconds.
+    pub min_rx_ms: u32,
+    /// How many packets in a row may be missing.
+    pub multiplier: NonZeroU8,
 }
 
 /// How far away a peer may be, in hops.

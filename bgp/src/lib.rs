@@ -21,8 +21,11 @@ mod speaker;
 
 pub use bgp_fsm::State;
 pub use bgp_rib::{Match, NextHopMode, PeerCounts, Policy, PrefixSet, Rule, Source, Verdict};
-pub use bgp_wire::capability::AddPathMode;
+pub use bgp_wire::capability::{AddPathMode, Role};
 pub use bgp_wire::{Family, Prefix};
-pub use config::{Desired, Local, Options, Originate, PORT, Password, PeerConfig, PeerKey, Ttl};
+pub use config::{
+    Bfd, Desired, DynamicPeers, Local, MaxPrefixes, MaxPrefixesAction, Options, Originate, PORT,
+    Password, PeerConfig, PeerKey, Ttl,
+};
 pub use event::{Event, PeerInfo, RouteInfo, SessionInfo, Shutdown, SpeakerInfo};
 pub use handle::{Handle, Speaker};

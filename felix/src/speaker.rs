@@ -3,6 +3,7 @@
 //! The speaker starts with the first BGP section, which the calculation gives out only after the
 //! first programmed state, so that its end-of-RIB comes after our blocks, and with an address.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -183,6 +184,7 @@ fn desired(section: &Bgp, settings: &Settings) -> Desired {
             .iter()
             .map(|(name, spec)| (PeerKey::from(name.as_str()), peer(spec, settings)))
             .collect(),
+        dynamic: BTreeMap::new(),
         originate: section
             .originate
             .keys()

@@ -90,6 +90,7 @@ async fn panic_in_one_session_ends_neither_the_speaker_nor_another_session() {
     let desired = Desired {
         local,
         peers: [peer(162), peer(163)].into(),
+        dynamic: Default::default(),
         originate: Default::default(),
     };
     let options = Options::default();
@@ -136,6 +137,7 @@ async fn numbers_of_routes_are_told_when_they_change() {
     let desired = Desired {
         local,
         peers: [("165".into(), config)].into(),
+        dynamic: Default::default(),
         originate: own.map(|prefix| (prefix, Originate::default())).into(),
     };
     let (handle, mut events) = Speaker::start(desired, Options::default());

@@ -153,6 +153,7 @@ fn desired(file: File) -> Result<Desired> {
         );
     }
     Ok(Desired {
+        dynamic: BTreeMap::new(),
         local,
         peers,
         originate,

@@ -71,6 +71,7 @@ impl Node {
                 ..Local::new(asn, Ipv4Addr::new(192, 0, 2, number))
             },
             peers: BTreeMap::new(),
+            dynamic: Default::default(),
             originate: prefixes
                 .iter()
                 .map(|p| (prefix(p), Originate::default()))
