@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Package, and every package of ours that it may depend on.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
+    ("bgp-api", &[]),
     ("bgp-wire", &[]),
     ("bgp-fsm", &["bgp-wire"]),
     ("bgp-rib", &["bgp-wire"]),
-    ("bgp", &["bgp-fsm", "bgp-rib", "bgp-wire"]),
+    ("bgp", &["bgp-api", "bgp-fsm", "bgp-rib", "bgp-wire"]),
     ("crds", &[]),
     ("datastore", &["crds"]),
     ("felix-api", &[]),
@@ -22,6 +23,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
         "felix",
         &[
             "bgp",
+            "bgp-api",
             "bgp-wire",
             "crds",
             "datastore",
