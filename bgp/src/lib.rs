@@ -20,7 +20,10 @@ mod socket;
 mod speaker;
 
 pub use bgp_fsm::State;
-pub use bgp_rib::{Match, NextHopMode, PeerCounts, Policy, PrefixSet, Rule, Source, Verdict};
+pub use bgp_rib::{
+    Change, CommunityMatch, Match, NextHopMode, PeerCounts, PeerScope, Policy, PrefixSet, Rule,
+    Source, Verdict,
+};
 pub use bgp_wire::capability::{AddPathMode, Role};
 pub use bgp_wire::{Family, Prefix};
 pub use config::{

@@ -10,7 +10,7 @@ use crate::attrs::Communities;
 use crate::key::{FamilyIndex, Key};
 use crate::path::{PeerId, Said};
 use crate::peer::{NextHopMode, PeerKind, PeerSession, Shared};
-use crate::policy::{Policy, Verdict};
+use crate::policy::{Policy, Subject};
 use crate::reflection;
 use crate::table::Slot;
 
@@ -117,9 +117,20 @@ impl Treatment {
         if self.next_hop(shared, prefix, said).is_none() {
             return Err(Withheld::NoNextHop);
         }
-        match self.policy.evaluate(prefix, is_local) {
-            (Verdict::Accept, _) => Ok(()),
-            (Verdict::Reject, _) => Err(Withheld::Policy),
+        let set = shared.attrs.get(said.attrs);
+        let next_hop = shared.attrs.next_hops.get(set.next_hop);
+        let subject = Subject {
+            prefix,
+            is_local,
+            peer_is_external: self.kind.is_external(),
+            attributes: &set.attributes,
+            local_pref: shared.local_pref(said.peer, set),
+            next_hop: next_hop.map(NextHop::addr),
+        };
+        if self.policy.evaluate(&subject).is_accepted() {
+            Ok(())
+        } else {
+            Err(Withheld::Policy)
         }
     }
 

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use bgp_wire::{Attributes, NextHop, Prefix};
 
 use crate::path::Ineligible;
-use crate::peer::{PeerSession, RibConfig};
-use crate::policy::Verdict;
+use crate::peer::{DEFAULT_LOCAL_PREF, PeerSession, RibConfig};
+use crate::policy::Subject;
 use crate::reflection;
 
 /// What holds for all paths of one announcement, whatever their prefix.
@@ -39,13 +39,22 @@ fn is_own(config: &RibConfig, session: &PeerSession, address: IpAddr) -> bool {
 pub(crate) fn apply_policy(
     session: &PeerSession,
     prefix: Prefix,
+    (attributes, next_hop): (&Attributes, Option<IpAddr>),
     refused: Option<Ineligible>,
 ) -> Option<Ineligible> {
     match refused {
-        None | Some(Ineligible::Policy) => match session.import.evaluate(prefix, false).0 {
-            Verdict::Accept => None,
-            Verdict::Reject => Some(Ineligible::Policy),
-        },
+        None | Some(Ineligible::Policy) => {
+            let subject = Subject {
+                prefix,
+                is_local: false,
+                peer_is_external: session.kind.is_external(),
+                attributes,
+                local_pref: attributes.local_pref().unwrap_or(DEFAULT_LOCAL_PREF),
+                next_hop,
+            };
+            let is_accepted = session.import.evaluate(&subject).is_accepted();
+            (!is_accepted).then_some(Ineligible::Policy)
+        }
         Some(
             Ineligible::AsLoop
             | Ineligible::OriginatorLoop

@@ -68,5 +68,8 @@ pub use export::Withheld;
 pub use nexthop::Reachability;
 pub use path::{Ineligible, PeerId};
 pub use peer::{NextHopMode, PeerKind, PeerSession, RibConfig};
-pub use policy::{Match, Policy, PrefixSet, Rule, Source, Verdict};
+pub use policy::{
+    Change, CommunityMatch, Judgement, Match, PeerScope, Policy, PrefixSet, Rule, Source, Subject,
+    Verdict,
+};
 pub use rib::{Best, Counts, LocalPath, Rib};

@@ -89,7 +89,7 @@ impl<K: Key> LocRib<K> {
         &mut self,
         attrs: &mut Attrs,
         peer: PeerId,
-        mut change: impl FnMut(K, &mut Path) -> Change,
+        mut change: impl FnMut(&mut Attrs, K, &mut Path) -> Change,
     ) {
         if self.held.is_empty(peer) {
             return;
@@ -105,7 +105,7 @@ impl<K: Key> LocRib<K> {
                     continue;
                 }
                 let old = *path;
-                let changed = change(key, path);
+                let changed = change(attrs, key, path);
                 self.held.judged(&old, path);
                 match changed {
                     Change::None => position += 1,

@@ -10,6 +10,7 @@ use bgp_wire::{
 };
 
 use crate::adj_rib_out::AdjRibOut;
+use crate::attrs::Attrs;
 use crate::counts::PeerCounts;
 use crate::decision::Reason;
 use crate::import;
@@ -144,6 +145,7 @@ impl Rib {
         let session = &known.session;
         let refused = import::check(&shared.config, session, attributes, via);
         let id = shared.attrs.acquire(attributes, Some(via));
+        let said = (attributes, Some(via.addr()));
         for &Nlri { prefix, path_id } in nlri {
             shared.attrs.add_reference(id);
             let path = Path {
@@ -151,7 +153,7 @@ impl Rib {
                 attrs: id,
                 path_id,
                 stale: false,
-                refused: import::apply_policy(session, prefix, refused),
+                refused: import::apply_policy(session, prefix, said, refused),
             };
             match prefix {
                 Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
@@ -220,8 +222,11 @@ impl Rib {
     /// Has all paths of a peer judged by its import policy again, after a change of its session
     /// with this effect on all of them.
     fn reconsider_paths(&mut self, peer: PeerId, change: Change) {
-        self.change_paths(peer, &FamilyIndex::ALL, |session, prefix, path| {
-            let refused = import::apply_policy(session, prefix, path.refused);
+        self.change_paths(peer, &FamilyIndex::ALL, |attrs, session, prefix, path| {
+            let set = attrs.get(path.attrs);
+            let next_hop = attrs.next_hops.get(set.next_hop).map(NextHop::addr);
+            let said = (&set.attributes, next_hop);
+            let refused = import::apply_policy(session, prefix, said, path.refused);
             if refused == path.refused {
                 return change;
             }
@@ -235,7 +240,7 @@ impl Rib {
         &mut self,
         peer: PeerId,
         families: &[FamilyIndex],
-        change: impl Fn(&PeerSession, Prefix, &mut Path) -> Change,
+        change: impl Fn(&mut Attrs, &PeerSession, Prefix, &mut Path) -> Change,
     ) {
         let Self { shared, tables, .. } = self;
         let Some(known) = shared.peers.get(peer) else {
@@ -245,11 +250,11 @@ impl Rib {
         let attrs = &mut shared.attrs;
         for &family in families {
             match family {
-                FamilyIndex::V4 => tables.v4.change_paths(attrs, peer, |key, path| {
-                    change(session, Prefix::V4(key), path)
+                FamilyIndex::V4 => tables.v4.change_paths(attrs, peer, |attrs, key, path| {
+                    change(attrs, session, Prefix::V4(key), path)
                 }),
-                FamilyIndex::V6 => tables.v6.change_paths(attrs, peer, |key, path| {
-                    change(session, Prefix::V6(key), path)
+                FamilyIndex::V6 => tables.v6.change_paths(attrs, peer, |attrs, key, path| {
+                    change(attrs, session, Prefix::V6(key), path)
                 }),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bgp::{Match, Originate, Policy, PrefixSet, Rule, Shutdown, Source, State, Verdict};
+use bgp::{Match, Originate, Policy, PrefixSet, Rule, Shutdown, State, Verdict};
 
 use crate::node::{Node, connect, options, prefix};
 
@@ -141,10 +141,8 @@ async fn filters_change_without_a_new_session() {
     let mut denied = PrefixSet::new();
     denied.insert(prefix("10.26.0.0/26"));
     let rule = Rule {
-        name: "deny".into(),
         prefixes: Match::In(Arc::new(denied)),
-        source: Source::Any,
-        verdict: Verdict::Reject,
+        ..Rule::new("deny", Verdict::Reject)
     };
     let policy = Policy {
         rules: vec![rule],

@@ -3,9 +3,7 @@ use std::sync::Arc;
 use bgp_wire::{Family, Message, RefreshSubtype, Update};
 
 use crate::testing::*;
-use crate::{
-    LocalPath, Match, PeerId, PeerKind, Policy, PrefixSet, Rib, RibConfig, Rule, Source, Verdict,
-};
+use crate::{LocalPath, Match, PeerId, PeerKind, Policy, PrefixSet, Rib, RibConfig, Rule, Verdict};
 
 const P: &str = "203.0.113.0/24";
 const Q: &str = "198.51.100.0/24";
@@ -232,10 +230,8 @@ fn another_policy_in_the_middle_of_the_first_dump_forgets_nothing() {
     assert_eq!(new.prefixes(), [P]);
     let mut other = Policy::accept_all();
     other.rules.push(Rule {
-        name: "nothing".into(),
         prefixes: Match::In(Arc::new(PrefixSet::new())),
-        source: Source::Any,
-        verdict: Verdict::Reject,
+        ..Rule::new("nothing", Verdict::Reject)
     });
     rib.set_policies(PeerId(3), Arc::new(Policy::accept_all()), Arc::new(other));
     rib.update(FEEDER, &withdraw(&[P]));

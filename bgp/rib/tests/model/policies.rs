@@ -28,10 +28,9 @@ impl PolicyChoice {
 
     pub(crate) fn policy(self) -> Arc<Policy> {
         let rule = |source, prefixes, verdict| Rule {
-            name: "test".into(),
             prefixes,
             source,
-            verdict,
+            ..Rule::new("test", verdict)
         };
         let within = |text: &str| {
             let mut set = PrefixSet::new();
