@@ -35,6 +35,7 @@ bench:
 fuzz:
 	TORTIE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --locked --package bgp-wire --test mutation -- --nocapture
 	TORTIE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --locked --package bgp-fsm --test any_sequence -- --nocapture
+	TORTIE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --locked --package bfd --test any_sequence -- --nocapture
 
 lint:
 	cargo fmt --all --check

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Package, and every package of ours that it may depend on.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
+    ("bfd", &[]),
     ("bgp-api", &[]),
     ("bgp-wire", &[]),
     ("bgp-fsm", &["bgp-wire"]),
