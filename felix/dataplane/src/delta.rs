@@ -3,6 +3,7 @@
 //! Pure bookkeeping: the difference is kept up to date with every change on either side, so that
 //! finding out that nothing is to be done costs nothing.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 
@@ -15,18 +16,47 @@ pub(crate) type Set<K> = HashSet<K, RandomState>;
 /// Desired and actual values by key.
 #[derive(Clone, Debug)]
 pub(crate) struct Delta<K, V> {
-    desired: Map<K, V>,
-    actual: Map<K, V>,
+    /// Both values of a key in one place: with a million keys each look-up waits for memory.
+    sides: Map<K, Sides<V>>,
     pending: Set<K>,
     /// How many keys are as they should be.
     settled: usize,
 }
 
+/// What should be and what is, at one key; never nothing on both sides.
+#[derive(Clone, Debug)]
+pub(crate) struct Sides<V> {
+    pub(crate) desired: Option<V>,
+    pub(crate) actual: Option<V>,
+}
+
+impl<V> Default for Sides<V> {
+    fn default() -> Sides<V> {
+        Sides {
+            desired: None,
+            actual: None,
+        }
+    }
+}
+
+impl<V: PartialEq> Sides<V> {
+    fn differ(&self) -> bool {
+        self.desired != self.actual
+    }
+
+    fn are_settled(&self) -> bool {
+        self.desired.is_some() && !self.differ()
+    }
+
+    fn are_empty(&self) -> bool {
+        self.desired.is_none() && self.actual.is_none()
+    }
+}
+
 impl<K, V> Default for Delta<K, V> {
     fn default() -> Delta<K, V> {
         Delta {
-            desired: Map::default(),
-            actual: Map::default(),
+            sides: Map::default(),
             pending: Set::default(),
             settled: 0,
         }
@@ -36,47 +66,73 @@ impl<K, V> Default for Delta<K, V> {
 impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
     /// Makes room for so many more keys at once.
     pub(crate) fn reserve(&mut self, more: usize) {
-        self.desired.reserve(more);
-        self.actual.reserve(more);
+        self.sides.reserve(more);
         self.pending.reserve(more);
     }
 
-    /// Says what should be; `None` for nothing.
-    pub(crate) fn set_desired(&mut self, key: K, value: Option<V>) {
-        let old = match value {
-            Some(value) => self.desired.insert(key.clone(), value),
-            None => self.desired.remove(&key),
-        };
-        self.compare(key, Some(old.is_some()));
+    /// Says what should be, `None` for nothing; whether that is news.
+    pub(crate) fn set_desired(&mut self, key: K, value: Option<V>) -> bool {
+        self.change(key, |sides| {
+            let is_news = sides.desired != value;
+            sides.desired = value;
+            is_news
+        })
     }
 
     /// Says what is; `None` for nothing.
     pub(crate) fn set_actual(&mut self, key: K, value: Option<V>) {
-        match value {
-            Some(value) => self.actual.insert(key.clone(), value),
-            None => self.actual.remove(&key),
+        self.change(key, |sides| sides.actual = value);
+    }
+
+    fn change<T>(&mut self, key: K, change: impl FnOnce(&mut Sides<V>) -> T) -> T {
+        let mut entry = match self.sides.entry(key) {
+            Entry::Occupied(entry) => entry,
+            Entry::Vacant(entry) => entry.insert_entry(Sides::default()),
         };
-        self.compare(key, None);
+        let sides = entry.get_mut();
+        let (differed, were_settled) = (sides.differ(), sides.are_settled());
+        let result = change(sides);
+        self.settled += usize::from(sides.are_settled());
+        self.settled -= usize::from(were_settled);
+        match (differed, sides.differ()) {
+            (false, true) => {
+                self.pending.insert(entry.key().clone());
+            }
+            (true, false) => {
+                self.pending.remove(entry.key());
+            }
+            (false, false) | (true, true) => {}
+        }
+        if entry.get().are_empty() {
+            entry.remove();
+        }
+        result
     }
 
     /// Says everything that is, forgetting what was believed before.
     /// Returns the keys whose desired value turned out to be missing or different.
     pub(crate) fn replace_actual(&mut self, actual: Map<K, V>) -> Vec<K> {
-        self.actual = actual;
         let before = std::mem::take(&mut self.pending);
-        let keys: Set<&K> = self.desired.keys().chain(self.actual.keys()).collect();
-        self.pending = keys
-            .into_iter()
-            .filter(|key| self.desired.get(key) != self.actual.get(key))
-            .cloned()
-            .collect();
-        let unsettled = self.pending.iter();
-        let unsettled = unsettled.filter(|key| self.desired.contains_key(key));
-        self.settled = self.desired.len() - unsettled.clone().count();
-        unsettled
-            .filter(|key| !before.contains(key))
-            .cloned()
-            .collect()
+        for sides in self.sides.values_mut() {
+            sides.actual = None;
+        }
+        for (key, value) in actual {
+            self.sides.entry(key).or_default().actual = Some(value);
+        }
+        self.sides.retain(|_, sides| !sides.are_empty());
+        self.settled = 0;
+        let mut drifted = Vec::new();
+        for (key, sides) in &self.sides {
+            if !sides.differ() {
+                self.settled += 1;
+                continue;
+            }
+            if sides.desired.is_some() && !before.contains(key) {
+                drifted.push(key.clone());
+            }
+            self.pending.insert(key.clone());
+        }
+        drifted
     }
 
     /// Keys on which the two sides differ, in no order.
@@ -89,43 +145,35 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
         self.pending.contains(key)
     }
 
+    /// Both sides, if there is anything on either.
+    pub(crate) fn sides(&self, key: &K) -> Option<&Sides<V>> {
+        self.sides.get(key)
+    }
+
     /// What should be.
     pub(crate) fn desired(&self, key: &K) -> Option<&V> {
-        self.desired.get(key)
+        self.sides.get(key)?.desired.as_ref()
     }
 
     /// What is.
     pub(crate) fn actual(&self, key: &K) -> Option<&V> {
-        self.actual.get(key)
+        self.sides.get(key)?.actual.as_ref()
     }
 
     /// Everything that is.
     pub(crate) fn all_actual(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.actual.iter()
+        let sides = self.sides.iter();
+        sides.filter_map(|(key, sides)| Some((key, sides.actual.as_ref()?)))
     }
 
     /// Whether something should be here, and is, just so.
     pub(crate) fn is_settled(&self, key: &K) -> bool {
-        self.desired.contains_key(key) && !self.pending.contains(key)
+        self.sides.get(key).is_some_and(Sides::are_settled)
     }
 
     /// How many keys have a desired value that is there, just so.
     pub(crate) fn settled(&self) -> usize {
         self.settled
-    }
-
-    /// Compares the two sides after a change; `was_desired` if that may be other than now.
-    fn compare(&mut self, key: K, was_desired: Option<bool>) {
-        let desired = self.desired.get(&key);
-        let is_desired = desired.is_some();
-        let differs = desired != self.actual.get(&key);
-        let was_pending = if differs {
-            !self.pending.insert(key)
-        } else {
-            self.pending.remove(&key)
-        };
-        self.settled += usize::from(is_desired && !differs);
-        self.settled -= usize::from(was_desired.unwrap_or(is_desired) && !was_pending);
     }
 }
 
@@ -190,7 +238,9 @@ mod tests {
         let key = (number >> 3) as u8 % 5;
         let value = Some((number >> 9) as u8 % 3).filter(|value| *value > 0);
         match number % 3 {
-            0 => delta.set_desired(key, value),
+            0 => {
+                delta.set_desired(key, value);
+            }
             1 => delta.set_actual(key, value),
             _ => {
                 let actual = value.into_iter().map(|value| (key, value)).collect();

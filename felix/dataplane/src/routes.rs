@@ -94,8 +94,9 @@ impl Table {
         route: Option<felix_calc::Route>,
         host: &Host,
     ) {
+        let resolved = resolved(self.ownership.protocol, route.as_ref(), host);
+        self.expect(destination, route.is_some(), resolved);
         self.wanted.set(destination, route);
-        self.resolve(destination, host);
     }
 
     /// What is wanted.
@@ -119,10 +120,14 @@ impl Table {
 
     fn resolve(&mut self, destination: IpNet, host: &Host) {
         let wanted = self.wanted.get(&destination);
-        let route = wanted
-            .and_then(|wanted| resolve::route(wanted, self.ownership.protocol, host))
-            .map(Arc::new);
-        if route.is_none() && wanted.is_some() {
+        let resolved = resolved(self.ownership.protocol, wanted, host);
+        self.expect(destination, wanted.is_some(), resolved);
+    }
+
+    /// Notes the route for a destination; one that is wanted without there being one waits for its
+    /// interface.
+    fn expect(&mut self, destination: IpNet, is_wanted: bool, route: Option<Arc<Route>>) {
+        if route.is_none() && is_wanted {
             self.waiting.insert(destination);
         } else {
             self.waiting.remove(&destination);
@@ -131,12 +136,10 @@ impl Table {
     }
 
     fn set_desired(&mut self, key: Key, route: Option<Arc<Route>>) {
-        if self.delta.desired(&key) == route.as_ref() {
-            return;
+        if self.delta.set_desired(key, route) {
+            self.refused.remove(&key);
+            self.drifted.remove(&key);
         }
-        self.refused.remove(&key);
-        self.drifted.remove(&key);
-        self.delta.set_desired(key, route);
     }
 
     /// Takes over a complete listing of the main table.
@@ -346,6 +349,11 @@ impl Table {
             .filter(|route| route.protocol != self.ownership.protocol);
         self.host_routes().chain(tracked)
     }
+}
+
+/// A wanted route as the kernel has it, if its interface is there.
+fn resolved(protocol: u8, wanted: Option<&felix_calc::Route>, host: &Host) -> Option<Arc<Route>> {
+    resolve::route(wanted?, protocol, host).map(Arc::new)
 }
 
 /// The route as a deletion names it: by key, kind and protocol, whatever its next hops are.

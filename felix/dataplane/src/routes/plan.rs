@@ -52,17 +52,17 @@ pub(crate) fn plan(
 ) -> Plan {
     let mut plan = Plan::default();
     let mut seen = Set::default();
-    let write =
-        |plan: &mut Plan, key: &Key, desired: &Arc<Route>| match (place(key), delta.actual(key)) {
-            (Place::Taken, _) => plan.conflicts.push(*key),
-            (Place::Free, None) => plan.changes.push(RouteChange::Add(desired.clone())),
-            (Place::Free | Place::TakenFromUs, _) => {
-                plan.changes.push(RouteChange::Replace(desired.clone()));
-            }
-        };
+    let write = |plan: &mut Plan, key: &Key, desired: &Arc<Route>, there: bool| match place(key) {
+        Place::Taken => plan.conflicts.push(*key),
+        Place::Free if !there => plan.changes.push(RouteChange::Add(desired.clone())),
+        Place::Free | Place::TakenFromUs => {
+            plan.changes.push(RouteChange::Replace(desired.clone()));
+        }
+    };
     for key in urgent.filter(|key| delta.is_pending(key) && !refused(key)) {
-        if let Some(desired) = delta.desired(&key) {
-            write(&mut plan, &key, desired);
+        let sides = delta.sides(&key);
+        if let Some((sides, desired)) = sides.and_then(|s| Some((s, s.desired.as_ref()?))) {
+            write(&mut plan, &key, desired, sides.actual.is_some());
             seen.insert(key);
         }
     }
@@ -78,11 +78,14 @@ pub(crate) fn plan(
             plan.next = Some(now);
             break;
         }
-        if let Some(desired) = delta.desired(key) {
-            write(&mut plan, key, desired);
+        let Some(sides) = delta.sides(key) else {
+            continue;
+        };
+        if let Some(desired) = &sides.desired {
+            write(&mut plan, key, desired, sides.actual.is_some());
             continue;
         }
-        let Some(actual) = delta.actual(key) else {
+        let Some(actual) = &sides.actual else {
             continue;
         };
         match ownership.removal(actual) {

@@ -29,6 +29,10 @@ impl Wanted {
     }
 
     pub(super) fn set(&mut self, destination: IpNet, route: Option<Route>) {
+        match route.as_ref().map(|route| &route.target) {
+            Some(Target::Local { .. } | Target::Blackhole) => self.local.insert(destination),
+            Some(Target::Via(_)) | None => self.local.remove(&destination),
+        };
         let old = match route {
             Some(route) => {
                 self.count_in(&route);
@@ -39,10 +43,6 @@ impl Wanted {
         if let Some(old) = old {
             self.count_out(&old);
         }
-        match self.routes.get(&destination).map(|route| &route.target) {
-            Some(Target::Local { .. } | Target::Blackhole) => self.local.insert(destination),
-            Some(Target::Via(_)) | None => self.local.remove(&destination),
-        };
     }
 
     fn count_in(&mut self, route: &Route) {
