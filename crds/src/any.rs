@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use crate::core::{Namespace, Node, ObjectMeta, Pod};
 use crate::{
-    BgpConfiguration, BgpPeer, BlockAffinity, ClusterInformation, FelixConfiguration, FieldError,
-    IpPool, IpReservation, IpamBlock, IpamConfig, IpamHandle, Kind, NodeStatus, Resource, decode,
+    BgpConfiguration, BgpFilter, BgpPeer, BlockAffinity, ClusterInformation, FelixConfiguration,
+    FieldError, IpPool, IpReservation, IpamBlock, IpamConfig, IpamHandle, Kind, NodeStatus,
+    Resource, Secret, decode,
 };
 
 macro_rules! any_resource {
@@ -65,6 +66,7 @@ any_resource!(
     Node,
     Pod,
     Namespace,
+    Secret,
     IpPool,
     BlockAffinity,
     IpamBlock,
@@ -73,6 +75,7 @@ any_resource!(
     IpReservation,
     BgpConfiguration,
     BgpPeer,
+    BgpFilter,
     FelixConfiguration,
     ClusterInformation,
     NodeStatus,

@@ -16,6 +16,8 @@ pub enum Kind {
     Pod,
     /// Core `Namespace`: labels and annotations that choose pools.
     Namespace,
+    /// Core `Secret`: passwords of BGP sessions.
+    Secret,
     /// Addresses pods may get.
     IpPool,
     /// Claim of a node on a block.
@@ -32,6 +34,8 @@ pub enum Kind {
     BgpConfiguration,
     /// A BGP peering outside the mesh.
     BgpPeer,
+    /// Rules for routes taken from peers and told to them.
+    BgpFilter,
     /// Agent settings of the cluster or of one node.
     FelixConfiguration,
     /// What the cluster is.
@@ -45,10 +49,11 @@ type Row = (&'static str, &'static str, &'static str, &'static str, bool);
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Node,
         Kind::Pod,
         Kind::Namespace,
+        Kind::Secret,
         Kind::IpPool,
         Kind::BlockAffinity,
         Kind::IpamBlock,
@@ -57,6 +62,7 @@ impl Kind {
         Kind::IpReservation,
         Kind::BgpConfiguration,
         Kind::BgpPeer,
+        Kind::BgpFilter,
         Kind::FelixConfiguration,
         Kind::ClusterInformation,
         Kind::NodeStatus,
@@ -68,6 +74,7 @@ impl Kind {
             Kind::Node => ("", "v1", "Node", "nodes", false),
             Kind::Pod => ("", "v1", "Pod", "pods", true),
             Kind::Namespace => ("", "v1", "Namespace", "namespaces", false),
+            Kind::Secret => ("", "v1", "Secret", "secrets", true),
             Kind::IpPool => (CALICO, "v1", "IPPool", "ippools", false),
             Kind::BlockAffinity => (CALICO, "v1", "BlockAffinity", "blockaffinities", false),
             Kind::IpamBlock => (CALICO, "v1", "IPAMBlock", "ipamblocks", false),
@@ -78,6 +85,7 @@ impl Kind {
                 (CALICO, "v1", "BGPConfiguration", "bgpconfigurations", false)
             }
             Kind::BgpPeer => (CALICO, "v1", "BGPPeer", "bgppeers", false),
+            Kind::BgpFilter => (CALICO, "v1", "BGPFilter", "bgpfilters", false),
             Kind::FelixConfiguration => (
                 CALICO,
                 "v1",

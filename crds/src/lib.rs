@@ -16,6 +16,7 @@
 
 pub mod any;
 pub mod bgp_configuration;
+pub mod bgp_filter;
 pub mod bgp_peer;
 pub mod block_affinity;
 pub mod cluster_information;
@@ -31,12 +32,14 @@ pub mod manifest;
 pub mod names;
 pub mod node_status;
 pub mod resource;
+pub mod secret;
 pub mod selector;
 pub mod types;
 mod unknown;
 
 pub use any::AnyResource;
 pub use bgp_configuration::{BgpConfiguration, BgpConfigurationSpec};
+pub use bgp_filter::{BgpFilter, BgpFilterSpec};
 pub use bgp_peer::{BgpPeer, BgpPeerSpec};
 pub use block_affinity::{AffinityState, BlockAffinity, BlockAffinitySpec};
 pub use cluster_information::{ClusterInformation, ClusterInformationSpec};
@@ -49,5 +52,6 @@ pub use ipam_handle::{IpamHandle, IpamHandleSpec};
 pub use kind::Kind;
 pub use node_status::{NodeStatus, NodeStatusSpec, NodeStatusStatus};
 pub use resource::{FieldError, Resource, decode};
+pub use secret::Secret;
 pub use types::{Asn, Cidr, Condition, GoDuration};
 pub use unknown::unknown_fields;

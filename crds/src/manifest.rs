@@ -8,7 +8,7 @@ use crate::Kind;
 /// The CRD of a kind as its manifest; nothing for core kinds.
 pub fn crd(kind: Kind) -> Option<Value> {
     let crd = match kind {
-        Kind::Node | Kind::Pod | Kind::Namespace => return None,
+        Kind::Node | Kind::Pod | Kind::Namespace | Kind::Secret => return None,
         Kind::IpPool => crate::IpPool::crd(),
         Kind::BlockAffinity => crate::BlockAffinity::crd(),
         Kind::IpamBlock => crate::IpamBlock::crd(),
@@ -17,6 +17,7 @@ pub fn crd(kind: Kind) -> Option<Value> {
         Kind::IpReservation => crate::IpReservation::crd(),
         Kind::BgpConfiguration => crate::BgpConfiguration::crd(),
         Kind::BgpPeer => crate::BgpPeer::crd(),
+        Kind::BgpFilter => crate::BgpFilter::crd(),
         Kind::FelixConfiguration => crate::FelixConfiguration::crd(),
         Kind::ClusterInformation => crate::ClusterInformation::crd(),
         Kind::NodeStatus => crate::NodeStatus::crd(),

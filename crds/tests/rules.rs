@@ -105,6 +105,68 @@ fn bgp_peer() {
 }
 
 #[test]
+fn bgp_filter() {
+    both_accept(
+        Kind::BgpFilter,
+        &[
+            json!({}),
+            json!({ "exportV4": [{ "action": "Accept", "matchOperator": "In", "cidr": "10.0.0.0/8", "prefixLength": { "min": 16 } }] }),
+            json!({ "importV6": [{ "action": "Reject", "matchOperator": "NotEqual", "cidr": "fd00::/48", "source": "RemotePeers" }] }),
+            json!({ "importV4": [
+                { "action": "Accept", "interface": "eth*", "peerType": "eBGP", "priority": 512,
+                  "communities": { "values": ["65000:1:2"] }, "asPathPrefix": [65000, "65000.1"],
+                  "operations": [{ "addCommunity": { "value": "65000:1" } }, { "prependASPath": { "prefix": [65000] } }, { "setPriority": { "value": 1 } }] },
+                { "action": "Reject" },
+            ] }),
+        ],
+    );
+    let rule = |rule: Value| json!({ "importV4": [{ "action": "Accept" }, rule] });
+    both_refuse(
+        Kind::BgpFilter,
+        &[
+            rule(json!({ "action": "Accept", "matchOperator": "In", "cidr": "fd00::/48" })),
+            json!({ "exportV6": [{ "action": "Accept", "matchOperator": "In", "cidr": "10.0.0.0/8" }] }),
+            rule(json!({ "action": "Accept", "cidr": "10.0.0.0/8" })),
+            rule(json!({ "action": "Accept", "matchOperator": "In" })),
+            rule(json!({ "action": "Accept", "prefixLength": { "max": 24 } })),
+            rule(json!({ "action": "Reject", "operations": [{ "setPriority": { "value": 1 } }] })),
+            rule(json!({ "action": "Accept", "operations": [{}] })),
+            rule(
+                json!({ "action": "Accept", "operations": [{ "setPriority": { "value": 1 }, "addCommunity": { "value": "1:1" } }] }),
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_filter_with_a_value_out_of_range_names_its_field() {
+    for (rule, field) in [
+        (json!({ "action": "Accept", "priority": 0 }), "priority"),
+        (
+            json!({ "action": "Accept", "communities": { "values": ["65536:1"] } }),
+            "communities.values[0]",
+        ),
+        (
+            json!({ "action": "Accept", "communities": { "values": [] } }),
+            "communities.values",
+        ),
+        (
+            json!({ "action": "Accept", "operations": [{ "addCommunity": { "value": "blue" } }] }),
+            "operations[0].addCommunity.value",
+        ),
+        (
+            json!({ "action": "Accept", "operations": [{ "setPriority": { "value": 0 } }] }),
+            "operations[0].setPriority.value",
+        ),
+    ] {
+        let object = manifest(Kind::BgpFilter, &json!({ "exportV4": [rule] }));
+        let errors = AnyResource::parse(Kind::BgpFilter, &object).unwrap_err();
+        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        assert_eq!(fields, [format!("spec.exportV4[0].{field}")]);
+    }
+}
+
+#[test]
 fn bgp_configuration() {
     let advertisement = json!([{ "cidr": "10.0.0.0/16", "communities": ["blue"] }]);
     let blue = json!([{ "name": "blue", "value": "65000:1" }]);

@@ -121,6 +121,8 @@ impl Calc {
             }
             AnyResource::Pod(_)
             | AnyResource::Namespace(_)
+            | AnyResource::Secret(_)
+            | AnyResource::BgpFilter(_)
             | AnyResource::IpamHandle(_)
             | AnyResource::IpamConfig(_)
             | AnyResource::IpReservation(_)
@@ -150,6 +152,8 @@ impl Calc {
             }
             Kind::Pod
             | Kind::Namespace
+            | Kind::Secret
+            | Kind::BgpFilter
             | Kind::IpamHandle
             | Kind::IpamConfig
             | Kind::IpReservation
