@@ -1,9 +1,11 @@
 //! Why a path is best and why the others are not.
 
-use bgp_wire::{Attributes, NextHop, Prefix};
+use std::net::{IpAddr, Ipv4Addr};
+
+use bgp_wire::{Attributes, NextHop, Origin, Prefix};
 
 use crate::Rib;
-use crate::decision::{Reason, Selection, select};
+use crate::decision::{Candidate, Reason, Selection, select};
 use crate::key::Key;
 use crate::path::{Ineligible, Path, PeerId};
 use crate::peer::Shared;
@@ -33,6 +35,37 @@ pub struct ExplainedPath {
     pub is_stale: bool,
     /// What became of it.
     pub outcome: Outcome,
+    /// What the decision process compared; `None` for a path that takes no part in it.
+    pub compared: Option<Compared>,
+}
+
+/// What the decision process compares, in the order of its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compared {
+    /// Originated here.
+    pub local: bool,
+    /// Degree of preference.
+    pub local_pref: u32,
+    /// Length of the AS_PATH.
+    pub as_path_length: u32,
+    /// ORIGIN.
+    pub origin: Origin,
+    /// MULTI_EXIT_DISC, 0 when absent.
+    pub med: u32,
+    /// MULTI_EXIT_DISC is compared between paths from the same AS only.
+    pub neighbour_as: Option<u32>,
+    /// From an external peer.
+    pub external: bool,
+    /// Interior cost to the next hop.
+    pub igp_metric: u32,
+    /// BGP identifier of the peer, or ORIGINATOR_ID.
+    pub router_id: Ipv4Addr,
+    /// Length of the CLUSTER_LIST.
+    pub cluster_list_length: usize,
+    /// Address of the peer; `None` when it is originated here.
+    pub peer_address: Option<IpAddr>,
+    /// Path identifier.
+    pub path_id: u32,
 }
 
 /// What became of a path.
@@ -62,12 +95,17 @@ impl Rib {
 
 fn explain<K: Key>(shared: &Shared, table: &PrefixTable<K>, key: K) -> Option<Vec<ExplainedPath>> {
     let slot = table.slot(table.find(key)?);
+    let explained = explain_slot(shared, slot);
+    (!explained.is_empty()).then_some(explained)
+}
+
+/// All paths of a prefix as of the last decision.
+pub(crate) fn explain_slot<K>(shared: &Shared, slot: &Slot<K>) -> Vec<ExplainedPath> {
     let outcomes = outcomes(shared, slot);
     let explained = slot.paths.iter().zip(outcomes);
-    let explained: Vec<_> = explained
+    explained
         .map(|(path, outcome)| explained_path(shared, path, outcome))
-        .collect();
-    (!explained.is_empty()).then_some(explained)
+        .collect()
 }
 
 fn outcomes<K>(shared: &Shared, slot: &Slot<K>) -> Vec<Outcome> {
@@ -99,7 +137,29 @@ fn explained_path(shared: &Shared, path: &Path, outcome: Outcome) -> ExplainedPa
         path_id: path.path_id,
         next_hop: shared.attrs.next_hops.get(set.next_hop),
         attributes: set.attributes.clone(),
-        is_stale: path.is_stale(),
+        is_stale: path.stale,
         outcome,
+        compared: shared
+            .candidate(path)
+            .ok()
+            .map(|c| compared(shared, path, &c)),
+    }
+}
+
+fn compared(shared: &Shared, path: &Path, candidate: &Candidate) -> Compared {
+    let peer = shared.peer(path.peer);
+    Compared {
+        local: candidate.local,
+        local_pref: candidate.local_pref,
+        as_path_length: candidate.as_path_length,
+        origin: candidate.origin,
+        med: candidate.med,
+        neighbour_as: candidate.neighbour_as,
+        external: candidate.external,
+        igp_metric: candidate.igp_metric,
+        router_id: candidate.router_id,
+        cluster_list_length: candidate.cluster_list_length,
+        peer_address: peer.map(|peer| peer.session.remote_addr),
+        path_id: candidate.path_id,
     }
 }

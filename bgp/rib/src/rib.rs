@@ -1,7 +1,6 @@
 //! [`Rib`]: the whole of it behind one type.
 
 use std::net::IpAddr;
-use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use bgp_wire::attribute::LargeCommunity;
@@ -23,7 +22,10 @@ use crate::peer::{Peer, PeerSession, RibConfig, Shared};
 use crate::policy::Policy;
 use crate::table::PrefixId;
 
+mod answers;
 mod output;
+
+pub use answers::{Part, Position, ToldPath, V6};
 
 /// The best paths of a prefix, for a forwarding table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,8 +151,13 @@ impl Rib {
         let said = (attributes, Some(via.addr()));
         for &Nlri { prefix, path_id } in nlri {
             shared.attrs.add_reference(id);
-            let refused = import::apply_policy(session, prefix, said, refused);
-            let path = Path::new(peer, id, path_id, refused);
+            let path = Path {
+                peer,
+                attrs: id,
+                path_id,
+                stale: false,
+                refused: import::apply_policy(session, prefix, said, refused),
+            };
             match prefix {
                 Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
                 Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
@@ -185,8 +192,13 @@ impl Rib {
         let attributes = path.attributes()?;
         let Self { shared, tables, .. } = self;
         let next_hop = path.next_hop.map(NextHop::from);
-        let attrs = shared.attrs.acquire(&attributes, next_hop);
-        let path = Path::new(PeerId::LOCAL, attrs, 0, None);
+        let path = Path {
+            peer: PeerId::LOCAL,
+            attrs: shared.attrs.acquire(&attributes, next_hop),
+            path_id: 0,
+            stale: false,
+            refused: None,
+        };
         match prefix {
             Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
             Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
@@ -206,17 +218,6 @@ impl Rib {
         if import_changed {
             self.reconsider_paths(peer, Change::Ranking);
         }
-        self.settle();
-        self.out.regroup(&self.shared, &self.tables, peer);
-    }
-
-    /// Changes how many paths per prefix a peer that is up is told with ADD-PATH; it hears the
-    /// difference.
-    pub fn set_add_path_limit(&mut self, peer: PeerId, limit: Option<NonZeroU8>) {
-        let Some(known) = self.shared.peers.get_mut(peer) else {
-            return;
-        };
-        known.session.add_path_limit = limit;
         self.settle();
         self.out.regroup(&self.shared, &self.tables, peer);
     }

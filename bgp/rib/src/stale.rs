@@ -8,7 +8,7 @@ use bgp_wire::Family;
 use crate::Rib;
 use crate::key::FamilyIndex;
 use crate::loc_rib::Change;
-use crate::path::{PathFlags, PeerId};
+use crate::path::PeerId;
 
 impl Rib {
     /// Ends a peer's session. Its paths of the families in `retain` are kept as stale, those of
@@ -22,10 +22,10 @@ impl Rib {
         for family in FamilyIndex::ALL {
             let retained = retain.contains(&family.family());
             self.change_paths(peer, &[family], |_, _, _, path| {
-                if !retained || path.is_stale() {
+                if !retained || path.stale {
                     return Change::Remove;
                 }
-                path.flags.set(PathFlags::STALE);
+                path.stale = true;
                 Change::None
             });
         }
@@ -36,7 +36,7 @@ impl Rib {
     pub fn mark_stale(&mut self, peer: PeerId, family: Family) {
         let families = FamilyIndex::of(family);
         self.change_paths(peer, families.as_slice(), |_, _, _, path| {
-            path.flags.set(PathFlags::STALE);
+            path.stale = true;
             Change::None
         });
     }
@@ -46,7 +46,7 @@ impl Rib {
     pub fn sweep_stale(&mut self, peer: PeerId, family: Family) {
         let families = FamilyIndex::of(family);
         self.change_paths(peer, families.as_slice(), |_, _, _, path| {
-            if path.is_stale() {
+            if path.stale {
                 Change::Remove
             } else {
                 Change::None

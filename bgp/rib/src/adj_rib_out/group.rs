@@ -3,10 +3,10 @@
 use bytes::{Bytes, BytesMut};
 
 use super::log::{Chunk, Log, Own};
-use super::told::{PathTold, Told};
+use super::told::Told;
 use super::{Catchup, Member, Progress};
-use crate::export::{ToldPath, Treatment};
-use crate::key::{Key, PathOf, Tables, Unit, Units};
+use crate::export::Treatment;
+use crate::key::{Key, Prefixes, Tables};
 use crate::pack;
 use crate::path::{PeerId, Said};
 use crate::peer::Shared;
@@ -20,7 +20,7 @@ const CHUNK_OCTETS: usize = 128 << 10;
 pub(super) struct Group {
     pub(super) treatment: Treatment,
     pub(super) members: Vec<PeerId>,
-    pub(super) log: Log<Units>,
+    pub(super) log: Log<Prefixes>,
     /// What members that read the whole log have been told, per family.
     pub(super) told: [Told; 2],
 }
@@ -45,27 +45,13 @@ impl Group {
         &mut self,
         shared: &Shared,
         table: &PrefixTable<K>,
-        changed: ChangedPrefixes<'_>,
+        changed: &[PrefixId],
         members: &mut [Option<Member>],
     ) {
-        if !self.treatment.carries(K::INDEX) {
+        if !self.treatment.carries(K::INDEX) || changed.is_empty() {
             return;
         }
-        if self.treatment.tells_paths(K::INDEX) {
-            let changes = self.changed_paths(shared, table, changed.any_path);
-            self.tell(shared, &changes, members);
-        } else {
-            let changes = self.changed_prefixes(shared, table, changed.best_path);
-            self.tell(shared, &changes, members);
-        }
-    }
-
-    fn changed_prefixes<K: Key>(
-        &mut self,
-        shared: &Shared,
-        table: &PrefixTable<K>,
-        changed: &[PrefixId],
-    ) -> Vec<Changed<K>> {
+        self.detach_slow_members(shared, members);
         let told = &mut self.told[K::INDEX as usize];
         told.grow(table.end());
         let mut changes = Vec::with_capacity(changed.len());
@@ -76,103 +62,23 @@ impl Group {
             let before = told.record(id, source);
             changes.push(Changed {
                 id,
-                unit: slot.key,
+                key: slot.key,
                 before,
                 now,
             });
         }
-        changes
-    }
-
-    fn changed_paths<K: Key>(
-        &mut self,
-        shared: &Shared,
-        table: &PrefixTable<K>,
-        changed: &[PrefixId],
-    ) -> Vec<Changed<PathOf<K>>> {
-        let told = &mut self.told[K::INDEX as usize];
-        told.grow(table.end());
-        let mut changes = Vec::new();
-        for &id in changed {
-            let slot = table.slot(id);
-            let now = self.treatment.told_paths(shared, slot);
-            let before = told.record_paths(id, now.iter().map(ToldPath::as_told).collect());
-            let mut change = |path, before, now| {
-                let unit = PathOf {
-                    key: slot.key,
-                    id: path,
-                };
-                changes.push(Changed {
-                    id,
-                    unit,
-                    before,
-                    now,
-                });
-            };
-            for path in &before {
-                if now.iter().all(|now| now.id != path.id) {
-                    change(path.id, path.source, None);
-                }
-            }
-            for path in now {
-                let before = before.iter().find(|before| before.id == path.id);
-                if path.is_changed || before.is_none() {
-                    let before = before.map_or(PeerId::NONE, |before| before.source);
-                    change(path.id, before, Some(path.said));
-                }
-            }
-        }
-        changes
-    }
-
-    fn tell<U: Unit>(
-        &mut self,
-        shared: &Shared,
-        changes: &[Changed<U>],
-        members: &mut [Option<Member>],
-    ) {
-        if changes.is_empty() {
-            return;
-        }
-        self.detach_slow_members(shared, members);
         let mut readers = Vec::new();
         for &peer in &self.members {
             match members[peer.0 as usize].as_mut().map(|m| &mut m.progress) {
                 Some(Progress::Stream(_)) => readers.push(peer),
-                Some(Progress::Catchup(catchup)) => catchup.changed(peer, changes),
+                Some(Progress::Catchup(catchup)) => catchup.changed(peer, &changes),
                 None => (),
             }
         }
         if !readers.is_empty() {
-            let burst = Burst::new(&readers, changes);
+            let burst = Burst::new(&readers, &changes);
             burst.encode(shared, &self.treatment, readers.len() as u32, &mut self.log);
         }
-    }
-
-    /// The paths of a family that members other than their sources have been told, and that are
-    /// not told to peers treated in another way.
-    pub(super) fn paths_beyond<K: Key>(
-        &self,
-        shared: &Shared,
-        table: &PrefixTable<K>,
-        other: &Treatment,
-    ) -> Vec<(PathOf<K>, PeerId)> {
-        let mut beyond = Vec::new();
-        for (id, before) in self.told[K::INDEX as usize].paths() {
-            let slot = table.slot(id);
-            let now = other.told_paths(shared, slot);
-            let gone = before
-                .iter()
-                .filter(|before| now.iter().all(|now| now.id != before.id));
-            beyond.extend(gone.map(|path| {
-                let unit = PathOf {
-                    key: slot.key,
-                    id: path.id,
-                };
-                (unit, path.source)
-            }));
-        }
-        beyond
     }
 
     /// Takes members that have not read earlier bursts off the log, once too much waits for them.
@@ -190,7 +96,7 @@ impl Group {
             if position < self.log.end() {
                 let mut catchup = Catchup::new(shared.config.seed, Vec::new());
                 self.log
-                    .skip(position, |units| catchup.pending.add_all(units));
+                    .skip(position, |prefixes| catchup.pending.add_all(prefixes));
                 member.progress = Progress::Catchup(Box::new(catchup));
             }
         }
@@ -198,15 +104,11 @@ impl Group {
 }
 
 fn told_of<K: Key>(shared: &Shared, table: &PrefixTable<K>, treatment: &Treatment) -> Told {
-    let tells_paths = treatment.tells_paths(K::INDEX);
-    let mut told = Told::new(tells_paths);
+    let mut told = Told::default();
     if treatment.carries(K::INDEX) {
         told.grow(table.end());
         for (id, slot) in table.iter() {
-            if tells_paths {
-                let paths = treatment.told_paths(shared, slot);
-                told.record_paths(id, paths.iter().map(ToldPath::as_told).collect());
-            } else if let Some(said) = treatment.tells(shared, slot) {
+            if let Some(said) = treatment.tells(shared, slot) {
                 told.record(id, said.peer);
             }
         }
@@ -214,29 +116,10 @@ fn told_of<K: Key>(shared: &Shared, table: &PrefixTable<K>, treatment: &Treatmen
     told
 }
 
-impl ToldPath {
-    fn as_told(&self) -> PathTold {
-        PathTold {
-            id: self.id,
-            source: self.said.peer,
-        }
-    }
-}
-
-/// The prefixes of a burst.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ChangedPrefixes<'a> {
-    /// Those with another best path than before.
-    pub(crate) best_path: &'a [PrefixId],
-    /// Those with any change, and perhaps more.
-    pub(crate) any_path: &'a [PrefixId],
-}
-
-/// A prefix whose best path changed, or with ADD-PATH one path.
-pub(super) struct Changed<U> {
-    /// Of the prefix.
+/// A prefix whose best path changed.
+pub(super) struct Changed<K> {
     pub(super) id: PrefixId,
-    pub(super) unit: U,
+    pub(super) key: K,
     /// Source of the path that had been told, [`PeerId::NONE`] if none.
     before: PeerId,
     /// What is told now.
@@ -244,19 +127,19 @@ pub(super) struct Changed<U> {
 }
 
 /// What a burst changes for those who read the log.
-struct Burst<U> {
+struct Burst<K> {
     /// For everybody.
-    withdrawn: Vec<U>,
+    withdrawn: Vec<K>,
     /// For everybody but the one who said it.
-    announced: Vec<(Said, U)>,
+    announced: Vec<(Said, K)>,
     /// For the one who says it now and had been told somebody else's path before.
-    own: Vec<(PeerId, U)>,
+    own: Vec<(PeerId, K)>,
     /// The only reader, if there is just one: nothing is encoded for nobody.
     sole_reader: Option<PeerId>,
 }
 
-impl<U: Unit> Burst<U> {
-    fn new(readers: &[PeerId], changes: &[Changed<U>]) -> Self {
+impl<K: Key> Burst<K> {
+    fn new(readers: &[PeerId], changes: &[Changed<K>]) -> Self {
         let sole_reader = match readers {
             [peer] => Some(*peer),
             _ => None,
@@ -273,20 +156,20 @@ impl<U: Unit> Burst<U> {
         burst
     }
 
-    fn add(&mut self, change: &Changed<U>) {
+    fn add(&mut self, change: &Changed<K>) {
         let &Changed {
-            unit, before, now, ..
+            key, before, now, ..
         } = change;
         let told_sole_reader = before != PeerId::NONE && Some(before) != self.sole_reader;
         let is_for_nobody = now.is_none_or(|said| Some(said.peer) == self.sole_reader);
         match now {
             Some(said) if !is_for_nobody => {
-                self.announced.push((said, unit));
+                self.announced.push((said, key));
                 if before != PeerId::NONE && before != said.peer {
-                    self.own.push((said.peer, unit));
+                    self.own.push((said.peer, key));
                 }
             }
-            Some(_) | None if told_sole_reader => self.withdrawn.push(unit),
+            Some(_) | None if told_sole_reader => self.withdrawn.push(key),
             Some(_) | None => (),
         }
     }
@@ -296,75 +179,60 @@ impl<U: Unit> Burst<U> {
         shared: &Shared,
         treatment: &Treatment,
         readers: u32,
-        log: &mut Log<Units>,
+        log: &mut Log<Prefixes>,
     ) {
         self.announced.sort_unstable();
         self.own.sort_unstable();
         let mut chunk = ChunkBuilder::default();
-        if !U::IS_PATH {
-            self.withdraw(treatment, &mut chunk, (readers, log));
+        for part in self.withdrawn.chunks(CHUNK_OCTETS / 4) {
+            pack::withdraw(&mut chunk.bytes, treatment, part.iter().copied());
+            chunk.prefixes.extend_from_slice(part);
+            chunk.finish_if_long(readers, log);
         }
         let mut last_source = PeerId::NONE;
         for run in self.announced.chunk_by(|a, b| a.0 == b.0) {
             let said = run[0].0;
-            let units = run.iter().map(|&(_, unit)| unit);
+            let keys = run.iter().map(|&(_, key)| key);
             let start = chunk.bytes.len();
-            pack::announce(&mut chunk.bytes, shared, treatment, said, units.clone());
+            pack::announce(&mut chunk.bytes, shared, treatment, said, keys.clone());
             chunk.extend_own(said.peer, start);
             if last_source != said.peer {
                 last_source = said.peer;
                 chunk.replace_own(treatment, self.own_of(said.peer));
             }
-            chunk.units.extend(units);
+            chunk.prefixes.extend(keys);
             chunk.finish_if_long(readers, log);
-        }
-        if U::IS_PATH {
-            // A path that takes the place of another comes first: the prefix never has none.
-            self.withdraw(treatment, &mut chunk, (readers, log));
         }
         chunk.finish(readers, log);
     }
 
-    fn withdraw(
-        &self,
-        treatment: &Treatment,
-        chunk: &mut ChunkBuilder<U>,
-        (readers, log): (u32, &mut Log<Units>),
-    ) {
-        for part in self.withdrawn.chunks(CHUNK_OCTETS / 4) {
-            pack::withdraw(&mut chunk.bytes, treatment, part.iter().copied());
-            chunk.units.extend_from_slice(part);
-            chunk.finish_if_long(readers, log);
-        }
-    }
-
-    fn own_of(&self, peer: PeerId) -> impl Iterator<Item = U> {
+    fn own_of(&self, peer: PeerId) -> impl Iterator<Item = K> {
         let start = self.own.partition_point(|(other, _)| *other < peer);
         self.own[start..]
             .iter()
             .take_while(move |(other, _)| *other == peer)
-            .map(|&(_, unit)| unit)
+            .map(|&(_, key)| key)
     }
 }
 
 /// A chunk in the making.
-struct ChunkBuilder<U> {
+struct ChunkBuilder<K> {
     bytes: BytesMut,
     own: Vec<Own>,
-    units: Vec<U>,
+    prefixes: Vec<K>,
 }
 
-impl<U> Default for ChunkBuilder<U> {
+impl<K> Default for ChunkBuilder<K> {
     fn default() -> Self {
         Self {
             bytes: BytesMut::new(),
             own: Vec::new(),
-            units: Vec::new(),
+            prefixes: Vec::new(),
         }
     }
 }
 
-impl<U: Unit> ChunkBuilder<U> {
+impl<K: Key> ChunkBuilder<K> {
     /// What was appended since `start` must not go to the peer it came from.
     fn extend_own(&mut self, peer: PeerId, start: usize) {
         let end = self.bytes.len();
@@ -380,28 +248,28 @@ impl<U: Unit> ChunkBuilder<U> {
     }
 
     /// Withdrawals for the peer the last part came from.
-    fn replace_own(&mut self, treatment: &Treatment, units: impl Iterator<Item = U>) {
+    fn replace_own(&mut self, treatment: &Treatment, keys: impl Iterator<Item = K>) {
         if let Some(own) = self.own.last_mut() {
             let mut bytes = BytesMut::new();
-            pack::withdraw(&mut bytes, treatment, units);
+            pack::withdraw(&mut bytes, treatment, keys);
             own.instead = bytes.freeze();
         }
     }
 
-    fn finish_if_long(&mut self, readers: u32, log: &mut Log<Units>) {
+    fn finish_if_long(&mut self, readers: u32, log: &mut Log<Prefixes>) {
         if self.bytes.len() >= CHUNK_OCTETS {
             std::mem::take(self).finish(readers, log);
         }
     }
 
-    fn finish(self, readers: u32, log: &mut Log<Units>) {
+    fn finish(self, readers: u32, log: &mut Log<Prefixes>) {
         if self.bytes.is_empty() {
             return;
         }
         let chunk = Chunk {
             bytes: self.bytes.freeze(),
             own: self.own,
-            units: U::units(self.units),
+            prefixes: K::prefixes(self.prefixes),
         };
         log.push(chunk, readers);
     }

@@ -1,5 +1,3 @@
-mod add_path;
-
 use std::sync::Arc;
 
 use bgp_wire::{Family, Message, RefreshSubtype, Update};
