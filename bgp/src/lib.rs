@@ -11,24 +11,27 @@
 //!
 //! RFC 4271, 4456, 4724, 4760, 5082 (GTSM), 7606, 9003, 9687; the parts say which sections.
 
+mod answer;
 mod config;
 mod event;
 mod handle;
+pub mod http;
 mod listener;
 mod session;
 mod socket;
 mod speaker;
 
-pub use bgp_fsm::{PeerRestart, State};
+pub use bgp_api as api;
+pub use bgp_fsm::State;
 pub use bgp_rib::{
     Change, CommunityMatch, Match, NextHopMode, PeerCounts, PeerScope, Policy, PrefixSet, Rule,
     Source, Verdict,
 };
-pub use bgp_wire::capability::{AddPathMode, LongLivedFamily, Role};
-pub use bgp_wire::{Capability, Family, FamilyParams, Params, Prefix};
+pub use bgp_wire::capability::{AddPathMode, Role};
+pub use bgp_wire::{Family, Prefix};
 pub use config::{
     Bfd, Desired, DynamicPeers, Local, MaxPrefixes, MaxPrefixesAction, Options, Originate, PORT,
     Password, PeerConfig, PeerKey, Ttl,
 };
 pub use event::{Event, PeerInfo, RouteInfo, SessionInfo, Shutdown, SpeakerInfo};
-pub use handle::{Handle, Speaker};
+pub use handle::{Handle, Speaker, Unanswered};

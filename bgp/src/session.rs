@@ -5,6 +5,7 @@
 
 mod act;
 mod connection;
+mod counters;
 mod report;
 mod settings;
 
@@ -14,7 +15,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bgp_fsm::{ConnId, Event, Peer, Received, State};
@@ -25,6 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use connection::{Connection, Written};
+pub(crate) use counters::{Counters, Direction, Notifications};
 pub(crate) use report::{Learned, Report, Reporter, Up};
 pub(crate) use settings::{Control, Settings};
 
@@ -67,8 +69,7 @@ pub(crate) struct Chunk {
 pub(crate) struct Shared {
     /// The owner found `routes` full and wants to hear when it is not.
     pub(crate) starving: AtomicBool,
-    pub(crate) messages_in: AtomicU64,
-    pub(crate) messages_out: AtomicU64,
+    pub(crate) counters: Counters,
 }
 
 type Dialling = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
@@ -212,7 +213,7 @@ impl Session {
     fn control(&mut self) {
         let gone = self.channels.control.has_changed().is_err();
         let control = self.channels.control.borrow_and_update().clone();
-        self.peer.set_config(self.start.elapsed(), control.fsm());
+        self.peer.set_config(control.fsm());
         if control.settings != self.settings {
             self.settings = control.settings;
             let change = bgp_wire::notification::subcode::cease::CONFIGURATION_CHANGE;
@@ -319,18 +320,19 @@ impl Session {
         let mut used = 0;
         while let Some(connection) = self.connections.iter().find(|c| c.id == conn) {
             let rest = &bytes[used..];
+            let counters = &self.channels.shared.counters;
             let message = match header::frame(rest, connection.params.max_message_len()) {
                 Ok(Some(octets)) if octets <= rest.len() => {
                     used += octets;
+                    counters.message(Direction::In, rest);
                     (self.decode)(&rest[..octets], &connection.params)
                 }
                 Ok(_) => break,
-                Err(error) => Err(error),
+                Err(error) => {
+                    counters.message(Direction::In, rest);
+                    Err(error)
+                }
             };
-            self.channels
-                .shared
-                .messages_in
-                .fetch_add(1, Ordering::Relaxed);
             match message {
                 Ok(message) => self.message(conn, message),
                 Err(error) => {
@@ -351,7 +353,11 @@ impl Session {
         let (received, learned) = match message {
             Message::Open(open) => (Received::Open(Box::new(open)), None),
             Message::Keepalive => (Received::Keepalive, None),
-            Message::Notification(notification) => (Received::Notification(notification), None),
+            Message::Notification(notification) => {
+                let counters = &self.channels.shared.counters;
+                counters.notification(Direction::In, &notification);
+                (Received::Notification(notification), None)
+            }
             Message::Update(update) => (Received::Update, Some(Learned::from(update))),
             Message::RouteRefresh(refresh) => {
                 (Received::RouteRefresh, Some(Learned::Refresh(refresh)))
@@ -385,14 +391,16 @@ impl Session {
         let mut events = Vec::new();
         for connection in &mut self.connections {
             let conn = connection.id;
-            match connection.write(&self.channels.shared.messages_out) {
+            match connection.write(&self.channels.shared.counters) {
                 Written::Nothing => {}
                 Written::Some => events.push(Event::Waiting(conn)),
                 Written::All => events.push(Event::Drained(conn)),
                 Written::Broken => events.push(Event::Closed(conn)),
             }
         }
-        self.closing.retain_mut(Connection::say_last_words);
+        let counters = &self.channels.shared.counters;
+        self.closing
+            .retain_mut(|connection| connection.say_last_words(counters));
         for event in events {
             self.feed(event);
         }

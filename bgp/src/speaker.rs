@@ -15,6 +15,7 @@
 //! | questions | 64 | who asks waits |
 //! | news | 16 | merged per prefix in the RIB, per peer here |
 
+mod answers;
 mod deferral;
 mod end_of_rib;
 mod news;
@@ -67,7 +68,7 @@ pub(crate) struct Inputs {
 }
 
 /// Everything the task owns.
-struct Owner {
+pub(crate) struct Owner {
     options: Options,
     decode: Decode,
     /// Where sessions and listeners run.
@@ -142,7 +143,13 @@ async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) 
             }
             command = commands.recv() => match command {
                 Some(Command::Shutdown(how, done)) => break (how, Some(done)),
-                Some(command) => owner.answer(command),
+                Some(Command::Ask(question)) => {
+                    question.answer(&mut owner);
+                    // Who asks without end must not keep peers from being heard.
+                    if let Ok(report) = reports_in.try_recv() {
+                        owner.burst(report, &mut reports_in);
+                    }
+                }
                 None => break (Shutdown::Restart, None),
             },
             () = timer => {}

@@ -6,6 +6,8 @@
     reason = "helpers of a test fail by panicking"
 )]
 
+#[path = "memory/answers.rs"]
+mod answers;
 #[path = "memory/exchange.rs"]
 mod exchange;
 #[path = "memory/garbage.rs"]

@@ -44,10 +44,7 @@ pub enum Action {
         /// Why.
         reason: Reason,
     },
-    /// The restart time is over and the peer is not back: its stale routes of these families are
-    /// long-lived from now on, until it is back or [`Action::Forget`] comes (RFC 9494 §4.2).
-    LongLived(Vec<Family>),
-    /// Routes of these families that are still stale, long-lived or not, go now.
+    /// Routes of these families that are still stale go now.
     Forget(Vec<Family>),
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use bgp_fsm::{Action, ConnId, Event, Reason};
+use bgp_wire::Message;
 use tokio::time::Instant;
 
 use crate::session::connection::Connection;
-use crate::session::{Report, Session};
+use crate::session::{Direction, Report, Session};
 use crate::socket;
 
 /// How long a closed connection may take to hand over its NOTIFICATION.
@@ -45,6 +46,10 @@ impl Session {
             Action::Send(conn, message) => {
                 if let Some(connection) = self.connections.iter_mut().find(|c| c.id == conn) {
                     connection.send(&message);
+                    if let Message::Notification(notification) = &*message {
+                        let counters = &self.channels.shared.counters;
+                        counters.notification(Direction::Out, notification);
+                    }
                 }
             }
             Action::Close(conn) => self.close(conn),
@@ -62,7 +67,6 @@ impl Session {
                 self.report(Report::Down { keep, reason });
             }
             Action::Failed { reason, .. } => self.remember(&reason),
-            Action::LongLived(families) => self.report(Report::LongLived(families)),
             Action::Forget(families) => self.report(Report::Forget(families)),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Context;
 
 use bgp_fsm::{ConnId, Negotiated};
@@ -12,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::session::Up;
+use crate::session::counters::{Counters, Direction};
 use crate::socket;
 
 /// Pieces handed to the kernel at once.
@@ -133,7 +133,7 @@ impl Connection {
     }
 
     /// Writes as much as the kernel takes; counts the messages that are through.
-    pub(crate) fn write(&mut self, counter: &AtomicU64) -> Written {
+    pub(crate) fn write(&mut self, counters: &Counters) -> Written {
         if self.output.is_empty() {
             return Written::Nothing;
         }
@@ -148,7 +148,7 @@ impl Connection {
             match self.stream.try_write_vectored(&slices[..used]) {
                 Ok(count) => {
                     moved = true;
-                    self.advance(count, counter);
+                    self.advance(count, counters);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let begins = !std::mem::replace(&mut self.blocked, true);
@@ -165,11 +165,11 @@ impl Connection {
         Written::All
     }
 
-    fn advance(&mut self, mut count: usize, counter: &AtomicU64) {
+    fn advance(&mut self, mut count: usize, counters: &Counters) {
         self.octets = self.octets.saturating_sub(count);
         while let Some(first) = self.output.front_mut() {
             if !self.begun {
-                counter.fetch_add(messages_in(first), Ordering::Relaxed);
+                counters.messages(Direction::Out, first);
             }
             if count < first.len() {
                 first.advance(count);
@@ -186,11 +186,11 @@ impl Connection {
     }
 
     /// Writes the rest and says that nothing follows; false when the connection can go.
-    pub(crate) fn say_last_words(&mut self) -> bool {
+    pub(crate) fn say_last_words(&mut self, counters: &Counters) -> bool {
         if self.ended {
             return true;
         }
-        match self.write(&AtomicU64::new(0)) {
+        match self.write(counters) {
             Written::Broken => false,
             Written::Some | Written::Nothing if !self.output.is_empty() => true,
             Written::Some | Written::Nothing | Written::All => {
@@ -214,15 +214,4 @@ impl Connection {
 
 fn is_keepalive(bytes: &Bytes) -> bool {
     bytes[..] == header::KEEPALIVE
-}
-
-/// Counts whole messages.
-fn messages_in(mut bytes: &[u8]) -> u64 {
-    let mut count = 0;
-    while let Some(&[high, low]) = bytes.get(16..18) {
-        let octets = usize::from(u16::from_be_bytes([high, low])).max(header::LEN);
-        bytes = bytes.get(octets..).unwrap_or_default();
-        count += 1;
-    }
-    count
 }

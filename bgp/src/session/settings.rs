@@ -57,22 +57,19 @@ impl Settings {
             time_secs,
             restarting: false,
             forwarding: options.forwarding,
-            notification: true,
+            // Peers that kept our routes over a hold timer expiry (RFC 8538) would send traffic
+            // to a dead node for the restart time on top.
+            notification: false,
             stale_time: options.stale_time,
         });
-        fsm.long_lived_secs = peer.long_lived_secs;
-        fsm.role = peer.role;
-        fsm.role_strict = peer.role_strict;
         if let Some(mode) = peer.add_path {
             fsm.add_path = peer.families.iter().map(|family| (*family, mode)).collect();
         }
-        // What the owner of the routes obeys changes without a new session.
+        // Filters belong to the owner of the routes and change without a new session.
         let any = Arc::new(Policy::accept_all());
         let peer = PeerConfig {
             import: any.clone(),
             export: any,
-            add_path_limit: None,
-            max_prefixes: None,
             ..peer.clone()
         };
         Settings {

@@ -47,8 +47,6 @@ pub(super) struct PeerTask {
     /// The last malformed attribute of this session.
     pub(super) fault: Option<String>,
     pub(super) stale: Vec<Family>,
-    /// Those of them whose restart time is over (RFC 9494).
-    pub(super) long_lived: Vec<Family>,
     /// Numbers of routes that the outside has been told.
     pub(super) told: Vec<(Family, PeerCounts)>,
     /// The established session.
@@ -116,7 +114,6 @@ impl Owner {
             last_error: None,
             fault: None,
             stale: Vec::new(),
-            long_lived: Vec::new(),
             told: Vec::new(),
             up: None,
             held: Held::default(),
@@ -187,9 +184,6 @@ impl Owner {
                 .send_modify(|control| control.settings = settings);
             self.news.peer(id);
         }
-        if old.add_path_limit != new.add_path_limit {
-            self.rib.set_add_path_limit(id, new.add_path_limit);
-        }
         if (&old.import, &old.export) != (&new.import, &new.export) {
             let (import, export) = (new.import.clone(), new.export.clone());
             self.rib.set_policies(id, import, export);
@@ -237,7 +231,6 @@ impl Owner {
         task.since = SystemTime::now();
         task.last_error = Some("the session failed inside; this is a bug".to_owned());
         task.stale.clear();
-        task.long_lived.clear();
         let channels = Channels {
             control: task.control.subscribe(),
             incoming: incoming_in,

@@ -1,39 +1,21 @@
 //! Answers to questions about peers and routes.
 
-use std::sync::atomic::Ordering;
-
 use bgp_rib::{ExplainedPath, Outcome, PeerCounts, PeerId};
 use bgp_wire::{Family, NextHop, Prefix};
 
 use crate::event::{PeerInfo, RouteInfo, SessionInfo, SpeakerInfo};
-use crate::handle::Command;
-use crate::session::Up;
+use crate::session::{Direction, Up};
 use crate::speaker::Owner;
 
 impl Owner {
-    pub(super) fn answer(&mut self, command: Command) {
-        match command {
-            Command::Peers(answer) => {
-                let ids: Vec<PeerId> = self.peers.values().copied().collect();
-                let infos = ids
-                    .into_iter()
-                    .filter_map(|id| self.peer_info(id))
-                    .collect();
-                // Who asked may have gone.
-                let _gone = answer.send(infos);
-            }
-            Command::Routes(answer) => {
-                let _gone = answer.send(self.route_infos());
-            }
-            Command::Info(answer) => {
-                let _gone = answer.send(self.info());
-            }
-            // Ends the loop that calls this.
-            Command::Shutdown(..) => {}
-        }
+    pub(crate) fn peer_infos(&mut self) -> Vec<PeerInfo> {
+        let ids: Vec<PeerId> = self.peers.values().copied().collect();
+        ids.into_iter()
+            .filter_map(|id| self.peer_info(id))
+            .collect()
     }
 
-    fn info(&self) -> SpeakerInfo {
+    pub(crate) fn info(&self) -> SpeakerInfo {
         let listeners = self.listeners.values();
         let waiting = self.deferral.waiting_for();
         let task = |id: PeerId| self.tasks.get(id.0 as usize)?.as_ref();
@@ -51,6 +33,7 @@ impl Owner {
     pub(super) fn peer_info(&mut self, id: PeerId) -> Option<PeerInfo> {
         let counts = self.peer_counts(id);
         let task = self.task(id).filter(|task| !task.leaving)?;
+        let counted = task.shared.counters.read();
         Some(PeerInfo {
             key: task.key.clone(),
             address: task.config.address,
@@ -63,11 +46,10 @@ impl Owner {
             malformed: task.fault.clone(),
             session: task.up.as_deref().and_then(session_info),
             stale: task.stale.clone(),
-            long_lived: task.long_lived.clone(),
             paths: counts.iter().map(|(_, counts)| counts.received).sum(),
             counts,
-            messages_in: task.shared.messages_in.load(Ordering::Relaxed),
-            messages_out: task.shared.messages_out.load(Ordering::Relaxed),
+            messages_in: counted.total(Direction::In),
+            messages_out: counted.total(Direction::Out),
         })
     }
 
@@ -82,7 +64,7 @@ impl Owner {
             .collect()
     }
 
-    fn route_infos(&mut self) -> Vec<RouteInfo> {
+    pub(crate) fn route_infos(&mut self) -> Vec<RouteInfo> {
         let mut prefixes: Vec<Prefix> = self.rib.routes().map(|(prefix, _)| prefix).collect();
         prefixes.sort_unstable();
         let mut infos = Vec::with_capacity(prefixes.len());
@@ -124,14 +106,6 @@ fn session_info(up: &Up) -> Option<SessionInfo> {
         remote: up.remote?,
         families: up.negotiated.families.clone(),
         hold_time_secs: up.negotiated.hold_time_secs,
-        keepalive_secs: up.negotiated.keepalive_secs,
         graceful_restart: up.negotiated.restart.is_some(),
-        restart: up.negotiated.restart.clone(),
-        long_lived: up.negotiated.long_lived.clone(),
-        peer_role: up.negotiated.peer_role,
-        route_refresh: up.negotiated.route_refresh,
-        params: up.negotiated.params.clone(),
-        offered: up.negotiated.offered.clone(),
-        received: up.negotiated.received.clone(),
     })
 }

@@ -1,0 +1,30 @@
+//! What the speaker knows, in the words of `bgp-api`.
+
+mod attributes;
+mod peer;
+mod settings;
+mod step;
+mod why;
+
+pub(crate) use attributes::attributes;
+pub(crate) use peer::{line, notifications, session};
+pub(crate) use settings::settings;
+pub(crate) use step::{best_words, lost_words};
+pub(crate) use why::text;
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bgp_wire::Prefix;
+use ipnet::IpNet;
+
+/// A prefix as the answers have it; the length of a [`Prefix`] always fits.
+pub(crate) fn net(prefix: Prefix) -> IpNet {
+    IpNet::new_assert(prefix.addr(), prefix.prefix_len())
+}
+
+/// Seconds since 1970, and seconds since then.
+pub(crate) fn moment(time: SystemTime) -> (u64, u64) {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = SystemTime::now().duration_since(time).unwrap_or_default();
+    (since.as_secs(), age.as_secs())
+}

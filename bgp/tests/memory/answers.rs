@@ -1,0 +1,153 @@
+//! What speakers answer over HTTP.
+
+use bgp::api::{Advertised, Page, Path, Peer, PeerDetail, Route, RouteAnswer, Summary, Why};
+use bgp::http;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use crate::node::{Node, PATIENCE, connect, prefix};
+
+/// Status and body of a page.
+async fn get(node: &Node, page: &str) -> (u16, String) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = http::router(node.handle.clone());
+    let server = tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {page} HTTP/1.0\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer);
+    timeout(PATIENCE, read).await.expect("no answer").unwrap();
+    server.abort();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+async fn ask<T: DeserializeOwned>(node: &Node, page: &str) -> T {
+    let (status, body) = get(node, page).await;
+    assert_eq!(200, status, "{page}: {body}");
+    serde_json::from_str(&body).unwrap_or_else(|error| panic!("{page}: {error}: {body}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_answers_with_what_its_type_says() {
+    let mut a = Node::start(70, &["10.70.0.0/26", "2001:db8:70::/64"]).await;
+    let mut b = Node::start(71, &["10.71.0.0/26"]).await;
+    let (b_at_a, _) = connect(&mut a, &mut b).await;
+    a.learns("10.71.0.0/26", "192.0.2.71").await;
+    b.learns("10.70.0.0/26", "192.0.2.70").await;
+    b.learns("2001:db8:70::/64", "2001:db8::46").await;
+
+    let summary: Summary = ask(&a, "/summary").await;
+    assert_eq!((64570, 1), (summary.asn, summary.peers.len()));
+    assert_eq!((2, 1), (summary.prefixes_ipv4, summary.prefixes_ipv6));
+    let peers: Vec<Peer> = ask(&a, "/peers").await;
+    let (name, v4) = (&peers[0].name, &peers[0].routes[0]);
+    assert_eq!(
+        (b_at_a.as_str(), "Established"),
+        (name.as_str(), peers[0].state.as_str())
+    );
+    assert_eq!(
+        (1, 1, 0, 1, 1),
+        (
+            v4.received,
+            v4.accepted,
+            v4.filtered,
+            v4.best,
+            v4.advertised
+        )
+    );
+
+    let detail: PeerDetail = ask(&a, &format!("/peers/{name}")).await;
+    assert_eq!(90, detail.session.unwrap().hold_time_secs);
+    assert!(detail.messages.sent.open >= 1 && detail.messages.received.update >= 1);
+    assert_eq!(Some(120), detail.restart.peer_time_secs);
+
+    let routes: Page<Route> = ask(&a, "/routes").await;
+    assert_eq!((3, None), (routes.items.len(), routes.next));
+    let v6: Page<Route> = ask(&a, "/routes?family=ipv6-unicast").await;
+    assert_eq!(1, v6.items.len());
+    let received: Page<Path> = ask(&a, &format!("/peers/{name}/received")).await;
+    assert_eq!(
+        ("64571", Some(name)),
+        (
+            received.items[0].attributes.as_path.as_str(),
+            received.items[0].peer.as_ref()
+        )
+    );
+    let told: Page<Advertised> =
+        ask(&a, &format!("/peers/{name}/advertised?family=ipv4-unicast")).await;
+    assert_eq!(1, told.items.len(), "{told:?}");
+    assert_eq!(
+        ("64570", None),
+        (
+            told.items[0].attributes.as_path.as_str(),
+            told.items[0].from.as_ref()
+        )
+    );
+    assert_eq!("192.0.2.70", told.items[0].next_hop.to_string());
+
+    let exact: RouteAnswer = ask(&a, "/routes/10.71.0.0/26").await;
+    assert_eq!(Some(name), exact.exact.unwrap().paths[0].peer.as_ref());
+    let covering: RouteAnswer = ask(&a, "/routes/10.71.0.9").await;
+    assert_eq!((None, 1), (covering.exact, covering.covering.len()));
+    let why: Why = ask(&a, "/why/10.70.0.1").await;
+    assert_eq!("10.70.0.0/26", why.prefix.unwrap().to_string());
+    assert!(why.peers[0].told, "{why:?}");
+    assert!(why.text[0].contains("originated here"), "{why:?}");
+    let nothing: Why = ask(&a, "/why/198.51.100.1").await;
+    assert!(nothing.prefix.is_none() && nothing.text.len() == 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_questions_are_told_what_is_wrong() {
+    let node = Node::start(72, &[]).await;
+    for (page, status, text) in [
+        (
+            "/peers/nobody",
+            404,
+            "no peer has the name or address nobody",
+        ),
+        ("/why/10.0.0.0/8?peer=nobody", 404, "/peers lists them"),
+        ("/routes/10.0.0.1/8", 400, "neither a prefix nor an address"),
+        ("/peers/192.0.2.99/received", 404, "192.0.2.99"),
+        ("/routes?family=ipx", 400, "ipx"),
+    ] {
+        let (found, body) = get(&node, page).await;
+        assert!(
+            found == status && body.contains(text),
+            "{page}: {found} {body}"
+        );
+    }
+}
+
+/// Pages make the whole, and an answer of many parts is one JSON text.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_answers_come_in_pages_and_in_one_piece() {
+    let prefixes: Vec<String> = (0..1500)
+        .map(|i| format!("10.{}.{}.0/24", i / 256, i % 256))
+        .collect();
+    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    let node = Node::start(73, &prefixes).await;
+    let whole: Page<Route> = ask(&node, "/routes?limit=1000000").await;
+    assert_eq!((1500, None), (whole.items.len(), whole.next));
+    let (mut found, mut offset) = (Vec::new(), 0);
+    loop {
+        let page: Page<Route> = ask(&node, &format!("/routes?limit=700&offset={offset}")).await;
+        assert!(page.items.len() <= 700);
+        found.extend(page.items);
+        let Some(next) = page.next else { break };
+        offset = next;
+    }
+    assert_eq!(whole.items, found);
+    assert!(
+        whole
+            .items
+            .iter()
+            .any(|route| route.prefix.to_string() == prefix("10.5.219.0/24").to_string())
+    );
+}
