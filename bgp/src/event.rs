@@ -3,9 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
 
-use bgp_fsm::State;
+use bgp_fsm::{PeerRestart, State};
 use bgp_rib::PeerCounts;
-use bgp_wire::{Family, Prefix};
+use bgp_wire::capability::{LongLivedFamily, Role};
+use bgp_wire::{Capability, Family, Params, Prefix};
 
 use crate::config::PeerKey;
 
@@ -65,6 +66,8 @@ pub struct PeerInfo {
     pub session: Option<SessionInfo>,
     /// Families of which stale routes are kept (RFC 4724 §4.2).
     pub stale: Vec<Family>,
+    /// Those of them whose restart time is over: used only where there is nothing else (RFC 9494).
+    pub long_lived: Vec<Family>,
     /// Routes held from it, of all families.
     pub paths: usize,
     /// Numbers of routes, by family: those that are configured.
@@ -97,8 +100,25 @@ pub struct SessionInfo {
     pub families: Vec<Family>,
     /// Agreed hold time in seconds.
     pub hold_time_secs: u16,
+    /// Interval of our KEEPALIVEs in seconds.
+    pub keepalive_secs: u16,
     /// The peer restarts gracefully.
     pub graceful_restart: bool,
+    /// How it restarts (RFC 4724, RFC 8538).
+    pub restart: Option<PeerRestart>,
+    /// Families whose routes stay long-lived, and how long (RFC 9494).
+    pub long_lived: Vec<LongLivedFamily>,
+    /// What the peer is to us, when both said so (RFC 9234).
+    pub peer_role: Option<Role>,
+    /// The peer understands ROUTE-REFRESH (RFC 2918).
+    pub route_refresh: bool,
+    /// What of the rest both sides offered and is in use: ADD-PATH, IPv6 next hops of IPv4 routes,
+    /// long messages, 4-octet AS numbers.
+    pub params: Params,
+    /// The capabilities of our OPEN.
+    pub offered: Vec<Capability>,
+    /// The capabilities of the peer's OPEN.
+    pub received: Vec<Capability>,
 }
 
 /// One path to one prefix.

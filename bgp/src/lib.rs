@@ -22,13 +22,13 @@ mod socket;
 mod speaker;
 
 pub use bgp_api as api;
-pub use bgp_fsm::State;
+pub use bgp_fsm::{PeerRestart, State};
 pub use bgp_rib::{
     Change, CommunityMatch, Match, NextHopMode, PeerCounts, PeerScope, Policy, PrefixSet, Rule,
     Source, Verdict,
 };
-pub use bgp_wire::capability::{AddPathMode, Role};
-pub use bgp_wire::{Family, Prefix};
+pub use bgp_wire::capability::{AddPathMode, LongLivedFamily, Role};
+pub use bgp_wire::{Capability, Family, FamilyParams, Params, Prefix};
 pub use config::{
     Bfd, Desired, DynamicPeers, Local, MaxPrefixes, MaxPrefixesAction, Options, Originate, PORT,
     Password, PeerConfig, PeerKey, Ttl,

@@ -213,7 +213,7 @@ impl Session {
     fn control(&mut self) {
         let gone = self.channels.control.has_changed().is_err();
         let control = self.channels.control.borrow_and_update().clone();
-        self.peer.set_config(control.fsm());
+        self.peer.set_config(self.start.elapsed(), control.fsm());
         if control.settings != self.settings {
             self.settings = control.settings;
             let change = bgp_wire::notification::subcode::cease::CONFIGURATION_CHANGE;

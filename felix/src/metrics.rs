@@ -316,6 +316,7 @@ mod tests {
             last_error: None,
             session: None,
             stale: Vec::new(),
+            long_lived: Vec::new(),
             malformed: None,
             paths: 5,
             counts: vec![(Family::IPV4_UNICAST, counts)],

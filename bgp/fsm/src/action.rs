@@ -44,7 +44,10 @@ pub enum Action {
         /// Why.
         reason: Reason,
     },
-    /// Routes of these families that are still stale go now.
+    /// The restart time is over and the peer is not back: its stale routes of these families are
+    /// long-lived from now on, until it is back or [`Action::Forget`] comes (RFC 9494 §4.2).
+    LongLived(Vec<Family>),
+    /// Routes of these families that are still stale, long-lived or not, go now.
     Forget(Vec<Family>),
 }
 

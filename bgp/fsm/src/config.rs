@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use bgp_wire::capability::{AddPathMode, GracefulRestart};
-use bgp_wire::{Capability, Family, Open};
+use bgp_wire::capability::{AddPathMode, GracefulRestart, LongLivedFamily, Role};
+
+use bgp_wire::{Afi, Capability, Family, Open};
 
 /// Settings of one peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,8 +38,18 @@ pub struct Config {
     pub send_hold: Option<Duration>,
     /// Graceful restart, in both roles; absent: not offered, not honoured.
     pub restart: Option<Restart>,
+    /// Long-lived graceful restart (RFC 9494): how long the peer shall keep our routes after the
+    /// restart time, and how long at most we keep its, in seconds up to 16,777,215. Without
+    /// `restart` it is not offered.
+    pub long_lived_secs: Option<u32>,
     /// ADD-PATH modes we offer (RFC 7911).
     pub add_path: Vec<(Family, AddPathMode)>,
+    /// Offer to take IPv4 routes with IPv6 next hops (RFC 8950).
+    pub extended_next_hop: bool,
+    /// What we are to the peer (RFC 9234); neither offered nor looked at inside one AS.
+    pub role: Option<Role>,
+    /// Refuse a peer that does not say its role; needs `role`.
+    pub role_strict: bool,
     /// Offer messages up to 65535 octets (RFC 8654).
     pub extended_message: bool,
 }
@@ -78,13 +89,32 @@ impl Config {
             idle_hold_max: Duration::from_secs(30),
             send_hold: None,
             restart: None,
+            long_lived_secs: None,
             add_path: Vec::new(),
+            extended_next_hop: false,
+            role: None,
+            role_strict: false,
             extended_message: true,
         }
     }
 
+    /// The peer is in our AS.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.local_as == self.remote_as
+    }
+
     /// The OPEN we send.
     pub(crate) fn open(&self) -> Open {
+        Open {
+            asn: self.local_as,
+            hold_time: self.hold_time_secs,
+            router_id: self.local_id,
+            capabilities: self.capabilities(),
+        }
+    }
+
+    /// What we offer.
+    pub(crate) fn capabilities(&self) -> Vec<Capability> {
         let mut capabilities: Vec<Capability> = self
             .families
             .iter()
@@ -99,6 +129,13 @@ impl Config {
         if !self.add_path.is_empty() {
             capabilities.push(Capability::AddPath(self.add_path.clone()));
         }
+        if self.extended_next_hop {
+            let entry = (Family::IPV4_UNICAST, Afi::IPV6);
+            capabilities.push(Capability::ExtendedNextHop(vec![entry]));
+        }
+        if let Some(role) = self.role.filter(|_| !self.is_internal()) {
+            capabilities.push(Capability::Role(role));
+        }
         if let Some(restart) = self.restart {
             let families = self.families.iter();
             capabilities.push(Capability::GracefulRestart(GracefulRestart {
@@ -108,11 +145,15 @@ impl Config {
                 families: families.map(|f| (*f, restart.forwarding)).collect(),
             }));
         }
-        Open {
-            asn: self.local_as,
-            hold_time: self.hold_time_secs,
-            router_id: self.local_id,
-            capabilities,
+        if let Some((restart, stale_secs)) = self.restart.zip(self.long_lived_secs) {
+            let entry = |family: &Family| LongLivedFamily {
+                family: *family,
+                forwarding: restart.forwarding,
+                stale_secs,
+            };
+            let entries = self.families.iter().map(entry).collect();
+            capabilities.push(Capability::LongLivedGracefulRestart(entries));
         }
+        capabilities
     }
 }

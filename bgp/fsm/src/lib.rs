@@ -9,8 +9,9 @@
 //! of an UPDATE it learns only that one came. What routes say is the business of `bgp-rib`.
 //!
 //! Beside RFC 4271: capabilities (RFC 5492), 4-octet AS (6793), graceful restart (4724, 8538),
-//! router ids (6286), subcodes for unexpected messages (6608), shutdown text (9003) and the
-//! send hold timer (9687). Deviations, each with its reason where the code is: a failed dial
+//! long-lived graceful restart (9494), roles (9234), IPv6 next hops of IPv4 routes (8950), router
+//! ids (6286), subcodes for unexpected messages (6608), shutdown text (9003) and the send hold
+//! timer (9687). Deviations, each with its reason where the code is: a failed dial
 //! waits in Active, an OPEN is awaited for one minute, and an established session with a
 //! graceful peer yields to a new connection only when the peer confirms the new one.
 #![deny(missing_docs)]

@@ -1,10 +1,11 @@
-//! What two OPENs agree on (RFC 4271 §6.2, 4724 §3, 4760 §8, 5492, 6286, 6793, 7911, 8654).
+//! What two OPENs agree on (RFC 4271 §6.2, 4724 §3, 4760 §8, 5492, 6286, 6793, 7911, 8654, 8950,
+//! 9234, 9494).
 
 use std::net::Ipv4Addr;
 
-use bgp_wire::capability::AddPathMode;
+use bgp_wire::capability::{AddPathMode, LongLivedFamily, Role};
 use bgp_wire::notification::{code, subcode};
-use bgp_wire::{Capability, Family, FamilyParams, Notification, Open, Params, PeerType};
+use bgp_wire::{Afi, Capability, Family, FamilyParams, Notification, Open, Params, PeerType};
 
 use crate::config::Config;
 use crate::event::Origin;
@@ -30,6 +31,23 @@ pub struct Negotiated {
     pub route_refresh: bool,
     /// The peer's graceful restart capability; absent also when we did not offer ours.
     pub restart: Option<PeerRestart>,
+    /// Families of which the peer's routes stay long-lived, and how long: the shorter of its time
+    /// and ours. Empty unless both sides offered it, and graceful restart with it (RFC 9494 §3).
+    pub long_lived: Vec<LongLivedFamily>,
+    /// What the peer says it is to us; absent also when we did not say what we are (RFC 9234).
+    pub peer_role: Option<Role>,
+    /// The capabilities of our OPEN.
+    pub offered: Vec<Capability>,
+    /// The capabilities of the peer's OPEN.
+    pub received: Vec<Capability>,
+}
+
+impl Negotiated {
+    /// The peer's routes of this family stay long-lived when it is away (RFC 9494).
+    #[must_use]
+    pub fn long_lived(&self, family: Family) -> Option<&LongLivedFamily> {
+        self.long_lived.iter().find(|entry| entry.family == family)
+    }
 }
 
 /// What the peer's OPEN said about graceful restart.
@@ -71,14 +89,15 @@ pub(crate) fn negotiate(
     if open.asn != config.remote_as {
         return Err(open_error(subcode::open::BAD_PEER_AS));
     }
-    let internal = config.local_as == config.remote_as;
     // RFC 6286 §2.2: only inside one AS must router ids differ.
-    if open.router_id.is_unspecified() || (internal && open.router_id == config.local_id) {
+    let same_id = config.is_internal() && open.router_id == config.local_id;
+    if open.router_id.is_unspecified() || same_id {
         return Err(open_error(subcode::open::BAD_BGP_IDENTIFIER));
     }
     if open.hold_time == 1 || open.hold_time == 2 {
         return Err(open_error(subcode::open::UNACCEPTABLE_HOLD_TIME));
     }
+    let peer_role = peer_role(config, open)?;
     let families = common_families(config, open);
     if families.is_empty() {
         return Err(Notification {
@@ -87,6 +106,7 @@ pub(crate) fn negotiate(
         });
     }
     let hold_time_secs = open.hold_time.min(config.hold_time_secs);
+    let restart = peer_restart(config, open, &families);
     Ok(Negotiated {
         origin,
         remote_as: open.asn,
@@ -95,16 +115,60 @@ pub(crate) fn negotiate(
         keepalive_secs: keepalive(config.keepalive_secs, hold_time_secs),
         params: params(config, open, &families),
         route_refresh: open.capabilities.contains(&Capability::RouteRefresh),
-        restart: peer_restart(config, open, &families),
+        long_lived: match restart {
+            Some(_) => long_lived(config, open, &families),
+            None => Vec::new(),
+        },
+        restart,
+        peer_role,
+        offered: config.capabilities(),
+        received: open.capabilities.clone(),
         families,
     })
 }
 
-fn keepalive(wanted: Option<u16>, hold_time_secs: u16) -> u16 {
+/// Interval of KEEPALIVEs: what is wanted, or a third of the hold time, whichever is shorter.
+pub(crate) fn keepalive(wanted: Option<u16>, hold_time_secs: u16) -> u16 {
     let third = hold_time_secs / 3;
     match wanted {
         Some(secs) if secs > 0 => secs.min(third),
         Some(_) | None => third,
+    }
+}
+
+/// Checks that the two roles are the two ends of one relation (RFC 9234 §4.2).
+fn peer_role(config: &Config, open: &Open) -> Result<Option<Role>, Notification> {
+    let Some(ours) = config.role.filter(|_| !config.is_internal()) else {
+        return Ok(None);
+    };
+    let mismatch = || open_error(subcode::open::ROLE_MISMATCH);
+    let mut theirs = open.capabilities.iter().filter_map(|capability| {
+        if let Capability::Role(role) = capability {
+            Some(*role)
+        } else {
+            None
+        }
+    });
+    let Some(first) = theirs.next() else {
+        return if config.role_strict {
+            Err(mismatch())
+        } else {
+            Ok(None)
+        };
+    };
+    if first != counterpart(ours) || theirs.any(|role| role != first) {
+        return Err(mismatch());
+    }
+    Ok(Some(first))
+}
+
+fn counterpart(role: Role) -> Role {
+    match role {
+        Role::Provider => Role::Customer,
+        Role::Customer => Role::Provider,
+        Role::RouteServer => Role::RouteServerClient,
+        Role::RouteServerClient => Role::RouteServer,
+        Role::Peer => Role::Peer,
     }
 }
 
@@ -144,7 +208,7 @@ fn params(config: &Config, open: &Open, families: &[Family]) -> Params {
         four_octet_as: four_octet_as.any(|c| matches!(c, Capability::FourOctetAs(_))),
         extended_message: config.extended_message && offers(&Capability::ExtendedMessage),
         enhanced_route_refresh: offers(&Capability::EnhancedRouteRefresh),
-        peer_type: if config.local_as == config.remote_as {
+        peer_type: if config.is_internal() {
             PeerType::Internal
         } else {
             PeerType::External
@@ -172,8 +236,19 @@ fn family_params(config: &Config, open: &Open, family: Family) -> FamilyParams {
     FamilyParams {
         add_path_receive: both(AddPathMode::receives, AddPathMode::sends),
         add_path_send: both(AddPathMode::sends, AddPathMode::receives),
+        extended_next_hop: config.extended_next_hop && takes_v6_next_hops(open, family),
         ..FamilyParams::plain(family)
     }
+}
+
+fn takes_v6_next_hops(open: &Open, family: Family) -> bool {
+    open.capabilities.iter().any(|capability| {
+        if let Capability::ExtendedNextHop(entries) = capability {
+            family == Family::IPV4_UNICAST && entries.contains(&(family, Afi::IPV6))
+        } else {
+            false
+        }
+    })
 }
 
 fn add_path_mode(modes: &[(Family, AddPathMode)], family: Family) -> Option<AddPathMode> {
@@ -197,6 +272,30 @@ fn peer_restart(config: &Config, open: &Open, families: &[Family]) -> Option<Pee
         time_secs: theirs.time_secs,
         families: covered.filter(|(f, _)| families.contains(f)).collect(),
     })
+}
+
+fn long_lived(config: &Config, open: &Open, families: &[Family]) -> Vec<LongLivedFamily> {
+    let Some(ours) = config.long_lived_secs else {
+        return Vec::new();
+    };
+    let theirs = open.capabilities.iter().find_map(|capability| {
+        if let Capability::LongLivedGracefulRestart(entries) = capability {
+            Some(entries.iter().copied())
+        } else {
+            None
+        }
+    });
+    let mut agreed: Vec<LongLivedFamily> = Vec::new();
+    for entry in theirs.into_iter().flatten() {
+        let known = agreed.iter().any(|known| known.family == entry.family);
+        if families.contains(&entry.family) && !known {
+            agreed.push(LongLivedFamily {
+                stale_secs: entry.stale_secs.min(ours),
+                ..entry
+            });
+        }
+    }
+    agreed
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::dial::{Backoff, Dial};
 use crate::event::{ConnId, Event, Origin, State, Stop, Time};
 use crate::negotiate::Negotiated;
 use crate::session::{Input, Outcome, Session};
-use crate::stale::{Stale, is_hard_reset};
+use crate::stale::{Stale, ends_retention};
 
 /// A session that lived this long was sound: failures before it are forgotten.
 const SOUND: Duration = Duration::from_secs(30);
@@ -52,10 +52,27 @@ impl Peer {
         &self.config
     }
 
-    /// Replaces the settings. They hold for the next OPEN; what must take effect now is followed
-    /// by [`Event::Reset`].
-    pub fn set_config(&mut self, config: Config) {
-        self.config = config;
+    /// Replaces the settings. Who dials, waits between dials and the interval of KEEPALIVEs
+    /// change at once, the rest with the next OPEN; to have one now, follow with
+    /// [`Event::Reset`].
+    pub fn set_config(&mut self, now: Time, config: Config) {
+        let old = std::mem::replace(&mut self.config, config);
+        for session in &mut self.sessions {
+            session.change_keepalive(now, self.config.keepalive_secs);
+        }
+        let new = &self.config;
+        if let Dial::Active { retry_at } = &mut self.dial {
+            let waits = |c: &Config| (c.connect_retry, c.connect_retry_max);
+            *retry_at = match (new.passive, old.passive, *retry_at) {
+                (true, _, _) => None,
+                (false, true, _) => Some(now),
+                (false, false, Some(_)) if waits(&old) != waits(new) => {
+                    self.dials.reset();
+                    Some(now + self.dials.next(new.connect_retry, new.connect_retry_max))
+                }
+                (false, false, unchanged) => unchanged,
+            };
+        }
     }
 
     /// The state of the furthest connection.
@@ -77,9 +94,9 @@ impl Peer {
         Some((session.conn, session.negotiated()?))
     }
 
-    /// Families of which stale routes are kept (RFC 4724 §4.2).
+    /// Families of which stale routes are kept (RFC 4724 §4.2, RFC 9494 §4.2).
     #[must_use]
-    pub fn stale(&self) -> &[Family] {
+    pub fn stale(&self) -> Vec<Family> {
         self.stale.families()
     }
 
@@ -406,7 +423,7 @@ impl Peer {
 
 /// RFC 8538 §3.1: a NOTIFICATION that must end the retention of routes is a Hard Reset.
 fn harden(words: &Notification, session: &Session) -> Notification {
-    if graceful_notification(session) && !is_hard_reset(words) {
+    if graceful_notification(session) && ends_retention(words) {
         words.clone().into_hard_reset()
     } else {
         words.clone()

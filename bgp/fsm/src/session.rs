@@ -9,7 +9,7 @@ use bgp_wire::{Message, Notification, Open};
 use crate::action::{Action, Reason};
 use crate::config::Config;
 use crate::event::{ConnId, Origin, Received, State, Time};
-use crate::negotiate::{Negotiated, negotiate};
+use crate::negotiate::{Negotiated, keepalive, negotiate};
 
 /// How long the peer's OPEN is awaited. RFC 4271 suggests four minutes; a node that accepts and
 /// goes away would then hold up a new session for as long.
@@ -220,6 +220,28 @@ impl Session {
                 Confirmation::Sent => false,
             },
             Phase::OpenSent { .. } | Phase::Established { .. } => false,
+        }
+    }
+
+    /// Sends KEEPALIVEs at another interval from now on; the hold time stays agreed.
+    pub(crate) fn change_keepalive(&mut self, now: Time, wanted: Option<u16>) {
+        let (negotiated, timers) = match &mut self.phase {
+            Phase::OpenSent { .. } => return,
+            Phase::OpenConfirm {
+                negotiated, timers, ..
+            }
+            | Phase::Established {
+                negotiated, timers, ..
+            } => (negotiated, timers),
+        };
+        let secs = keepalive(wanted, negotiated.hold_time_secs);
+        if secs == negotiated.keepalive_secs {
+            return;
+        }
+        negotiated.keepalive_secs = secs;
+        timers.keepalive = Duration::from_secs(secs.into());
+        if let Some(at) = &mut timers.keepalive_at {
+            *at = now + timers.keepalive;
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bgp_fsm::{Action, Config, ConnId, Event, Peer, Received, Restart, State, Stop};
-use bgp_wire::capability::GracefulRestart;
+use bgp_wire::capability::{GracefulRestart, LongLivedFamily, Role};
 use bgp_wire::{Capability, Family, Notification, Open};
 
 /// Xorshift: the same sequence on every machine.
@@ -38,6 +38,8 @@ fn config(random: &mut Random) -> Config {
     config.families = vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST];
     config.passive = random.one_in(4);
     config.hold_time_secs = [0, 3, 9, 90][random.below(4) as usize];
+    config.long_lived_secs = (!random.one_in(3)).then(|| random.below(500) as u32);
+    config.role = random.one_in(8).then_some(Role::Peer);
     config.restart = (!random.one_in(3)).then(|| Restart {
         time_secs: random.below(200) as u16,
         restarting: random.one_in(2),
@@ -60,6 +62,18 @@ fn open(random: &mut Random) -> Open {
             time_secs: random.below(4096) as u16,
             families: vec![(Family::IPV4_UNICAST, random.one_in(2))],
         }));
+    }
+    if random.one_in(3) {
+        capabilities.push(Capability::LongLivedGracefulRestart(vec![
+            LongLivedFamily {
+                family: Family::IPV4_UNICAST,
+                forwarding: random.one_in(2),
+                stale_secs: random.below(500) as u32,
+            },
+        ]));
+    }
+    if random.one_in(8) {
+        capabilities.push(Capability::Role(Role::Peer));
     }
     Open {
         asn: if random.one_in(20) { 64502 } else { 64501 },
@@ -134,7 +148,7 @@ impl Owner {
                 assert!(!self.open.contains(&conn), "{conn} is down but open");
             }
             Action::Failed { conn, .. } => self.open.retain(|open| *open != conn),
-            Action::Refuse | Action::Forget(_) => {}
+            Action::Refuse | Action::LongLived(_) | Action::Forget(_) => {}
         }
     }
 }
@@ -153,7 +167,7 @@ fn any_sequence_of_events_is_survived() {
                 now += Duration::from_millis(random.below(20_000));
             }
             if random.one_in(50) {
-                peer.set_config(config(&mut random));
+                peer.set_config(now, config(&mut random));
             }
             peer.handle(now, event(&mut random, &owner), &mut out);
             // All that is due fires at once and leaves nothing due.

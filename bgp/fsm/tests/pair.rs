@@ -148,7 +148,7 @@ fn restart_keeps_routes_until_end_of_rib() {
     let (conn, negotiated) = pair.peer(Side::A).established().unwrap();
     assert!(negotiated.restart.as_ref().unwrap().restarting);
     pair.feed(Side::A, Event::EndOfRib(conn, Family::IPV4_UNICAST));
-    assert_eq!([Family::IPV6_UNICAST], pair.peer(Side::A).stale());
+    assert_eq!(vec![Family::IPV6_UNICAST], pair.peer(Side::A).stale());
     pair.feed(Side::A, Event::EndOfRib(conn, Family::IPV6_UNICAST));
     pair.run_until(secs(600));
     assert_eq!(0, count(&pair, Side::A, "forget"));
@@ -272,6 +272,145 @@ fn rfc_8538_peers_keep_routes_over_a_reset() {
         let lines = pair.story[Side::A as usize].iter();
         assert_eq!(kept, lines.filter(|l| l.ends_with("routes kept")).count());
     }
+}
+
+#[test]
+fn changed_setting_costs_no_route_between_speakers_of_rfc_8538() {
+    for (notification, kept) in [(false, 0), (true, 1)] {
+        let with = |side| {
+            let mut config = graceful(side);
+            config.restart = config.restart.map(|r| Restart { notification, ..r });
+            config
+        };
+        let mut pair = started(with(Side::A), with(Side::B));
+        pair.feed(Side::B, Event::Reset(Notification::cease(6)));
+        pair.run_until(secs(60));
+        for side in [Side::A, Side::B] {
+            let lines = pair.story[side as usize].iter();
+            let kept_lines = lines.filter(|l| l.contains("6/6") && l.ends_with("routes kept"));
+            assert_eq!(kept, kept_lines.count(), "{side:?}: {:?}", pair.story);
+        }
+        assert!(pair.established(), "{:?}", pair.story);
+    }
+}
+
+/// Sides that keep each other's routes for 60 s of restart and then for ten minutes.
+fn long_lived(side: Side) -> Config {
+    Config {
+        long_lived_secs: Some(600),
+        ..graceful(side)
+    }
+}
+
+#[test]
+fn routes_are_long_lived_after_the_restart_time_and_go_after_the_long_one() {
+    let mut pair = started(long_lived(Side::A), long_lived(Side::B));
+    pair.die(Side::B, true);
+    pair.run_until(secs(40 + 59));
+    assert_eq!(0, count(&pair, Side::A, "long-lived"));
+    pair.run_until(secs(40 + 62));
+    assert_eq!(1, count(&pair, Side::A, "long-lived"), "{:?}", pair.story);
+    pair.run_until(secs(40 + 659));
+    assert_eq!(
+        (2, 0),
+        (
+            pair.peer(Side::A).stale().len(),
+            count(&pair, Side::A, "forget")
+        )
+    );
+    pair.run_until(secs(40 + 662));
+    assert_eq!(
+        (0, 1),
+        (
+            pair.peer(Side::A).stale().len(),
+            count(&pair, Side::A, "forget")
+        )
+    );
+}
+
+#[test]
+fn long_lived_routes_stay_for_a_peer_that_kept_forwarding_and_wait_no_longer_than_before() {
+    let mut pair = started(long_lived(Side::A), long_lived(Side::B));
+    pair.die(Side::B, true);
+    pair.run_until(secs(40 + 100));
+    let mut back = long_lived(Side::B);
+    back.restart = restarting(Side::B).restart;
+    pair.revive(Side::B, back.clone());
+    pair.run_until(secs(40 + 120));
+    assert!(pair.established());
+    assert_eq!(2, pair.peer(Side::A).stale().len(), "{:?}", pair.story);
+    // Lost again before end-of-RIB: the timer of the first loss goes on (RFC 9494 §4.2).
+    pair.die(Side::B, true);
+    pair.run_until(secs(40 + 640));
+    assert_eq!(2, pair.peer(Side::A).stale().len(), "{:?}", pair.story);
+    pair.run_until(secs(40 + 662));
+    assert_eq!(0, pair.peer(Side::A).stale().len(), "{:?}", pair.story);
+}
+
+#[test]
+fn long_lived_routes_go_when_the_peer_lost_its_forwarding_state() {
+    let mut pair = started(long_lived(Side::A), long_lived(Side::B));
+    pair.die(Side::B, true);
+    pair.run_until(secs(40 + 100));
+    let mut cold = long_lived(Side::B);
+    cold.restart = cold.restart.map(|r| Restart {
+        restarting: true,
+        forwarding: false,
+        ..r
+    });
+    pair.revive(Side::B, cold);
+    pair.run_until(secs(40 + 120));
+    assert!(pair.established());
+    assert_eq!(
+        (1, 0),
+        (
+            count(&pair, Side::A, "forget"),
+            pair.peer(Side::A).stale().len()
+        )
+    );
+}
+
+#[test]
+fn keepalive_interval_changes_within_the_session() {
+    let mut pair = started(config(Side::A), config(Side::B));
+    let next = |pair: &Pair| pair.peer(Side::A).next_deadline().unwrap() - pair.now;
+    assert!(
+        next(&pair) > secs(5),
+        "a third of 90 s, unless A is unlucky"
+    );
+    let quick = Config {
+        keepalive_secs: Some(2),
+        ..config(Side::A)
+    };
+    pair.set_config(Side::A, quick);
+    assert_eq!(secs(2), next(&pair));
+    pair.run_until(secs(600));
+    assert_eq!(0, count(&pair, Side::A, "down"));
+}
+
+#[test]
+fn wait_between_dials_changes_at_once() {
+    let slow = Config {
+        connect_retry: secs(300),
+        connect_retry_max: secs(300),
+        ..config(Side::A)
+    };
+    let mut pair = Pair::new(slow, config(Side::B), [millis(1), millis(1)]);
+    pair.die(Side::B, true);
+    pair.feed(Side::A, Event::Start);
+    pair.run_until(secs(1));
+    let wait = |pair: &Pair| pair.peer(Side::A).next_deadline().unwrap() - pair.now;
+    assert!(wait(&pair) > secs(200));
+    pair.set_config(Side::A, config(Side::A));
+    assert!(wait(&pair) <= secs(1));
+    let passive = Config {
+        passive: true,
+        ..config(Side::A)
+    };
+    pair.set_config(Side::A, passive);
+    assert_eq!(None, pair.peer(Side::A).next_deadline());
+    pair.set_config(Side::A, config(Side::A));
+    assert_eq!(secs(0), wait(&pair));
 }
 
 #[test]

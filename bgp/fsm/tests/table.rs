@@ -83,6 +83,7 @@ fn words(actions: &[Action]) -> Vec<String> {
         Action::Up { .. } => "up".to_owned(),
         Action::Down { .. } => "down".to_owned(),
         Action::Failed { .. } => "failed".to_owned(),
+        Action::LongLived(_) => "long-lived".to_owned(),
         Action::Forget(_) => "forget".to_owned(),
     };
     actions.iter().map(word).collect()

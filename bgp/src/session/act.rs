@@ -67,6 +67,7 @@ impl Session {
                 self.report(Report::Down { keep, reason });
             }
             Action::Failed { reason, .. } => self.remember(&reason),
+            Action::LongLived(families) => self.report(Report::LongLived(families)),
             Action::Forget(families) => self.report(Report::Forget(families)),
         }
     }

@@ -23,6 +23,8 @@ pub(crate) enum Report {
     Up(Box<Up>),
     /// The established session is over.
     Down { keep: Vec<Family>, reason: String },
+    /// The restart time is over: stale routes are long-lived from now on (RFC 9494).
+    LongLived(Vec<Family>),
     /// Stale routes go.
     Forget(Vec<Family>),
     /// What the peer said, in order.

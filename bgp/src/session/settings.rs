@@ -57,11 +57,12 @@ impl Settings {
             time_secs,
             restarting: false,
             forwarding: options.forwarding,
-            // Peers that kept our routes over a hold timer expiry (RFC 8538) would send traffic
-            // to a dead node for the restart time on top.
-            notification: false,
+            notification: true,
             stale_time: options.stale_time,
         });
+        fsm.long_lived_secs = peer.long_lived_secs;
+        fsm.role = peer.role;
+        fsm.role_strict = peer.role_strict;
         if let Some(mode) = peer.add_path {
             fsm.add_path = peer.families.iter().map(|family| (*family, mode)).collect();
         }

@@ -47,6 +47,8 @@ pub(super) struct PeerTask {
     /// The last malformed attribute of this session.
     pub(super) fault: Option<String>,
     pub(super) stale: Vec<Family>,
+    /// Those of them whose restart time is over (RFC 9494).
+    pub(super) long_lived: Vec<Family>,
     /// Numbers of routes that the outside has been told.
     pub(super) told: Vec<(Family, PeerCounts)>,
     /// The established session.
@@ -114,6 +116,7 @@ impl Owner {
             last_error: None,
             fault: None,
             stale: Vec::new(),
+            long_lived: Vec::new(),
             told: Vec::new(),
             up: None,
             held: Held::default(),
@@ -231,6 +234,7 @@ impl Owner {
         task.since = SystemTime::now();
         task.last_error = Some("the session failed inside; this is a bug".to_owned());
         task.stale.clear();
+        task.long_lived.clear();
         let channels = Channels {
             control: task.control.subscribe(),
             incoming: incoming_in,

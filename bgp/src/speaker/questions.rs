@@ -46,6 +46,7 @@ impl Owner {
             malformed: task.fault.clone(),
             session: task.up.as_deref().and_then(session_info),
             stale: task.stale.clone(),
+            long_lived: task.long_lived.clone(),
             paths: counts.iter().map(|(_, counts)| counts.received).sum(),
             counts,
             messages_in: counted.total(Direction::In),
@@ -106,6 +107,14 @@ fn session_info(up: &Up) -> Option<SessionInfo> {
         remote: up.remote?,
         families: up.negotiated.families.clone(),
         hold_time_secs: up.negotiated.hold_time_secs,
+        keepalive_secs: up.negotiated.keepalive_secs,
         graceful_restart: up.negotiated.restart.is_some(),
+        restart: up.negotiated.restart.clone(),
+        long_lived: up.negotiated.long_lived.clone(),
+        peer_role: up.negotiated.peer_role,
+        route_refresh: up.negotiated.route_refresh,
+        params: up.negotiated.params.clone(),
+        offered: up.negotiated.offered.clone(),
+        received: up.negotiated.received.clone(),
     })
 }

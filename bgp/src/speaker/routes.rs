@@ -57,6 +57,11 @@ impl Owner {
                 task.last_error = Some(reason);
                 self.session_down(id, &keep);
             }
+            Report::LongLived(families) => {
+                tracing::warn!(peer = %task.key, ?families, "restart time is over");
+                task.long_lived = families;
+                self.news.peer(id);
+            }
             Report::Forget(families) => {
                 for family in families {
                     self.rib.sweep_stale(id, family);
@@ -103,6 +108,7 @@ impl Owner {
             task.up = None;
             task.held.clear();
             task.stale = keep.to_vec();
+            task.long_lived.retain(|family| keep.contains(family));
         }
         self.deferral.down(id);
         self.news.peer(id);
@@ -112,6 +118,7 @@ impl Owner {
     fn no_longer_stale(&mut self, id: PeerId, family: Family) {
         if let Some(task) = self.task(id) {
             task.stale.retain(|stale| *stale != family);
+            task.long_lived.retain(|stale| *stale != family);
         }
         self.news.peer(id);
     }

@@ -260,8 +260,9 @@ impl Notification {
     }
 }
 
-impl fmt::Display for Notification {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Notification {
+    /// Without what is inside a Hard Reset: a peer could put one into another a thousand times.
+    fn fmt_outside(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.code, self.subcode)?;
         if let Some((code, subcode)) = name::of(self.code, self.subcode) {
             write!(f, " {code}")?;
@@ -272,8 +273,17 @@ impl fmt::Display for Notification {
         if let Some(text) = self.text() {
             write!(f, ": {text:?}")?;
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Notification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fmt_outside(f)?;
         if let Some(inner) = self.hard_reset() {
-            write!(f, " ({}/{})", inner.code, inner.subcode)?;
+            f.write_str(" (")?;
+            inner.fmt_outside(f)?;
+            f.write_str(")")?;
         }
         Ok(())
     }

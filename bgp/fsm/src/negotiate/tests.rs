@@ -117,6 +117,115 @@ fn restart_capability_counts_only_when_both_offer_it() {
 }
 
 #[test]
+fn long_lived_restart_needs_the_capability_of_both_and_restart_with_it() {
+    let restart = GracefulRestart {
+        time_secs: 60,
+        ..GracefulRestart::default()
+    };
+    let entry = |family, stale_secs| LongLivedFamily {
+        family,
+        forwarding: true,
+        stale_secs,
+    };
+    let theirs = vec![
+        entry(Family::IPV4_UNICAST, 3600),
+        entry(Family::IPV6_UNICAST, 3600),
+    ];
+    let long_lived = Capability::LongLivedGracefulRestart(theirs);
+    let mut config = config();
+    config.long_lived_secs = Some(600);
+    let both = open(vec![
+        long_lived.clone(),
+        Capability::GracefulRestart(restart),
+    ]);
+    let agreement = agreed(&config, &both);
+    // The shorter time, and only of the family in use.
+    assert_eq!(vec![entry(Family::IPV4_UNICAST, 600)], agreement.long_lived);
+    assert!(
+        agreement
+            .offered
+            .contains(&Capability::LongLivedGracefulRestart(
+                config.families.iter().map(|f| entry(*f, 600)).collect()
+            ))
+    );
+    assert_eq!(both.capabilities, agreement.received);
+    // RFC 9494 §3: without the other capability this one is ignored.
+    assert!(
+        agreed(&config, &open(vec![long_lived]))
+            .long_lived
+            .is_empty()
+    );
+    config.long_lived_secs = None;
+    assert!(agreed(&config, &both).long_lived.is_empty());
+}
+
+#[test]
+fn roles_must_be_the_two_ends_of_one_relation() {
+    use Role::{Customer, Peer, Provider, RouteServer, RouteServerClient};
+    let pairs = [
+        (Provider, Customer),
+        (Customer, Provider),
+        (RouteServer, RouteServerClient),
+        (RouteServerClient, RouteServer),
+        (Peer, Peer),
+    ];
+    let mut config = config();
+    for ours in pairs.map(|(ours, _)| ours) {
+        for theirs in pairs.map(|(_, theirs)| theirs) {
+            config.role = Some(ours);
+            let open = open(vec![Capability::Role(theirs)]);
+            if pairs.contains(&(ours, theirs)) {
+                assert_eq!(Some(theirs), agreed(&config, &open).peer_role);
+            } else {
+                assert_eq!((2, 11), refused(&config, &open), "{ours:?} {theirs:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn role_that_is_not_said_is_refused_only_in_strict_mode() {
+    let mut config = config();
+    config.role = Some(Role::Provider);
+    assert_eq!(None, agreed(&config, &open(vec![])).peer_role);
+    config.role_strict = true;
+    assert_eq!((2, 11), refused(&config, &open(vec![])));
+    let twice = [Role::Customer, Role::Peer].map(Capability::Role);
+    assert_eq!((2, 11), refused(&config, &open(twice.to_vec())));
+    let same = [Role::Customer, Role::Customer].map(Capability::Role);
+    assert!(negotiate(&config, &open(same.to_vec()), Origin::Incoming).is_ok());
+    // RFC 9234 §4.1: roles are for external sessions.
+    config.remote_as = config.local_as;
+    let mut internal = open(vec![Capability::Role(Role::Provider)]);
+    internal.asn = config.local_as;
+    assert_eq!(None, agreed(&config, &internal).peer_role);
+    let role = |c: &Capability| matches!(c, Capability::Role(_));
+    assert!(!config.open().capabilities.iter().any(role));
+}
+
+#[test]
+fn ipv6_next_hops_of_ipv4_routes_need_both_offers() {
+    let mut config = config();
+    let offer = |family| Capability::ExtendedNextHop(vec![(family, Afi::IPV6)]);
+    let used = |config: &Config, capability| {
+        let agreement = agreed(config, &open(vec![capability]));
+        let family = agreement.params.family(Family::IPV4_UNICAST);
+        family.unwrap().extended_next_hop
+    };
+    assert!(!used(&config, offer(Family::IPV4_UNICAST)));
+    config.extended_next_hop = true;
+    assert!(used(&config, offer(Family::IPV4_UNICAST)));
+    assert!(!used(&config, offer(Family::new(1, 128))));
+    assert!(!used(&config, Capability::RouteRefresh));
+    assert!(
+        config
+            .open()
+            .capabilities
+            .contains(&offer(Family::IPV4_UNICAST))
+    );
+}
+
+#[test]
 fn add_path_needs_a_sender_and_a_receiver() {
     let mut config = config();
     config.add_path = vec![(Family::IPV4_UNICAST, AddPathMode::Both)];

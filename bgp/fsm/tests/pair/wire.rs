@@ -120,6 +120,10 @@ impl Pair {
         out.into_iter().for_each(|action| self.act(side, action));
     }
 
+    pub(crate) fn set_config(&mut self, side: Side, config: Config) {
+        self.peers[side as usize].set_config(self.now, config);
+    }
+
     /// The process of a side dies; its kernel closes the connections unless the node is off.
     pub(crate) fn die(&mut self, side: Side, kernel_says_so: bool) {
         self.away[side as usize] = true;
@@ -265,6 +269,7 @@ impl Pair {
                     self.story[side as usize].push(format!("failed: {reason}"));
                 }
             }
+            Action::LongLived(_) => self.story[side as usize].push("long-lived".to_owned()),
             Action::Forget(_) => self.story[side as usize].push("forget".to_owned()),
             Action::Adopt(_) | Action::Refuse => panic!("nothing was accepted"),
         }

@@ -49,7 +49,16 @@ fn hard_reset_carries_the_reason() {
         (6, 9, &[6, 3][..])
     );
     assert_eq!(hard.hard_reset(), Some(reason));
-    assert_eq!(hard.to_string(), "6/9 Cease, Hard Reset (6/3)");
+    assert_eq!(
+        hard.to_string(),
+        "6/9 Cease, Hard Reset (6/3 Cease, Peer De-configured)"
+    );
+    let shutdown = Notification::administrative_shutdown("moving racks").into_hard_reset();
+    assert!(
+        shutdown
+            .to_string()
+            .ends_with("Shutdown: \"moving racks\")")
+    );
     assert_eq!(Notification::cease(9).hard_reset(), None);
 }
 
