@@ -19,6 +19,7 @@ mod answers;
 mod deferral;
 mod end_of_rib;
 mod news;
+mod pace;
 mod peers;
 mod questions;
 mod routes;
@@ -46,12 +47,13 @@ use crate::session::{Decode, Report, Reporter};
 
 use deferral::Deferral;
 use news::News;
+use pace::Pace;
 use peers::PeerTask;
 
 const REPORTS: usize = 128;
 const ACCEPTED: usize = 64;
 
-/// Reports are applied this long before peers are told what changed: one burst, one decision.
+/// Reports are applied this long before anything else is looked at.
 const BURST: Duration = Duration::from_millis(5);
 
 /// Wait before listening on an address again that could not be listened on.
@@ -91,6 +93,9 @@ pub(crate) struct Owner {
     accepted: mpsc::Sender<Accepted>,
     deferral: Deferral,
     news: News,
+    pace: Pace,
+    /// Sessions that are established.
+    established: usize,
     /// Passwords the listening sockets know.
     signed: BTreeMap<(SocketAddr, IpAddr), Password>,
     /// Connections from addresses that are no peer's, or that nobody could take.
@@ -131,7 +136,9 @@ async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) 
     let (how, done) = loop {
         owner.settle();
         let timer = owner.timer();
-        let has_news = owner.has_news();
+        // What is not told to peers yet is not told to the outside either: asking what it is
+        // would end the burst.
+        let has_news = owner.pace.due().is_none() && owner.has_news();
         tokio::select! {
             // In this order: who asks after `set` sees what it did, and reports, of which there
             // may be no end, come last.
@@ -140,6 +147,7 @@ async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) 
             Ok(()) = desired.changed() => {
                 let desired = desired.borrow_and_update().clone();
                 owner.apply(desired).await;
+                owner.changed();
             }
             command = commands.recv() => match command {
                 Some(Command::Shutdown(how, done)) => break (how, Some(done)),
@@ -153,7 +161,10 @@ async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) 
                 None => break (Shutdown::Restart, None),
             },
             () = timer => {}
-            Some(ended) = owner.sessions.join_next_with_id() => owner.session_ended(ended),
+            Some(ended) = owner.sessions.join_next_with_id() => {
+                owner.session_ended(ended);
+                owner.changed();
+            }
             Some(accepted) = accepted_in.recv() => owner.match_to_peer(accepted),
             Ok(permit) = events.reserve(), if has_news => {
                 if let Some(event) = owner.next_news() {
@@ -197,6 +208,8 @@ impl Owner {
             accepted,
             deferral,
             news: News::default(),
+            pace: Pace::default(),
+            established: 0,
             signed: BTreeMap::new(),
             strangers: 0,
         }
@@ -209,6 +222,7 @@ impl Owner {
             self.add_peer(key, config);
         }
         self.listen();
+        self.changed();
     }
 
     /// Replaces what shall be, touching only what differs.
@@ -281,6 +295,7 @@ impl Owner {
             self.listen_again,
             self.deferral.deadline(now),
             self.news.count_at(),
+            self.pace.due(),
         ];
         let next = deadlines.into_iter().flatten().min();
         async move {
@@ -299,9 +314,18 @@ impl Owner {
         }
         if self.deferral.ends(now) {
             self.converged();
+            self.changed();
         }
-        self.tell_peers();
+        if self.pace.due().is_some_and(|due| due <= now) {
+            self.tell_peers();
+            self.pace.told(now);
+        }
         self.count(now);
+    }
+
+    /// Peers may have to be told something.
+    fn changed(&mut self) {
+        self.pace.changed(Instant::now(), self.established);
     }
 
     /// Applies a report and those that wait behind it.

@@ -206,6 +206,26 @@ impl AdjRibOut {
         }
     }
 
+    /// What the log of its group has for a peer, about `max_octets` of it.
+    pub(crate) fn ready_messages(&mut self, peer: PeerId, max_octets: usize) -> Vec<Bytes> {
+        let mut out = Vec::new();
+        let Some(Some(member)) = self.members.get_mut(peer.0 as usize) else {
+            return out;
+        };
+        let Some(group) = self.groups[member.group].as_mut() else {
+            return out;
+        };
+        let mut octets = 0;
+        while let Progress::Stream(position) = &mut member.progress
+            && *position < group.log.end()
+            && octets < max_octets
+        {
+            octets += group.log.read(*position, peer, &mut out);
+            *position += 1;
+        }
+        out
+    }
+
     /// Messages for a peer, about `max_octets` of them; the Loc-RIB must be settled.
     pub(crate) fn next_messages(
         &mut self,

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bgp_fsm::State;
-use bgp_rib::{LocalPath, PeerId, PeerKind, PeerSession, RibConfig};
+use bgp_rib::{LocalPath, PeerId, PeerKind, PeerSession, Rib, RibConfig};
 use bgp_wire::attribute::LargeCommunity;
 use bgp_wire::{
     AttributeError, Community, Disposition, Family, Prefix, RefreshSubtype, RouteRefresh,
 };
+use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::config::{Local, Originate, PeerConfig};
@@ -74,10 +75,13 @@ impl Owner {
                     self.learn(id, learned);
                 }
             }
-            // Telling the peer more follows every burst.
-            Report::Hungry => {}
+            Report::Hungry => {
+                self.feed(id);
+                return;
+            }
         }
         self.news.routes();
+        self.changed();
     }
 
     fn session_up(&mut self, now: Instant, id: PeerId, up: Box<Up>) {
@@ -97,12 +101,16 @@ impl Owner {
         task.state = State::Established;
         task.since = SystemTime::now();
         task.up = Some(up);
+        self.established += 1;
         self.rib.peer_up(id, session);
         self.news.peer(id);
     }
 
     /// The established session of a peer is over, if there was one.
     pub(super) fn session_down(&mut self, id: PeerId, keep: &[Family]) {
+        if self.task(id).is_some_and(|task| task.up.is_some()) {
+            self.established -= 1;
+        }
         self.rib.peer_down(id, keep);
         if let Some(task) = self.task(id) {
             task.up = None;
@@ -165,35 +173,44 @@ impl Owner {
 
     /// Gives every session what it has room for; the rest stays in the RIB.
     pub(super) fn tell_peers(&mut self) {
-        let holds = self.options.restarting && !self.deferral.is_over();
         for index in 0..self.tasks.len() {
-            let id = PeerId(index as u32);
-            let Some(task) = self.tasks[index].as_mut() else {
-                continue;
-            };
-            let Some(conn) = task.up.as_ref().map(|up| up.conn) else {
-                continue;
-            };
-            while self.rib.has_pending(id) || (!holds && !task.held.is_empty()) {
-                let mut room = task.routes.try_reserve();
-                if room.is_err() {
-                    // Asked again after the wish is known, or the session might miss it.
-                    task.shared.starving.store(true, Ordering::SeqCst);
-                    room = task.routes.try_reserve();
-                }
-                let Ok(room) = room else { break };
-                let mut messages = self.rib.next_messages(id, CHUNK_OCTETS);
-                if messages.is_empty() && (holds || task.held.is_empty()) {
-                    break;
-                }
-                if holds {
-                    messages = task.held.hold(messages);
-                } else {
-                    messages.extend(task.held.release());
-                }
-                if !messages.is_empty() {
-                    room.send(Chunk { conn, messages });
-                }
+            self.tell(PeerId(index as u32), Rib::next_messages);
+        }
+    }
+
+    /// Gives a session that has room again what is ready; decisions are made for all together.
+    fn feed(&mut self, id: PeerId) {
+        self.tell(id, Rib::ready_messages);
+        self.changed();
+    }
+
+    fn tell(&mut self, id: PeerId, next: fn(&mut Rib, PeerId, usize) -> Vec<Bytes>) {
+        let holds = self.options.restarting && !self.deferral.is_over();
+        let Some(task) = self.tasks.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        let Some(conn) = task.up.as_ref().map(|up| up.conn) else {
+            return;
+        };
+        loop {
+            let mut room = task.routes.try_reserve();
+            if room.is_err() {
+                // Asked again after the wish is known, or the session might miss it.
+                task.shared.starving.store(true, Ordering::SeqCst);
+                room = task.routes.try_reserve();
+            }
+            let Ok(room) = room else { return };
+            let mut messages = next(&mut self.rib, id, CHUNK_OCTETS);
+            if messages.is_empty() && (holds || task.held.is_empty()) {
+                return;
+            }
+            if holds {
+                messages = task.held.hold(messages);
+            } else {
+                messages.extend(task.held.release());
+            }
+            if !messages.is_empty() {
+                room.send(Chunk { conn, messages });
             }
         }
     }

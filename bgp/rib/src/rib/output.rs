@@ -84,6 +84,12 @@ impl Rib {
             .next_messages(&self.shared, &self.tables, peer, max_octets.max(1))
     }
 
+    /// The part of [`Rib::next_messages`] that is encoded already: what came since is not decided
+    /// for it. Empty does not mean that the peer has been told everything.
+    pub fn ready_messages(&mut self, peer: PeerId, max_octets: usize) -> Vec<Bytes> {
+        self.out.ready_messages(peer, max_octets.max(1))
+    }
+
     /// Whether [`Rib::next_messages`] has something for a peer.
     pub fn has_pending(&mut self, peer: PeerId) -> bool {
         self.settle();
