@@ -8,10 +8,10 @@
 use bytes::Bytes;
 
 use crate::export::Treatment;
-use crate::key::{FamilyIndex, Key, Prefixes, Tables};
+use crate::key::{FamilyIndex, Key, PathOf, Tables, Unit, Units};
 use crate::path::PeerId;
 use crate::peer::Shared;
-use crate::table::{PrefixId, PrefixTable};
+use crate::table::PrefixTable;
 
 mod catchup;
 mod group;
@@ -20,6 +20,7 @@ mod told;
 
 use catchup::{Catchup, Dump, DumpEnd};
 pub(crate) use catchup::{Pending, PendingOf};
+pub(crate) use group::ChangedPrefixes;
 use group::Group;
 
 /// All update groups and their members.
@@ -116,7 +117,7 @@ impl AdjRibOut {
     }
 
     /// Removes a peer from its group, naming the prefixes it has not been told about.
-    fn detach(&mut self, peer: PeerId, missed: impl FnMut(&Prefixes)) -> Option<Member> {
+    fn detach(&mut self, peer: PeerId, missed: impl FnMut(&Units)) -> Option<Member> {
         let member = self.members.get_mut(peer.0 as usize)?.take()?;
         let place = &mut self.groups[member.group];
         if let Some(group) = place {
@@ -142,7 +143,21 @@ impl AdjRibOut {
             return;
         }
         let mut pending = Pending::new(shared.config.seed);
-        let Some(member) = self.detach(peer, |prefixes| pending.add_all(prefixes)) else {
+        if let Some(group) = self.group_of(peer) {
+            let table = &tables.v4.table;
+            add_paths(
+                &mut pending,
+                peer,
+                group.paths_beyond(shared, table, &treatment),
+            );
+            let table = &tables.v6.table;
+            add_paths(
+                &mut pending,
+                peer,
+                group.paths_beyond(shared, table, &treatment),
+            );
+        }
+        let Some(member) = self.detach(peer, |units| pending.add_all(units)) else {
             return;
         };
         let mut catchup = match member.progress {
@@ -158,8 +173,12 @@ impl AdjRibOut {
     }
 
     fn treatment_of(&self, peer: PeerId) -> Option<&Treatment> {
+        Some(&self.group_of(peer)?.treatment)
+    }
+
+    fn group_of(&self, peer: PeerId) -> Option<&Group> {
         let member = self.members.get(peer.0 as usize)?.as_ref()?;
-        Some(&self.groups[member.group].as_ref()?.treatment)
+        self.groups[member.group].as_ref()
     }
 
     /// Has a peer told a family again (RFC 2918 §4).
@@ -171,24 +190,21 @@ impl AdjRibOut {
         }
     }
 
-    /// Tells all groups that the best paths of these prefixes changed.
+    /// Tells all groups that the paths of these prefixes changed.
     pub(crate) fn changed<K: Key>(
         &mut self,
         shared: &Shared,
         table: &PrefixTable<K>,
-        changed: &[PrefixId],
+        changed: ChangedPrefixes<'_>,
     ) {
         for group in self.groups.iter_mut().flatten() {
             group.changed(shared, table, changed, &mut self.members);
         }
     }
 
-    /// How many prefixes of a family a peer is told, as of the last change.
+    /// How many prefixes, or paths with ADD-PATH, of a family a peer is told, as of the last change.
     pub(crate) fn told_to(&self, peer: PeerId, family: FamilyIndex) -> usize {
-        let Some(Some(member)) = self.members.get(peer.0 as usize) else {
-            return 0;
-        };
-        let group = self.groups[member.group].as_ref();
+        let group = self.group_of(peer);
         group.map_or(0, |group| group.told[family as usize].told_to(peer))
     }
 
@@ -271,6 +287,12 @@ impl AdjRibOut {
         }
         out
     }
+}
+
+/// Paths that a peer may have been told and must hear the end of; its own it never was.
+fn add_paths<K: Key>(pending: &mut Pending, peer: PeerId, paths: Vec<(PathOf<K>, PeerId)>) {
+    let others = paths.into_iter().filter(|(_, source)| *source != peer);
+    PathOf::pending(pending).add(others.map(|(path, _)| path));
 }
 
 #[cfg(test)]

@@ -178,6 +178,23 @@ pub(crate) fn select(candidates: &[Candidate], selection: &mut Selection) {
     selection.alive.truncate(1);
 }
 
+/// The `count` best candidates, best first: the best of all, the best of the others, and so on.
+///
+/// MED makes more of it than a sort: who is out of the way may have hidden another one.
+pub(crate) fn best_of(candidates: &[Candidate], count: usize) -> Vec<usize> {
+    let mut left = candidates.to_vec();
+    let mut positions: Vec<usize> = (0..candidates.len()).collect();
+    let mut selection = Selection::default();
+    let mut best = Vec::with_capacity(count);
+    while best.len() < count {
+        select(&left, &mut selection);
+        let Some(index) = selection.best() else { break };
+        left.remove(index);
+        best.push(positions.remove(index));
+    }
+    best
+}
+
 /// Orders two paths of one multipath set: the steps that are left for them.
 pub(crate) fn tie_break(a: &Candidate, b: &Candidate) -> Ordering {
     STEPS

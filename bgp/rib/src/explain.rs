@@ -137,7 +137,7 @@ fn explained_path(shared: &Shared, path: &Path, outcome: Outcome) -> ExplainedPa
         path_id: path.path_id,
         next_hop: shared.attrs.next_hops.get(set.next_hop),
         attributes: set.attributes.clone(),
-        is_stale: path.stale,
+        is_stale: path.is_stale(),
         outcome,
         compared: shared
             .candidate(path)

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use bgp_wire::{Attributes, EncodeError, NextHop, Params, Prefix};
 
 use crate::attrs::Communities;
-use crate::key::{FamilyIndex, Key};
-use crate::path::{PeerId, Said};
+use crate::decision::best_of;
+use crate::key::{FamilyIndex, Key, Unit};
+use crate::path::{PathFlags, PeerId, Said};
 use crate::peer::{NextHopMode, PeerKind, PeerSession, Shared};
 use crate::policy::{Policy, Subject};
 use crate::reflection;
@@ -67,7 +69,19 @@ pub(crate) struct Treatment {
     /// happen, for the same reason.
     recipient: Option<IpAddr>,
     prepend: u8,
+    /// How many paths per prefix are told with ADD-PATH, all when absent; absent without it.
+    path_limit: Option<NonZeroU8>,
     pub(crate) policy: Arc<Policy>,
+}
+
+/// A path that is told with ADD-PATH.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ToldPath {
+    /// Our path identifier.
+    pub(crate) id: u16,
+    pub(crate) said: Said,
+    /// New, or in other words than at the last decision.
+    pub(crate) is_changed: bool,
 }
 
 impl Treatment {
@@ -77,6 +91,10 @@ impl Treatment {
         } else {
             Arc::default()
         };
+        let mut families = session.params.families.iter();
+        let path_limit = session
+            .add_path_limit
+            .filter(|_| families.any(|family| family.add_path_send));
         Self {
             kind: session.kind,
             params: session.params.clone(),
@@ -86,6 +104,7 @@ impl Treatment {
             recipient: (!shared_subnets.is_empty()).then_some(session.remote_addr),
             shared_subnets,
             prepend: session.prepend,
+            path_limit,
             policy: Arc::clone(&session.export),
         }
     }
@@ -93,6 +112,58 @@ impl Treatment {
     /// Whether the session carries a family at all.
     pub(crate) fn carries(&self, family: FamilyIndex) -> bool {
         self.params.family(family.family()).is_some()
+    }
+
+    /// Whether a peer treated so is told several paths to a prefix of a family (RFC 7911).
+    pub(crate) fn tells_paths(&self, family: FamilyIndex) -> bool {
+        let family = self.params.family(family.family());
+        family.is_some_and(|family| family.add_path_send)
+    }
+
+    /// The paths to a prefix that a peer treated so is told with ADD-PATH, except for those that
+    /// it said itself: the best ones up to its limit of those that it may know, in no order.
+    ///
+    /// A path of its own counts for the limit too, or the members of a group would be told
+    /// different ones.
+    pub(crate) fn told_paths<K: Key>(&self, shared: &Shared, slot: &Slot<K>) -> Vec<ToldPath> {
+        let (mut told, mut candidates) = (Vec::new(), Vec::new());
+        let prefix = slot.key.into();
+        for path in slot.paths.iter().filter(|path| path.id != 0) {
+            let said = path.said();
+            let Ok(candidate) = shared.candidate(path) else {
+                continue;
+            };
+            if self.admits(shared, prefix, said).is_ok() {
+                let is_changed = path.flags.has(PathFlags::CHANGED);
+                candidates.push(candidate);
+                told.push(ToldPath {
+                    id: path.id,
+                    said,
+                    is_changed,
+                });
+            }
+        }
+        match self.path_limit.map(|limit| usize::from(limit.get())) {
+            Some(limit) if limit < told.len() => {
+                let best = best_of(&candidates, limit).into_iter();
+                best.map(|index| told[index]).collect()
+            }
+            Some(_) | None => told,
+        }
+    }
+
+    /// What a peer treated so is told about a prefix or one path to it, unless it said so itself.
+    pub(crate) fn says<U: Unit>(
+        &self,
+        shared: &Shared,
+        slot: &Slot<U::Key>,
+        unit: U,
+    ) -> Option<Said> {
+        let Some(id) = unit.path_id() else {
+            return self.tells(shared, slot);
+        };
+        let mut paths = self.told_paths(shared, slot).into_iter();
+        paths.find(|told| told.id == id).map(|told| told.said)
     }
 
     /// What a peer treated so is told about a prefix, unless it said so itself.

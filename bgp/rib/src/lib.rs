@@ -31,6 +31,8 @@
 //!   too. It is forgotten when it has no path and is in neither.
 //! - After [`Rib::best_changes`] and everything else that answers a question, every update group
 //!   remembers exactly what the Loc-RIB would have it tell (the RIB is *settled*).
+//! - Where ADD-PATH is negotiated a prefix has as many units of telling as paths, each with its own
+//!   identifier; what holds for a prefix elsewhere holds for such a unit there.
 //! - A member of a group either reads the group's log, then it knows what the group remembers once
 //!   it is at the end; or it is told the current state of prefixes one by one, only ever from a
 //!   settled RIB, and goes back to the end of the log when nothing is left.

@@ -8,7 +8,7 @@ use crate::attrs::Attrs;
 use crate::counts::Held;
 use crate::decision::{Candidate, Selection, select, tie_break};
 use crate::key::Key;
-use crate::path::{Path, Paths, PeerId};
+use crate::path::{Path, PathFlags, Paths, PeerId};
 use crate::peer::Shared;
 use crate::table::{Marks, PrefixId, PrefixTable, Slot};
 
@@ -48,7 +48,7 @@ impl<K: Key> LocRib<K> {
     }
 
     /// Adds or replaces a path, taking over one reference to its attribute set.
-    pub(crate) fn announce(&mut self, attrs: &mut Attrs, key: K, path: Path) {
+    pub(crate) fn announce(&mut self, attrs: &mut Attrs, key: K, mut path: Path) {
         let id = self.table.find_or_insert(key);
         let slot = self.table.slot_mut(id);
         let Some(position) = slot.paths.position(path.peer, path.path_id) else {
@@ -63,6 +63,10 @@ impl<K: Key> LocRib<K> {
         self.held.judged(old, &path);
         attrs.release(old.attrs);
         let unchanged = (old.attrs, old.refused) == (path.attrs, path.refused);
+        path.id = old.id;
+        if old.flags.has(PathFlags::CHANGED) {
+            path.flags.set(PathFlags::CHANGED);
+        }
         *old = path;
         if !unchanged {
             slot.mark_lost(position);
@@ -161,10 +165,19 @@ impl<K: Key> LocRib<K> {
         }
     }
 
+    /// The prefixes of this burst: everything that peers with ADD-PATH may have to be told of.
+    pub(crate) fn dirty(&self) -> &[PrefixId] {
+        &self.dirty
+    }
+
     /// Ends a burst: forgets dirty prefixes that have no paths and nobody waiting for their end.
     pub(crate) fn finish_burst(&mut self) {
         for id in self.dirty.drain(..) {
-            self.table.slot_mut(id).marks.clear(Marks::DIRTY);
+            let slot = self.table.slot_mut(id);
+            slot.marks.clear(Marks::DIRTY);
+            for path in slot.paths.iter_mut() {
+                path.flags.clear(PathFlags::CHANGED);
+            }
             remove_if_unused(&mut self.table, id);
         }
     }
@@ -232,7 +245,11 @@ impl<K> Slot<K> {
         self.paths.iter().take(usize::from(self.best_count))
     }
 
+    /// Takes note that a path was replaced, is about to go, or is told in other words.
     fn mark_lost(&mut self, position: usize) {
+        if let Some(path) = self.paths.get_mut(position) {
+            path.flags.set(PathFlags::CHANGED);
+        }
         if position == 0 {
             self.marks.set(Marks::BEST_GONE);
         } else if position < usize::from(self.best_count) {

@@ -7,7 +7,7 @@ use bgp_wire::{
 use bytes::BytesMut;
 
 use crate::export::Treatment;
-use crate::key::{FamilyIndex, Key};
+use crate::key::{FamilyIndex, Key, Unit};
 use crate::path::Said;
 use crate::peer::Shared;
 
@@ -15,18 +15,18 @@ use crate::peer::Shared;
 ///
 /// What cannot be put into a message for this kind of peer is withdrawn instead, so that it does
 /// not keep an older path (RFC 8654 §4).
-pub(crate) fn announce<K: Key>(
+pub(crate) fn announce<U: Unit>(
     out: &mut BytesMut,
     shared: &Shared,
     treatment: &Treatment,
     said: Said,
-    keys: impl Iterator<Item = K>,
+    units: impl Iterator<Item = U>,
 ) {
-    let routes = nlri(keys);
+    let routes: Vec<Nlri> = units.map(Unit::nlri).collect();
     let before = out.len();
-    if try_announce::<K>(out, shared, treatment, said, &routes).is_err() {
+    if try_announce::<U::Key>(out, shared, treatment, said, &routes).is_err() {
         out.truncate(before);
-        put_unreach::<K>(out, treatment, &routes);
+        put_unreach::<U::Key>(out, treatment, &routes);
     }
 }
 
@@ -51,22 +51,19 @@ fn try_announce<K: Key>(
 }
 
 /// Appends messages that withdraw these prefixes.
-pub(crate) fn withdraw<K: Key>(
+pub(crate) fn withdraw<U: Unit>(
     out: &mut BytesMut,
     treatment: &Treatment,
-    keys: impl Iterator<Item = K>,
+    units: impl Iterator<Item = U>,
 ) {
-    put_unreach::<K>(out, treatment, &nlri(keys));
+    let routes: Vec<Nlri> = units.map(Unit::nlri).collect();
+    put_unreach::<U::Key>(out, treatment, &routes);
 }
 
 fn put_unreach<K: Key>(out: &mut BytesMut, treatment: &Treatment, routes: &[Nlri]) {
     let family = K::INDEX.family();
     let packed = pack_unreach(family, routes, &treatment.params, out);
     debug_assert!(packed.is_ok(), "all routes are of the family of K");
-}
-
-fn nlri<K: Key>(keys: impl Iterator<Item = K>) -> Vec<Nlri> {
-    keys.map(|key| Nlri::from(key.into())).collect()
 }
 
 /// Appends the End-of-RIB of a family (RFC 4724 §2).

@@ -85,19 +85,59 @@ pub(crate) struct Path {
     pub(crate) attrs: AttrId,
     /// The peer's path identifier (RFC 7911), 0 without ADD-PATH.
     pub(crate) path_id: u32,
-    pub(crate) stale: bool,
+    /// Our own path identifier, the path's for as long as it is there: no other path of the prefix
+    /// has it. 0 before it has a prefix, and where there are too many paths to name them all.
+    pub(crate) id: u16,
+    pub(crate) flags: PathFlags,
     /// Set on import; an unreachable next hop is looked up instead, as it comes and goes.
     pub(crate) refused: Option<Ineligible>,
 }
 
+/// What is true of a path for a while.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PathFlags(u8);
+
+impl PathFlags {
+    /// Kept from an earlier session or not repeated yet in a refresh.
+    pub(crate) const STALE: Self = Self(1);
+    /// New, or in other words than at the last decision.
+    pub(crate) const CHANGED: Self = Self(2);
+
+    pub(crate) fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    pub(crate) fn set(&mut self, flag: Self) {
+        self.0 |= flag.0;
+    }
+
+    pub(crate) fn clear(&mut self, flag: Self) {
+        self.0 &= !flag.0;
+    }
+}
+
 impl Path {
-    const VACANT: Self = Self {
-        peer: PeerId::NONE,
-        attrs: AttrId(0),
-        path_id: 0,
-        stale: false,
-        refused: None,
-    };
+    const VACANT: Self = Self::new(PeerId::NONE, AttrId(0), 0, None);
+
+    pub(crate) const fn new(
+        peer: PeerId,
+        attrs: AttrId,
+        path_id: u32,
+        refused: Option<Ineligible>,
+    ) -> Self {
+        Self {
+            peer,
+            attrs,
+            path_id,
+            id: 0,
+            flags: PathFlags(0),
+            refused,
+        }
+    }
+
+    pub(crate) fn is_stale(&self) -> bool {
+        self.flags.has(PathFlags::STALE)
+    }
 
     pub(crate) fn said(&self) -> Said {
         Said {
@@ -163,7 +203,10 @@ impl Paths {
         self.iter_mut().nth(position)
     }
 
-    pub(crate) fn push(&mut self, path: Path) {
+    /// Adds a path and gives it an identifier of ours.
+    pub(crate) fn push(&mut self, mut path: Path) {
+        path.id = self.free_id();
+        path.flags.set(PathFlags::CHANGED);
         if self.is_empty() {
             self.first = path;
             return;
@@ -174,6 +217,15 @@ impl Paths {
             more.reserve_exact(2.max(more.len() / 4));
         }
         more.push(path);
+    }
+
+    /// The one after the highest in use, so that one is seldom given again soon.
+    fn free_id(&self) -> u16 {
+        let highest = self.iter().map(|path| path.id).max().unwrap_or(0);
+        highest.checked_add(1).unwrap_or_else(|| {
+            let is_free = |id: &u16| self.iter().all(|path| path.id != *id);
+            (1..=u16::MAX).find(is_free).unwrap_or(0)
+        })
     }
 
     /// Takes out the path at a position; the others keep their order.

@@ -117,6 +117,9 @@ pub struct PeerSession {
     /// Subnets of the link that the peer shares with us, empty when it is farther away: an
     /// external peer is told next hops inside them as they are (RFC 4271 §5.1.3, third party).
     pub shared_subnets: Arc<[Prefix]>,
+    /// How many paths per prefix it is told where ADD-PATH is negotiated (RFC 7911), all when
+    /// absent.
+    pub add_path_limit: Option<NonZeroU8>,
     /// How often our AS may be in an AS_PATH from this peer: 0 unless a design with one AS number
     /// at several sites needs it.
     pub allow_own_as: u8,

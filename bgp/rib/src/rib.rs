@@ -1,6 +1,7 @@
 //! [`Rib`]: the whole of it behind one type.
 
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use bgp_wire::attribute::LargeCommunity;
@@ -151,13 +152,8 @@ impl Rib {
         let said = (attributes, Some(via.addr()));
         for &Nlri { prefix, path_id } in nlri {
             shared.attrs.add_reference(id);
-            let path = Path {
-                peer,
-                attrs: id,
-                path_id,
-                stale: false,
-                refused: import::apply_policy(session, prefix, said, refused),
-            };
+            let refused = import::apply_policy(session, prefix, said, refused);
+            let path = Path::new(peer, id, path_id, refused);
             match prefix {
                 Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
                 Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
@@ -192,13 +188,8 @@ impl Rib {
         let attributes = path.attributes()?;
         let Self { shared, tables, .. } = self;
         let next_hop = path.next_hop.map(NextHop::from);
-        let path = Path {
-            peer: PeerId::LOCAL,
-            attrs: shared.attrs.acquire(&attributes, next_hop),
-            path_id: 0,
-            stale: false,
-            refused: None,
-        };
+        let attrs = shared.attrs.acquire(&attributes, next_hop);
+        let path = Path::new(PeerId::LOCAL, attrs, 0, None);
         match prefix {
             Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
             Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
@@ -218,6 +209,17 @@ impl Rib {
         if import_changed {
             self.reconsider_paths(peer, Change::Ranking);
         }
+        self.settle();
+        self.out.regroup(&self.shared, &self.tables, peer);
+    }
+
+    /// Changes how many paths per prefix a peer that is up is told with ADD-PATH; it hears the
+    /// difference.
+    pub fn set_add_path_limit(&mut self, peer: PeerId, limit: Option<NonZeroU8>) {
+        let Some(known) = self.shared.peers.get_mut(peer) else {
+            return;
+        };
+        known.session.add_path_limit = limit;
         self.settle();
         self.out.regroup(&self.shared, &self.tables, peer);
     }

@@ -8,7 +8,7 @@ use bgp_wire::Family;
 use crate::Rib;
 use crate::key::FamilyIndex;
 use crate::loc_rib::Change;
-use crate::path::PeerId;
+use crate::path::{PathFlags, PeerId};
 
 impl Rib {
     /// Ends a peer's session. Its paths of the families in `retain` are kept as stale, those of
@@ -22,10 +22,10 @@ impl Rib {
         for family in FamilyIndex::ALL {
             let retained = retain.contains(&family.family());
             self.change_paths(peer, &[family], |_, _, _, path| {
-                if !retained || path.stale {
+                if !retained || path.is_stale() {
                     return Change::Remove;
                 }
-                path.stale = true;
+                path.flags.set(PathFlags::STALE);
                 Change::None
             });
         }
@@ -36,7 +36,7 @@ impl Rib {
     pub fn mark_stale(&mut self, peer: PeerId, family: Family) {
         let families = FamilyIndex::of(family);
         self.change_paths(peer, families.as_slice(), |_, _, _, path| {
-            path.stale = true;
+            path.flags.set(PathFlags::STALE);
             Change::None
         });
     }
@@ -46,7 +46,7 @@ impl Rib {
     pub fn sweep_stale(&mut self, peer: PeerId, family: Family) {
         let families = FamilyIndex::of(family);
         self.change_paths(peer, families.as_slice(), |_, _, _, path| {
-            if path.stale {
+            if path.is_stale() {
                 Change::Remove
             } else {
                 Change::None

@@ -46,6 +46,7 @@ pub(crate) fn session(kind: PeerKind, number: u8) -> PeerSession {
         },
         shared_subnets: [].into(),
         next_hop: crate::NextHopMode::Default,
+        add_path_limit: None,
         allow_own_as: 0,
         prepend: 0,
         import: Arc::new(Policy::accept_all()),
@@ -89,6 +90,8 @@ pub(crate) fn withdraw(texts: &[&str]) -> Update {
 #[derive(Debug, Default)]
 pub(crate) struct Listener {
     pub(crate) held: BTreeMap<Prefix, (IpAddr, Attributes)>,
+    /// The next hop of each path, by prefix and path identifier.
+    pub(crate) paths: BTreeMap<Nlri, IpAddr>,
     /// Every message in the order received.
     pub(crate) messages: Vec<Message>,
 }
@@ -105,7 +108,10 @@ impl Listener {
 
     /// Takes about this many octets.
     pub(crate) fn read_some(&mut self, rib: &mut Rib, peer: PeerId, octets: usize) {
-        let params = rib.shared.peer(peer).unwrap().session.params.clone();
+        let mut params = rib.shared.peer(peer).unwrap().session.params.clone();
+        for family in &mut params.families {
+            std::mem::swap(&mut family.add_path_send, &mut family.add_path_receive);
+        }
         for bytes in rib.next_messages(peer, octets) {
             self.read(&bytes, &params);
         }
@@ -128,12 +134,14 @@ impl Listener {
         assert!(update.verdicts.is_empty(), "{:?}", update.verdicts);
         for route in update.unreach.iter().flat_map(|unreach| &unreach.nlri) {
             self.held.remove(&route.prefix);
+            self.paths.remove(route);
         }
         for reach in &update.reach {
             for route in &reach.nlri {
                 let attributes = update.attributes.as_ref().unwrap().as_ref().clone();
                 let told = (reach.next_hop.addr(), attributes);
                 self.held.insert(route.prefix, told);
+                self.paths.insert(*route, reach.next_hop.addr());
             }
         }
     }

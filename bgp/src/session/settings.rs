@@ -66,11 +66,13 @@ impl Settings {
         if let Some(mode) = peer.add_path {
             fsm.add_path = peer.families.iter().map(|family| (*family, mode)).collect();
         }
-        // Filters belong to the owner of the routes and change without a new session.
+        // What the owner of the routes obeys changes without a new session.
         let any = Arc::new(Policy::accept_all());
         let peer = PeerConfig {
             import: any.clone(),
             export: any,
+            add_path_limit: None,
+            max_prefixes: None,
             ..peer.clone()
         };
         Settings {

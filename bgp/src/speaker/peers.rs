@@ -187,6 +187,9 @@ impl Owner {
                 .send_modify(|control| control.settings = settings);
             self.news.peer(id);
         }
+        if old.add_path_limit != new.add_path_limit {
+            self.rib.set_add_path_limit(id, new.add_path_limit);
+        }
         if (&old.import, &old.export) != (&new.import, &new.export) {
             let (import, export) = (new.import.clone(), new.export.clone());
             self.rib.set_policies(id, import, export);

@@ -343,6 +343,7 @@ fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerSession {
         params: up.negotiated.params.clone(),
         next_hop: config.next_hop,
         shared_subnets: shared_subnets(local, config.address),
+        add_path_limit: config.add_path_limit,
         allow_own_as: config.allow_own_as,
         prepend: 0,
         import: config.import.clone(),

@@ -11,11 +11,11 @@ use hashbrown::HashSet;
 
 use super::group::Changed;
 use crate::export::Treatment;
-use crate::key::{FamilyIndex, Key, Prefixes, Tables};
+use crate::key::{FamilyIndex, Key, PathOf, Tables, Unit, Units};
 use crate::pack;
 use crate::path::{PeerId, Said};
 use crate::peer::Shared;
-use crate::table::{Marks, PrefixId};
+use crate::table::{Marks, PrefixId, Slot};
 
 /// What one peer has yet to be told before it has caught up.
 #[derive(Debug)]
@@ -84,17 +84,17 @@ impl Catchup {
     }
 
     /// Takes note that what the peer is to be told changed.
-    pub(super) fn changed<K: Key>(&mut self, peer: PeerId, changes: &[Changed<K>]) {
+    pub(super) fn changed<U: Unit>(&mut self, peer: PeerId, changes: &[Changed<U>]) {
         let mut dumps = self.dumps.iter();
-        let dump = dumps.find(|dump| dump.family == K::INDEX);
-        let pending = K::pending(&mut self.pending);
+        let dump = dumps.find(|dump| dump.family == U::Key::INDEX);
+        let pending = U::pending(&mut self.pending);
         for change in changes {
             let is_told = change.now.is_some_and(|said| said.peer != peer);
             // The dump will tell what there is to tell, but not the end of what was told earlier.
             let is_left_to_dump = dump
                 .is_some_and(|dump| dump.next <= change.id && (is_told || dump.is_first_contact()));
             if !is_left_to_dump {
-                pending.changed.insert(change.key);
+                pending.changed.insert(change.unit);
             }
         }
     }
@@ -140,18 +140,17 @@ impl Catchup {
                 return Some(out.freeze());
             }
             // What changed behind the dump belongs to the state that the end mark closes.
-            let family = dump.family;
-            let more = match family {
-                FamilyIndex::V4 => teller.tell_pending::<Prefix4>(self, count, &mut out),
-                FamilyIndex::V6 => teller.tell_pending::<Prefix6>(self, count, &mut out),
+            let more = match dump.family {
+                FamilyIndex::V4 => teller.tell_family::<Prefix4>(self, count, &mut out),
+                FamilyIndex::V6 => teller.tell_family::<Prefix6>(self, count, &mut out),
             };
             if !more {
                 teller.end(self.dumps.remove(0), &mut out);
             }
             return Some(out.freeze());
         }
-        let more = teller.tell_pending::<Prefix4>(self, count, &mut out)
-            | teller.tell_pending::<Prefix6>(self, count, &mut out);
+        let more = teller.tell_family::<Prefix4>(self, count, &mut out)
+            | teller.tell_family::<Prefix6>(self, count, &mut out);
         (more || !out.is_empty()).then(|| out.freeze())
     }
 }
@@ -174,55 +173,94 @@ impl Teller<'_> {
         }
         let table = K::table(self.tables);
         let end = table.end().min(dump.next.saturating_add(count as PrefixId));
+        let slots = (dump.next..end).map(|id| table.slot(id));
+        let slots = slots.filter(|slot| !slot.marks.has(Marks::FREE));
+        if self.treatment.tells_paths(K::INDEX) {
+            self.dump_paths(slots, out);
+        } else {
+            self.dump_prefixes(dump, slots, out);
+        }
+        dump.next = end;
+        end == table.end()
+    }
+
+    fn dump_prefixes<'s, K: Key + 's>(
+        &self,
+        dump: &Dump,
+        slots: impl Iterator<Item = &'s Slot<K>>,
+        out: &mut BytesMut,
+    ) {
         let mut told = Told::default();
-        for id in dump.next..end {
-            let slot = table.slot(id);
-            if slot.marks.has(Marks::FREE) {
-                continue;
-            }
+        for slot in slots {
             match self.treatment.tells(self.shared, slot) {
                 Some(said) if said.peer != self.peer => told.announced.push((said, slot.key)),
                 Some(_) | None if dump.withdraws => told.withdrawn.push(slot.key),
                 Some(_) | None => (),
             }
         }
-        dump.next = end;
         told.encode(self, out);
-        end == table.end()
     }
 
-    /// Tells up to `count` changed prefixes; true if there are more.
-    fn tell_pending<K: Key>(
+    /// With ADD-PATH withdrawals wait among what changed: only there it is known of which paths.
+    fn dump_paths<'s, K: Key + 's>(
+        &self,
+        slots: impl Iterator<Item = &'s Slot<K>>,
+        out: &mut BytesMut,
+    ) {
+        let mut told = Told::default();
+        for slot in slots {
+            let paths = self.treatment.told_paths(self.shared, slot).into_iter();
+            for path in paths.filter(|path| path.said.peer != self.peer) {
+                let unit = PathOf {
+                    key: slot.key,
+                    id: path.id,
+                };
+                told.announced.push((path.said, unit));
+            }
+        }
+        told.encode(self, out);
+    }
+
+    /// Tells up to `count` changed prefixes or paths of a family; true if there are more.
+    fn tell_family<K: Key>(&self, catchup: &mut Catchup, count: usize, out: &mut BytesMut) -> bool {
+        if self.treatment.tells_paths(K::INDEX) {
+            self.tell_pending::<PathOf<K>>(catchup, count, out)
+        } else {
+            self.tell_pending::<K>(catchup, count, out)
+        }
+    }
+
+    fn tell_pending<U: Unit>(
         &self,
         catchup: &mut Catchup,
         count: usize,
         out: &mut BytesMut,
     ) -> bool {
-        let pending = K::pending(&mut catchup.pending);
+        let pending = U::pending(&mut catchup.pending);
         if pending.sorted.is_empty() {
             // Sorted by what is said, so that each message has as many prefixes as possible.
             pending.sorted.extend(pending.changed.drain());
             pending
                 .sorted
-                .sort_by_cached_key(|&key| (self.said(key), key));
+                .sort_by_cached_key(|&unit| (self.said(unit), unit));
         }
         let start = pending.sorted.len().saturating_sub(count);
         let mut told = Told::default();
-        for key in pending.sorted.drain(start..) {
-            match self.said(key) {
-                Some(said) => told.announced.push((said, key)),
-                None => told.withdrawn.push(key),
+        for unit in pending.sorted.drain(start..) {
+            match self.said(unit) {
+                Some(said) => told.announced.push((said, unit)),
+                None => told.withdrawn.push(unit),
             }
         }
         told.encode(self, out);
         pending.shrink_if_empty()
     }
 
-    fn said<K: Key>(&self, key: K) -> Option<Said> {
-        let table = K::table(self.tables);
-        let slot = table.slot(table.find(key)?);
+    fn said<U: Unit>(&self, unit: U) -> Option<Said> {
+        let table = <U::Key as Key>::table(self.tables);
+        let slot = table.slot(table.find(unit.key())?);
         self.treatment
-            .tells(self.shared, slot)
+            .says(self.shared, slot, unit)
             .filter(|said| said.peer != self.peer)
     }
 
@@ -239,12 +277,12 @@ impl Teller<'_> {
 }
 
 /// What is to be encoded next.
-struct Told<K> {
-    announced: Vec<(Said, K)>,
-    withdrawn: Vec<K>,
+struct Told<U> {
+    announced: Vec<(Said, U)>,
+    withdrawn: Vec<U>,
 }
 
-impl<K> Default for Told<K> {
+impl<U> Default for Told<U> {
     fn default() -> Self {
         Self {
             announced: Vec::new(),
@@ -253,38 +291,44 @@ impl<K> Default for Told<K> {
     }
 }
 
-impl<K: Key> Told<K> {
+impl<U: Unit> Told<U> {
     fn encode(mut self, teller: &Teller<'_>, out: &mut BytesMut) {
-        pack::withdraw(out, teller.treatment, self.withdrawn.into_iter());
         self.announced.sort_unstable();
         for run in self.announced.chunk_by(|a, b| a.0 == b.0) {
-            let keys = run.iter().map(|&(_, key)| key);
-            pack::announce(out, teller.shared, teller.treatment, run[0].0, keys);
+            let units = run.iter().map(|&(_, unit)| unit);
+            pack::announce(out, teller.shared, teller.treatment, run[0].0, units);
         }
+        pack::withdraw(out, teller.treatment, self.withdrawn.into_iter());
     }
 }
 
-/// Prefixes of both families that a peer is to be told about.
+/// Prefixes of both families that a peer is to be told about, with ADD-PATH paths of them.
 #[derive(Debug)]
 pub(crate) struct Pending {
     pub(crate) v4: PendingOf<Prefix4>,
     pub(crate) v6: PendingOf<Prefix6>,
+    pub(crate) paths_v4: PendingOf<PathOf<Prefix4>>,
+    pub(crate) paths_v6: PendingOf<PathOf<Prefix6>>,
 }
 
-/// Prefixes of one family that a peer is to be told about.
+/// Prefixes of one family that a peer is to be told about, or paths.
 #[derive(Debug)]
-pub(crate) struct PendingOf<K> {
-    changed: HashSet<K, FixedState>,
+pub(crate) struct PendingOf<U> {
+    changed: HashSet<U, FixedState>,
     /// Taken from `changed` to be told next, from the back.
-    sorted: Vec<K>,
+    sorted: Vec<U>,
 }
 
-impl<K: Key> PendingOf<K> {
+impl<U: Unit> PendingOf<U> {
     fn new(seed: u64) -> Self {
         Self {
             changed: HashSet::with_hasher(FixedState::with_seed(seed)),
             sorted: Vec::new(),
         }
+    }
+
+    pub(super) fn add(&mut self, units: impl IntoIterator<Item = U>) {
+        self.changed.extend(units);
     }
 
     /// Gives memory back when there is nothing left; true if there is something.
@@ -303,18 +347,24 @@ impl Pending {
         Self {
             v4: PendingOf::new(seed),
             v6: PendingOf::new(seed),
+            paths_v4: PendingOf::new(seed),
+            paths_v6: PendingOf::new(seed),
         }
     }
 
-    pub(super) fn add_all(&mut self, prefixes: &Prefixes) {
-        match prefixes {
-            Prefixes::V4(keys) => self.v4.changed.extend(keys),
-            Prefixes::V6(keys) => self.v6.changed.extend(keys),
+    pub(super) fn add_all(&mut self, units: &Units) {
+        match units {
+            Units::V4(keys) => self.v4.changed.extend(keys),
+            Units::V6(keys) => self.v6.changed.extend(keys),
+            Units::PathsV4(paths) => self.paths_v4.changed.extend(paths),
+            Units::PathsV6(paths) => self.paths_v6.changed.extend(paths),
         }
     }
 
     pub(super) fn append(&mut self, other: Self) {
         self.v4.changed.extend(other.v4.changed);
         self.v6.changed.extend(other.v6.changed);
+        self.paths_v4.changed.extend(other.paths_v4.changed);
+        self.paths_v6.changed.extend(other.paths_v6.changed);
     }
 }

@@ -3,10 +3,10 @@
 use bytes::{Bytes, BytesMut};
 
 use super::log::{Chunk, Log, Own};
-use super::told::Told;
+use super::told::{PathTold, Told};
 use super::{Catchup, Member, Progress};
-use crate::export::Treatment;
-use crate::key::{Key, Prefixes, Tables};
+use crate::export::{ToldPath, Treatment};
+use crate::key::{Key, PathOf, Tables, Unit, Units};
 use crate::pack;
 use crate::path::{PeerId, Said};
 use crate::peer::Shared;
@@ -20,7 +20,7 @@ const CHUNK_OCTETS: usize = 128 << 10;
 pub(super) struct Group {
     pub(super) treatment: Treatment,
     pub(super) members: Vec<PeerId>,
-    pub(super) log: Log<Prefixes>,
+    pub(super) log: Log<Units>,
     /// What members that read the whole log have been told, per family.
     pub(super) told: [Told; 2],
 }
@@ -45,13 +45,27 @@ impl Group {
         &mut self,
         shared: &Shared,
         table: &PrefixTable<K>,
-        changed: &[PrefixId],
+        changed: ChangedPrefixes<'_>,
         members: &mut [Option<Member>],
     ) {
-        if !self.treatment.carries(K::INDEX) || changed.is_empty() {
+        if !self.treatment.carries(K::INDEX) {
             return;
         }
-        self.detach_slow_members(shared, members);
+        if self.treatment.tells_paths(K::INDEX) {
+            let changes = self.changed_paths(shared, table, changed.any_path);
+            self.tell(shared, &changes, members);
+        } else {
+            let changes = self.changed_prefixes(shared, table, changed.best_path);
+            self.tell(shared, &changes, members);
+        }
+    }
+
+    fn changed_prefixes<K: Key>(
+        &mut self,
+        shared: &Shared,
+        table: &PrefixTable<K>,
+        changed: &[PrefixId],
+    ) -> Vec<Changed<K>> {
         let told = &mut self.told[K::INDEX as usize];
         told.grow(table.end());
         let mut changes = Vec::with_capacity(changed.len());
@@ -62,23 +76,103 @@ impl Group {
             let before = told.record(id, source);
             changes.push(Changed {
                 id,
-                key: slot.key,
+                unit: slot.key,
                 before,
                 now,
             });
         }
+        changes
+    }
+
+    fn changed_paths<K: Key>(
+        &mut self,
+        shared: &Shared,
+        table: &PrefixTable<K>,
+        changed: &[PrefixId],
+    ) -> Vec<Changed<PathOf<K>>> {
+        let told = &mut self.told[K::INDEX as usize];
+        told.grow(table.end());
+        let mut changes = Vec::new();
+        for &id in changed {
+            let slot = table.slot(id);
+            let now = self.treatment.told_paths(shared, slot);
+            let before = told.record_paths(id, now.iter().map(ToldPath::as_told).collect());
+            let mut change = |path, before, now| {
+                let unit = PathOf {
+                    key: slot.key,
+                    id: path,
+                };
+                changes.push(Changed {
+                    id,
+                    unit,
+                    before,
+                    now,
+                });
+            };
+            for path in &before {
+                if now.iter().all(|now| now.id != path.id) {
+                    change(path.id, path.source, None);
+                }
+            }
+            for path in now {
+                let before = before.iter().find(|before| before.id == path.id);
+                if path.is_changed || before.is_none() {
+                    let before = before.map_or(PeerId::NONE, |before| before.source);
+                    change(path.id, before, Some(path.said));
+                }
+            }
+        }
+        changes
+    }
+
+    fn tell<U: Unit>(
+        &mut self,
+        shared: &Shared,
+        changes: &[Changed<U>],
+        members: &mut [Option<Member>],
+    ) {
+        if changes.is_empty() {
+            return;
+        }
+        self.detach_slow_members(shared, members);
         let mut readers = Vec::new();
         for &peer in &self.members {
             match members[peer.0 as usize].as_mut().map(|m| &mut m.progress) {
                 Some(Progress::Stream(_)) => readers.push(peer),
-                Some(Progress::Catchup(catchup)) => catchup.changed(peer, &changes),
+                Some(Progress::Catchup(catchup)) => catchup.changed(peer, changes),
                 None => (),
             }
         }
         if !readers.is_empty() {
-            let burst = Burst::new(&readers, &changes);
+            let burst = Burst::new(&readers, changes);
             burst.encode(shared, &self.treatment, readers.len() as u32, &mut self.log);
         }
+    }
+
+    /// The paths of a family that members other than their sources have been told, and that are
+    /// not told to peers treated in another way.
+    pub(super) fn paths_beyond<K: Key>(
+        &self,
+        shared: &Shared,
+        table: &PrefixTable<K>,
+        other: &Treatment,
+    ) -> Vec<(PathOf<K>, PeerId)> {
+        let mut beyond = Vec::new();
+        for (id, before) in self.told[K::INDEX as usize].paths() {
+            let slot = table.slot(id);
+            let now = other.told_paths(shared, slot);
+            let gone = before
+                .iter()
+                .filter(|before| now.iter().all(|now| now.id != before.id));
+            beyond.extend(gone.map(|path| {
+                let unit = PathOf {
+                    key: slot.key,
+                    id: path.id,
+                };
+                (unit, path.source)
+            }));
+        }
+        beyond
     }
 
     /// Takes members that have not read earlier bursts off the log, once too much waits for them.
@@ -96,7 +190,7 @@ impl Group {
             if position < self.log.end() {
                 let mut catchup = Catchup::new(shared.config.seed, Vec::new());
                 self.log
-                    .skip(position, |prefixes| catchup.pending.add_all(prefixes));
+                    .skip(position, |units| catchup.pending.add_all(units));
                 member.progress = Progress::Catchup(Box::new(catchup));
             }
         }
@@ -104,11 +198,15 @@ impl Group {
 }
 
 fn told_of<K: Key>(shared: &Shared, table: &PrefixTable<K>, treatment: &Treatment) -> Told {
-    let mut told = Told::default();
+    let tells_paths = treatment.tells_paths(K::INDEX);
+    let mut told = Told::new(tells_paths);
     if treatment.carries(K::INDEX) {
         told.grow(table.end());
         for (id, slot) in table.iter() {
-            if let Some(said) = treatment.tells(shared, slot) {
+            if tells_paths {
+                let paths = treatment.told_paths(shared, slot);
+                told.record_paths(id, paths.iter().map(ToldPath::as_told).collect());
+            } else if let Some(said) = treatment.tells(shared, slot) {
                 told.record(id, said.peer);
             }
         }
@@ -116,10 +214,29 @@ fn told_of<K: Key>(shared: &Shared, table: &PrefixTable<K>, treatment: &Treatmen
     told
 }
 
-/// A prefix whose best path changed.
-pub(super) struct Changed<K> {
+impl ToldPath {
+    fn as_told(&self) -> PathTold {
+        PathTold {
+            id: self.id,
+            source: self.said.peer,
+        }
+    }
+}
+
+/// The prefixes of a burst.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChangedPrefixes<'a> {
+    /// Those with another best path than before.
+    pub(crate) best_path: &'a [PrefixId],
+    /// Those with any change, and perhaps more.
+    pub(crate) any_path: &'a [PrefixId],
+}
+
+/// A prefix whose best path changed, or with ADD-PATH one path.
+pub(super) struct Changed<U> {
+    /// Of the prefix.
     pub(super) id: PrefixId,
-    pub(super) key: K,
+    pub(super) unit: U,
     /// Source of the path that had been told, [`PeerId::NONE`] if none.
     before: PeerId,
     /// What is told now.
@@ -127,19 +244,19 @@ pub(super) struct Changed<K> {
 }
 
 /// What a burst changes for those who read the log.
-struct Burst<K> {
+struct Burst<U> {
     /// For everybody.
-    withdrawn: Vec<K>,
+    withdrawn: Vec<U>,
     /// For everybody but the one who said it.
-    announced: Vec<(Said, K)>,
+    announced: Vec<(Said, U)>,
     /// For the one who says it now and had been told somebody else's path before.
-    own: Vec<(PeerId, K)>,
+    own: Vec<(PeerId, U)>,
     /// The only reader, if there is just one: nothing is encoded for nobody.
     sole_reader: Option<PeerId>,
 }
 
-impl<K: Key> Burst<K> {
-    fn new(readers: &[PeerId], changes: &[Changed<K>]) -> Self {
+impl<U: Unit> Burst<U> {
+    fn new(readers: &[PeerId], changes: &[Changed<U>]) -> Self {
         let sole_reader = match readers {
             [peer] => Some(*peer),
             _ => None,
@@ -156,20 +273,20 @@ impl<K: Key> Burst<K> {
         burst
     }
 
-    fn add(&mut self, change: &Changed<K>) {
+    fn add(&mut self, change: &Changed<U>) {
         let &Changed {
-            key, before, now, ..
+            unit, before, now, ..
         } = change;
         let told_sole_reader = before != PeerId::NONE && Some(before) != self.sole_reader;
         let is_for_nobody = now.is_none_or(|said| Some(said.peer) == self.sole_reader);
         match now {
             Some(said) if !is_for_nobody => {
-                self.announced.push((said, key));
+                self.announced.push((said, unit));
                 if before != PeerId::NONE && before != said.peer {
-                    self.own.push((said.peer, key));
+                    self.own.push((said.peer, unit));
                 }
             }
-            Some(_) | None if told_sole_reader => self.withdrawn.push(key),
+            Some(_) | None if told_sole_reader => self.withdrawn.push(unit),
             Some(_) | None => (),
         }
     }
@@ -179,60 +296,75 @@ impl<K: Key> Burst<K> {
         shared: &Shared,
         treatment: &Treatment,
         readers: u32,
-        log: &mut Log<Prefixes>,
+        log: &mut Log<Units>,
     ) {
         self.announced.sort_unstable();
         self.own.sort_unstable();
         let mut chunk = ChunkBuilder::default();
-        for part in self.withdrawn.chunks(CHUNK_OCTETS / 4) {
-            pack::withdraw(&mut chunk.bytes, treatment, part.iter().copied());
-            chunk.prefixes.extend_from_slice(part);
-            chunk.finish_if_long(readers, log);
+        if !U::IS_PATH {
+            self.withdraw(treatment, &mut chunk, (readers, log));
         }
         let mut last_source = PeerId::NONE;
         for run in self.announced.chunk_by(|a, b| a.0 == b.0) {
             let said = run[0].0;
-            let keys = run.iter().map(|&(_, key)| key);
+            let units = run.iter().map(|&(_, unit)| unit);
             let start = chunk.bytes.len();
-            pack::announce(&mut chunk.bytes, shared, treatment, said, keys.clone());
+            pack::announce(&mut chunk.bytes, shared, treatment, said, units.clone());
             chunk.extend_own(said.peer, start);
             if last_source != said.peer {
                 last_source = said.peer;
                 chunk.replace_own(treatment, self.own_of(said.peer));
             }
-            chunk.prefixes.extend(keys);
+            chunk.units.extend(units);
             chunk.finish_if_long(readers, log);
+        }
+        if U::IS_PATH {
+            // A path that takes the place of another comes first: the prefix never has none.
+            self.withdraw(treatment, &mut chunk, (readers, log));
         }
         chunk.finish(readers, log);
     }
 
-    fn own_of(&self, peer: PeerId) -> impl Iterator<Item = K> {
+    fn withdraw(
+        &self,
+        treatment: &Treatment,
+        chunk: &mut ChunkBuilder<U>,
+        (readers, log): (u32, &mut Log<Units>),
+    ) {
+        for part in self.withdrawn.chunks(CHUNK_OCTETS / 4) {
+            pack::withdraw(&mut chunk.bytes, treatment, part.iter().copied());
+            chunk.units.extend_from_slice(part);
+            chunk.finish_if_long(readers, log);
+        }
+    }
+
+    fn own_of(&self, peer: PeerId) -> impl Iterator<Item = U> {
         let start = self.own.partition_point(|(other, _)| *other < peer);
         self.own[start..]
             .iter()
             .take_while(move |(other, _)| *other == peer)
-            .map(|&(_, key)| key)
+            .map(|&(_, unit)| unit)
     }
 }
 
 /// A chunk in the making.
-struct ChunkBuilder<K> {
+struct ChunkBuilder<U> {
     bytes: BytesMut,
     own: Vec<Own>,
-    prefixes: Vec<K>,
+    units: Vec<U>,
 }
 
-impl<K> Default for ChunkBuilder<K> {
+impl<U> Default for ChunkBuilder<U> {
     fn default() -> Self {
         Self {
             bytes: BytesMut::new(),
             own: Vec::new(),
-            prefixes: Vec::new(),
+            units: Vec::new(),
         }
     }
 }
 
-impl<K: Key> ChunkBuilder<K> {
+impl<U: Unit> ChunkBuilder<U> {
     /// What was appended since `start` must not go to the peer it came from.
     fn extend_own(&mut self, peer: PeerId, start: usize) {
         let end = self.bytes.len();
@@ -248,28 +380,28 @@ impl<K: Key> ChunkBuilder<K> {
     }
 
     /// Withdrawals for the peer the last part came from.
-    fn replace_own(&mut self, treatment: &Treatment, keys: impl Iterator<Item = K>) {
+    fn replace_own(&mut self, treatment: &Treatment, units: impl Iterator<Item = U>) {
         if let Some(own) = self.own.last_mut() {
             let mut bytes = BytesMut::new();
-            pack::withdraw(&mut bytes, treatment, keys);
+            pack::withdraw(&mut bytes, treatment, units);
             own.instead = bytes.freeze();
         }
     }
 
-    fn finish_if_long(&mut self, readers: u32, log: &mut Log<Prefixes>) {
+    fn finish_if_long(&mut self, readers: u32, log: &mut Log<Units>) {
         if self.bytes.len() >= CHUNK_OCTETS {
             std::mem::take(self).finish(readers, log);
         }
     }
 
-    fn finish(self, readers: u32, log: &mut Log<Prefixes>) {
+    fn finish(self, readers: u32, log: &mut Log<Units>) {
         if self.bytes.is_empty() {
             return;
         }
         let chunk = Chunk {
             bytes: self.bytes.freeze(),
             own: self.own,
-            prefixes: K::prefixes(self.prefixes),
+            units: U::units(self.units),
         };
         log.push(chunk, readers);
     }

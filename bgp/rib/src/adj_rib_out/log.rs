@@ -12,12 +12,12 @@ use crate::path::PeerId;
 
 /// Messages of one family for all members of a group.
 #[derive(Debug)]
-pub(crate) struct Chunk<P> {
+pub(crate) struct Chunk<U> {
     pub(crate) bytes: Bytes,
     /// Parts that one member must not get, ordered by member, at most one for each.
     pub(crate) own: Vec<Own>,
-    /// The prefixes the messages are about, for a member that will not read them.
-    pub(crate) prefixes: P,
+    /// The prefixes or paths the messages are about, for a member that will not read them.
+    pub(crate) units: U,
 }
 
 /// The part of a chunk with routes learned from one member.
@@ -30,7 +30,7 @@ pub(crate) struct Own {
     pub(crate) instead: Bytes,
 }
 
-impl<P> Chunk<P> {
+impl<U> Chunk<U> {
     /// Appends what a member is to be sent; returns the number of octets.
     fn read(&self, peer: PeerId, out: &mut Vec<Bytes>) -> usize {
         let before = out.len();
@@ -59,15 +59,15 @@ impl<P> Chunk<P> {
 
 /// Chunks in order, numbered since the group exists. A reader is a position in it.
 #[derive(Debug)]
-pub(crate) struct Log<P> {
+pub(crate) struct Log<U> {
     /// Each with the number of readers that have yet to take it.
-    chunks: VecDeque<(Chunk<P>, u32)>,
+    chunks: VecDeque<(Chunk<U>, u32)>,
     /// Number of the first chunk still here.
     first: u64,
     octets: usize,
 }
 
-impl<P> Log<P> {
+impl<U> Log<U> {
     pub(crate) fn new() -> Self {
         Self {
             chunks: VecDeque::new(),
@@ -87,7 +87,7 @@ impl<P> Log<P> {
     }
 
     /// Adds a chunk that `readers` readers, all those at most at the end, will take or skip.
-    pub(crate) fn push(&mut self, chunk: Chunk<P>, readers: u32) {
+    pub(crate) fn push(&mut self, chunk: Chunk<U>, readers: u32) {
         self.octets += chunk.bytes.len();
         self.chunks.push_back((chunk, readers));
     }
@@ -99,13 +99,13 @@ impl<P> Log<P> {
     }
 
     /// Lets one reader go from a position to the end without reading.
-    pub(crate) fn skip(&mut self, position: u64, mut each: impl FnMut(&P)) {
+    pub(crate) fn skip(&mut self, position: u64, mut each: impl FnMut(&U)) {
         for position in position..self.end() {
-            self.pass(position, |chunk| each(&chunk.prefixes));
+            self.pass(position, |chunk| each(&chunk.units));
         }
     }
 
-    fn pass<T>(&mut self, position: u64, with: impl FnOnce(&Chunk<P>) -> T) -> Option<T> {
+    fn pass<T>(&mut self, position: u64, with: impl FnOnce(&Chunk<U>) -> T) -> Option<T> {
         let index = usize::try_from(position.checked_sub(self.first)?).ok()?;
         let (chunk, readers) = self.chunks.get_mut(index)?;
         let result = with(chunk);

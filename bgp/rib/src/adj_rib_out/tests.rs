@@ -1,3 +1,5 @@
+mod add_path;
+
 use std::sync::Arc;
 
 use bgp_wire::{Family, Message, RefreshSubtype, Update};

@@ -1,13 +1,7 @@
 use super::*;
 
 fn path(peer: u32) -> Path {
-    Path {
-        peer: PeerId(peer),
-        attrs: AttrId(peer),
-        path_id: 0,
-        stale: false,
-        refused: None,
-    }
+    Path::new(PeerId(peer), AttrId(peer), 0, None)
 }
 
 fn peers(paths: &Paths) -> Vec<u32> {
@@ -27,14 +21,42 @@ fn removal_keeps_the_order_of_the_others() {
     for peer in 0..4 {
         paths.push(path(peer));
     }
-    assert_eq!(paths.remove(0), Some(path(0)));
-    assert_eq!(peers(&paths), [1, 2, 3]);
-    assert_eq!(paths.remove(1), Some(path(2)));
+    let mut remove = |position| paths.remove(position).map(|path| path.peer.0);
+    assert_eq!(remove(0), Some(0));
+    assert_eq!(remove(1), Some(2));
     assert_eq!(peers(&paths), [1, 3]);
-    assert_eq!(paths.remove(5), None);
-    assert_eq!(paths.remove(1), Some(path(3)));
-    assert_eq!(paths.remove(0), Some(path(1)));
+    let mut remove = |position| paths.remove(position).map(|path| path.peer.0);
+    assert_eq!(remove(5), None);
+    assert_eq!(remove(1), Some(3));
+    assert_eq!(remove(0), Some(1));
     assert!(paths.is_empty());
+}
+
+/// RFC 7911 §3: what an identifier stands for must not change behind the back of the peer.
+#[test]
+fn identifiers_stay_and_are_not_given_again_soon() {
+    let ids = |paths: &Paths| paths.iter().map(|path| path.id).collect::<Vec<_>>();
+    let mut paths = Paths::default();
+    for peer in 0..3 {
+        paths.push(path(peer));
+    }
+    assert_eq!(ids(&paths), [1, 2, 3]);
+    paths.swap(0, 2);
+    paths.remove(1);
+    paths.push(path(3));
+    assert_eq!(ids(&paths), [3, 1, 4]);
+}
+
+#[test]
+fn identifiers_that_are_free_again_are_found_at_the_end() {
+    let mut paths = Paths::default();
+    for peer in 0..3 {
+        paths.push(path(peer));
+    }
+    paths.get_mut(1).unwrap().id = u16::MAX;
+    paths.push(path(3));
+    let ids: Vec<_> = paths.iter().map(|path| path.id).collect();
+    assert_eq!(ids, [1, u16::MAX, 3, 2]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use bgp_wire::{Family, Prefix};
 use bytes::Bytes;
 
 use super::{Best, Rib};
+use crate::adj_rib_out::ChangedPrefixes;
 use crate::export::{Treatment, Withheld};
 use crate::key::{FamilyIndex, Key};
 use crate::loc_rib::LocRib;
@@ -20,15 +21,23 @@ impl Rib {
         if self.tables.v4.is_dirty() {
             self.changed.clear();
             self.tables.v4.decide(&self.shared, &mut self.changed);
+            let changed = ChangedPrefixes {
+                best_path: &self.changed,
+                any_path: self.tables.v4.dirty(),
+            };
             let table = &self.tables.v4.table;
-            self.out.changed(&self.shared, table, &self.changed);
+            self.out.changed(&self.shared, table, changed);
             self.tables.v4.finish_burst();
         }
         if self.tables.v6.is_dirty() {
             self.changed.clear();
             self.tables.v6.decide(&self.shared, &mut self.changed);
+            let changed = ChangedPrefixes {
+                best_path: &self.changed,
+                any_path: self.tables.v6.dirty(),
+            };
             let table = &self.tables.v6.table;
-            self.out.changed(&self.shared, table, &self.changed);
+            self.out.changed(&self.shared, table, changed);
             self.tables.v6.finish_burst();
         }
     }

@@ -1,6 +1,7 @@
 //! The small world of the model test, and what can happen in it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU8;
 
 use bgp_rib::{LocalPath, NextHopMode, PeerKind, PeerSession, Reachability, RibConfig};
 use bgp_wire::attribute::{AttributeType, UnknownAttribute};
@@ -13,9 +14,11 @@ use proptest::prelude::*;
 use crate::policies::PolicyChoice;
 
 pub(crate) const OWN_AS: u32 = 64500;
-pub(crate) const PEERS: u32 = 8;
-/// The peer that sends path identifiers.
-pub(crate) const ADD_PATH_PEER: u32 = 6;
+pub(crate) const PEERS: u32 = 12;
+/// The peers that send path identifiers.
+pub(crate) const ADD_PATH_PEERS: [u32; 2] = [6, 9];
+
+const TWO: NonZeroU8 = NonZeroU8::MIN.saturating_add(1);
 
 const PREFIXES: [&str; 9] = [
     "10.0.0.0/24",
@@ -44,14 +47,15 @@ pub(crate) fn config() -> RibConfig {
     }
 }
 
-/// Two peers of each kind are treated alike and share a group; the others are special in some way.
+/// Some peers are treated alike and share a group; the others are special in some way. Those from
+/// number 8 on are told several paths, two of them only of IPv4 and only a few.
 ///
 /// Every other session of a peer has another identifier.
 pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
     let (kind, remote_as) = match peer {
-        0 => (PeerKind::Ebgp, 64501),
+        0 | 10 => (PeerKind::Ebgp, 64501),
         1 => (PeerKind::Ebgp, 4_200_000_001),
-        2 => (PeerKind::Ebgp, 64502),
+        2 | 11 => (PeerKind::Ebgp, 64502),
         3 | 4 | 7 => (PeerKind::Ibgp, OWN_AS),
         _ => (PeerKind::IbgpClient, OWN_AS),
     };
@@ -60,7 +64,12 @@ pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
         families.push(FamilyParams::plain(Family::IPV6_UNICAST));
     }
     for family in &mut families {
-        family.add_path_receive = peer == ADD_PATH_PEER;
+        family.add_path_receive = ADD_PATH_PEERS.contains(&peer);
+        family.add_path_send = match peer {
+            8 | 9 => true,
+            10 | 11 => family.family == Family::IPV4_UNICAST,
+            _ => false,
+        };
     }
     PeerSession {
         kind,
@@ -85,6 +94,7 @@ pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
             7 => NextHopMode::OwnAddress,
             _ => NextHopMode::Default,
         },
+        add_path_limit: (peer >= 10).then_some(TWO),
         allow_own_as: u8::from(peer == 2),
         prepend: u8::from(peer == 2),
         import: PolicyChoice::AcceptAll.policy(),
@@ -127,6 +137,7 @@ pub(crate) enum Op {
     Originate(usize, Option<LocalPath>),
     Reach(u8, bool, Reachability),
     Policies(u32, PolicyChoice, PolicyChoice),
+    PathLimit(u32, Option<NonZeroU8>),
     /// One peer reads some messages.
     Read(u32, usize),
     /// The forwarding table takes the changes.
@@ -179,6 +190,7 @@ fn op(peers: Vec<u32>) -> impl Strategy<Value = Op> {
             .prop_map(|(number, v6, reachability)| Op::Reach(number, v6, reachability)),
         3 => (peer(), policy(), policy())
             .prop_map(|(peer, import, export)| Op::Policies(peer, import, export)),
+        2 => (peer(), path_limit()).prop_map(|(peer, limit)| Op::PathLimit(peer, limit)),
         14 => (peer(), prop_oneof![1..40usize, 40..400usize]).prop_map(|(peer, octets)| Op::Read(peer, octets)),
         3 => Just(Op::Forward),
         3 => Just(Op::Check),
@@ -187,9 +199,8 @@ fn op(peers: Vec<u32>) -> impl Strategy<Value = Op> {
 
 /// Histories in which little but delivery happens: simple paths come and go while peers read a
 /// message or two at a time, are told again, and get other policies.
-pub(crate) fn delivery_ops() -> impl Strategy<Value = Vec<Op>> {
-    const SOME: [u32; 4] = [0, 2, 4, 6];
-    let peer = || prop::sample::select(SOME.as_slice());
+pub(crate) fn delivery_ops(some: &'static [u32]) -> impl Strategy<Value = Vec<Op>> {
+    let peer = || prop::sample::select(some);
     let prefix = || prop::collection::vec(0..6usize, 1..3);
     let op = prop_oneof![
         1 => peer().prop_map(Op::Up),
@@ -205,6 +216,7 @@ pub(crate) fn delivery_ops() -> impl Strategy<Value = Vec<Op>> {
             prefixes,
             path_id: 0,
         }),
+        1 => (peer(), path_limit()).prop_map(|(peer, limit)| Op::PathLimit(peer, limit)),
         3 => peer().prop_map(|peer| Op::Refresh(peer, Family::IPV4_UNICAST)),
         2 => (peer(), policy()).prop_map(|(peer, export)| {
             Op::Policies(peer, PolicyChoice::AcceptAll, export)
@@ -214,9 +226,13 @@ pub(crate) fn delivery_ops() -> impl Strategy<Value = Vec<Op>> {
         1 => Just(Op::Check),
     ];
     prop::collection::vec(op, 1..80).prop_map(move |mut ops| {
-        ops.splice(0..0, SOME.map(Op::Up));
+        ops.splice(0..0, some.iter().copied().map(Op::Up));
         ops
     })
+}
+
+fn path_limit() -> impl Strategy<Value = Option<NonZeroU8>> {
+    prop::sample::select(vec![None, Some(NonZeroU8::MIN), Some(TWO)])
 }
 
 fn policy() -> impl Strategy<Value = PolicyChoice> {

@@ -24,7 +24,7 @@ use bgp_wire::{
 };
 use proptest::prelude::*;
 
-use history::{ADD_PATH_PEER, Op, PEERS, config, delivery_ops, next_hop, ops, prefixes, session};
+use history::{ADD_PATH_PEERS, Op, PEERS, config, delivery_ops, next_hop, ops, prefixes, session};
 use policies::PolicyChoice;
 use receiver::Receiver;
 use reference::{Path, Peer, Reference};
@@ -100,6 +100,12 @@ impl World {
                 self.reference.reachability.insert(address, *reachability);
             }
             Op::Policies(peer, import, export) => self.set_policies(*peer, *import, *export),
+            Op::PathLimit(peer, limit) => {
+                self.rib.set_add_path_limit(PeerId(*peer), *limit);
+                if let Some(known) = self.reference.peers.get_mut(peer) {
+                    known.session.add_path_limit = *limit;
+                }
+            }
             Op::Read(peer, octets) => self.read(*peer, *octets),
             Op::Forward => self.take_best_changes(),
             Op::Check => self.check(),
@@ -146,7 +152,11 @@ impl World {
         fields: &AttributesBuilder,
         via: u8,
     ) {
-        let path_id = if peer == ADD_PATH_PEER { path_id } else { 0 };
+        let path_id = if ADD_PATH_PEERS.contains(&peer) {
+            path_id
+        } else {
+            0
+        };
         let mut fields = fields.clone();
         if session(peer, 0).kind == PeerKind::Ebgp {
             fields.local_pref = None;
@@ -182,7 +192,11 @@ impl World {
     }
 
     fn withdraw(&mut self, peer: u32, prefixes: &[usize], path_id: u32) {
-        let path_id = if peer == ADD_PATH_PEER { path_id } else { 0 };
+        let path_id = if ADD_PATH_PEERS.contains(&peer) {
+            path_id
+        } else {
+            0
+        };
         let unreach = FAMILIES.map(|family| Unreach {
             family,
             nlri: self.nlri(prefixes, family, path_id),
@@ -234,7 +248,8 @@ impl World {
                 assert!(!self.rib.has_pending(PeerId(peer)));
                 continue;
             };
-            assert_eq!(receiver.held, self.reference.held_by(peer), "peer {peer}");
+            let held = receiver.by_prefix();
+            assert_eq!(held, self.reference.held_by(peer), "peer {peer}");
             assert_eq!(receiver.ended, receiver.families(), "End-of-RIB to {peer}");
             assert!(self.rib.next_messages(PeerId(peer), 100).is_empty());
         }
@@ -343,7 +358,12 @@ proptest! {
     }
 
     #[test]
-    fn delivery_in_pieces_gives_what_the_model_gives(ops in delivery_ops()) {
+    fn delivery_in_pieces_gives_what_the_model_gives(ops in delivery_ops(&[0, 2, 4, 6])) {
+        run(&ops);
+    }
+
+    #[test]
+    fn paths_in_pieces_give_what_the_model_gives(ops in delivery_ops(&[0, 8, 9, 10, 11])) {
         run(&ops);
     }
 }

@@ -3,18 +3,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bgp_wire::{
-    Family, Message, Params, Prefix, RefreshSubtype, RouteRefresh, Update, decode, header,
+    Attributes, Family, Message, NextHop, Nlri, Params, RefreshSubtype, RouteRefresh, Update,
+    decode, header,
 };
 
-use crate::reference::Held;
+use crate::reference::{Held, sort};
 
 pub(crate) struct Receiver {
     params: Params,
-    pub(crate) held: Held,
+    /// By prefix and path identifier.
+    pub(crate) held: BTreeMap<Nlri, (NextHop, Attributes)>,
     /// Families whose End-of-RIB has come.
     pub(crate) ended: BTreeSet<Family>,
     /// What has not been repeated since the begin mark of a refresh (RFC 7313 §4).
-    unrepeated: BTreeMap<Family, BTreeSet<Prefix>>,
+    unrepeated: BTreeMap<Family, BTreeSet<Nlri>>,
 }
 
 impl Receiver {
@@ -26,7 +28,7 @@ impl Receiver {
         }
         Self {
             params,
-            held: Held::new(),
+            held: BTreeMap::new(),
             ended: BTreeSet::new(),
             unrepeated: BTreeMap::new(),
         }
@@ -38,6 +40,16 @@ impl Receiver {
             .iter()
             .map(|params| params.family)
             .collect()
+    }
+
+    /// What is held of each prefix, in the order of the model.
+    pub(crate) fn by_prefix(&self) -> Held {
+        let mut held = Held::new();
+        for (route, told) in &self.held {
+            held.entry(route.prefix).or_default().push(told.clone());
+        }
+        held.values_mut().for_each(|told| sort(told));
+        held
     }
 
     /// Reads whole messages.
@@ -66,15 +78,15 @@ impl Receiver {
             return;
         }
         for route in update.unreach.iter().flat_map(|unreach| &unreach.nlri) {
-            self.held.remove(&route.prefix);
+            self.held.remove(route);
         }
         for reach in &update.reach {
             let attributes = update.attributes.as_ref().expect("routes have attributes");
             for route in &reach.nlri {
                 let told = (reach.next_hop, attributes.as_ref().clone());
-                self.held.insert(route.prefix, told);
+                self.held.insert(*route, told);
                 if let Some(unrepeated) = self.unrepeated.get_mut(&reach.family) {
-                    unrepeated.remove(&route.prefix);
+                    unrepeated.remove(route);
                 }
             }
         }
@@ -85,14 +97,14 @@ impl Receiver {
         let family = refresh.family;
         match refresh.subtype {
             RefreshSubtype::BeginningOfRib => {
-                let of_family = |prefix: &&Prefix| prefix.family() == family;
+                let of_family = |route: &&Nlri| route.prefix.family() == family;
                 let held = self.held.keys().filter(of_family).copied().collect();
                 self.unrepeated.insert(family, held);
             }
             RefreshSubtype::EndOfRib => {
                 let unrepeated = self.unrepeated.remove(&family);
-                for prefix in unrepeated.expect("a begin mark came before") {
-                    self.held.remove(&prefix);
+                for route in unrepeated.expect("a begin mark came before") {
+                    self.held.remove(&route);
                 }
             }
             other => panic!("unexpected {other:?}"),

@@ -33,8 +33,13 @@ pub(crate) struct Reference {
     pub(crate) reachability: HashMap<IpAddr, Reachability>,
 }
 
-/// What a peer holds: where packets go and what it was told about the route.
-pub(crate) type Held = BTreeMap<Prefix, (NextHop, Attributes)>;
+/// What a peer holds: where packets go and what it was told about each path.
+pub(crate) type Held = BTreeMap<Prefix, Vec<(NextHop, Attributes)>>;
+
+/// Puts paths to a prefix into an order that does not depend on their identifiers.
+pub(crate) fn sort(told: &mut [(NextHop, Attributes)]) {
+    told.sort_by_key(|(next_hop, attributes)| (*next_hop, attributes.wire().to_vec()));
+}
 
 impl Reference {
     pub(crate) fn new(config: RibConfig) -> Self {
@@ -144,13 +149,19 @@ impl Reference {
         }
     }
 
-    /// The paths that share the traffic of a prefix, best first: RFC 4271 §9.1.2.2 step by step.
+    /// The paths that share the traffic of a prefix, best first.
     pub(crate) fn best(&self, prefix: Prefix) -> Vec<&Path> {
+        self.best_of(self.usable(prefix))
+    }
+
+    fn usable(&self, prefix: Prefix) -> Vec<&Path> {
         let all = self.paths.get(&prefix).map_or(&[][..], Vec::as_slice);
-        let mut left: Vec<&Path> = all
-            .iter()
-            .filter(|path| self.is_usable(prefix, path))
-            .collect();
+        let usable = all.iter().filter(|path| self.is_usable(prefix, path));
+        usable.collect()
+    }
+
+    /// RFC 4271 §9.1.2.2 step by step.
+    fn best_of<'a>(&self, mut left: Vec<&'a Path>) -> Vec<&'a Path> {
         keep_lowest(&mut left, |path| path.peer.is_some());
         keep_lowest(&mut left, |path| u32::MAX - self.local_pref(path));
         keep_lowest(&mut left, |path| path.fields.as_path.view().hops());
@@ -193,25 +204,55 @@ impl Reference {
             counts.received += paths.iter().filter(its).count();
             counts.accepted += paths.iter().filter(its).filter(accepted).count();
             counts.best += self.best(prefix).into_iter().filter(its).count();
-            counts.advertised += usize::from(is_up && self.told(id, prefix).is_some());
+            if is_up {
+                counts.advertised += self.told(id, prefix).len();
+            }
         }
         counts
     }
 
     /// What a peer that is up should hold.
     pub(crate) fn held_by(&self, id: u32) -> Held {
-        let told = |prefix: &Prefix| Some((*prefix, self.told(id, *prefix)?));
-        self.paths.keys().filter_map(told).collect()
+        let told = self.paths.keys().map(|prefix| {
+            let mut told = self.told(id, *prefix);
+            sort(&mut told);
+            (*prefix, told)
+        });
+        told.filter(|(_, told)| !told.is_empty()).collect()
     }
 
-    fn told(&self, id: u32, prefix: Prefix) -> Option<(NextHop, Attributes)> {
+    /// The best path, or with ADD-PATH the best ones of those that may be told up to the limit;
+    /// the peer's own are left out last.
+    fn told(&self, id: u32, prefix: Prefix) -> Vec<(NextHop, Attributes)> {
+        let session = &self.peers[&id].session;
+        let family = session.params.family(prefix.family());
+        let mut told = Vec::new();
+        if family.is_some_and(|family| family.add_path_send) {
+            let limit = session
+                .add_path_limit
+                .map_or(usize::MAX, |l| l.get().into());
+            let mut left = self.usable(prefix);
+            left.retain(|path| self.words(id, prefix, path).is_some());
+            while told.len() < limit && !left.is_empty() {
+                let best = self.best_of(left.clone())[0];
+                left.retain(|path| *path != best);
+                told.push(best);
+            }
+        } else {
+            told.extend(self.best(prefix).first());
+        }
+        told.retain(|path| path.peer != Some(id));
+        let words = told.iter().map(|path| self.words(id, prefix, path));
+        words.flatten().collect()
+    }
+
+    /// How a peer is told of a path, if it may know it.
+    fn words(&self, id: u32, prefix: Prefix, best: &Path) -> Option<(NextHop, Attributes)> {
         let to = &self.peers[&id];
-        let best = *self.best(prefix).first()?;
         let from = self.kind_of(best);
         let external = to.session.kind == PeerKind::Ebgp;
         let internal_source = from.is_some_and(|from| from != PeerKind::Ebgp);
-        if best.peer == Some(id)
-            || from == Some(PeerKind::Ibgp) && to.session.kind == PeerKind::Ibgp
+        if from == Some(PeerKind::Ibgp) && to.session.kind == PeerKind::Ibgp
             || !to.export.accepts(prefix, best.peer.is_none())
         {
             return None;

@@ -4,7 +4,7 @@ fn chunk(text: &'static str, own: Vec<Own>) -> Chunk<&'static str> {
     Chunk {
         bytes: Bytes::from_static(text.as_bytes()),
         own,
-        prefixes: text,
+        units: text,
     }
 }
 
