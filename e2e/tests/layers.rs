@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Package, and every package of ours that it may depend on.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("bfd", &[]),
     ("bgp-api", &[]),
+    ("bgp-bench", &[]),
     ("bgp-wire", &[]),
     ("bgp-fsm", &["bgp-wire"]),
     ("bgp-rib", &["bgp-wire"]),

@@ -1,0 +1,187 @@
+//! One daemon in one scenario: start, sessions, phases, what was measured.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::daemon::{Daemon, Kind, Neighbour};
+use crate::link::Link;
+use crate::process;
+use crate::table::Goal;
+use crate::tester::{Role, Tester};
+use crate::universe::Universe;
+
+/// Dials in flight where the time of the sessions is not what is measured: BIRD accepts from a
+/// queue of eight.
+pub const GENTLE: usize = 4;
+/// How long the sessions may take before the first phase.
+const SESSIONS: Duration = Duration::from_secs(60);
+/// How long a daemon may keep working after a phase.
+const SETTLE: Duration = Duration::from_secs(20);
+
+/// One measured step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Phase {
+    /// Name in tables.
+    pub name: &'static str,
+    /// Wall time; `None` when it did not come to an end.
+    pub wall: Option<Duration>,
+    /// Processor time of the daemon, until it was quiet again.
+    pub cpu: Duration,
+}
+
+/// What a run showed.
+#[derive(Debug, Clone, Default)]
+pub struct Measured {
+    /// The steps, in order.
+    pub phases: Vec<Phase>,
+    /// Greatest resident memory, in octets.
+    pub memory: u64,
+    /// What was not as it must be.
+    pub problems: Vec<String>,
+    /// What is worth knowing.
+    pub remarks: Vec<String>,
+}
+
+/// A running daemon with its clients.
+#[derive(Debug)]
+pub struct Run {
+    /// Who.
+    pub kind: Kind,
+    /// The clients.
+    pub tester: Tester,
+    /// The speaker.
+    pub daemon: Daemon,
+    /// Numbers of the clients that are looked at.
+    pub receivers: Vec<usize>,
+    /// What was measured so far.
+    pub measured: Measured,
+    /// How long a phase may take.
+    pub limit: Duration,
+    /// Where it runs; dropped last.
+    _link: Link,
+}
+
+impl Run {
+    /// Starts a daemon whose neighbours are these; no session yet.
+    ///
+    /// # Errors
+    /// The namespaces cannot be made or the daemon does not start.
+    pub fn start(
+        kind: Kind,
+        universe: &Rc<Universe>,
+        neighbours: &[Neighbour],
+        limit: Duration,
+    ) -> Result<Self> {
+        let link = Link::new(neighbours.len())?;
+        let daemon = Daemon::start(kind, &link, neighbours)?;
+        let roles: Vec<_> = neighbours
+            .iter()
+            .map(|one| Role {
+                asn: one.asn,
+                receives: one.receives,
+            })
+            .collect();
+        let receivers = neighbours
+            .iter()
+            .enumerate()
+            .filter(|(_, one)| one.receives);
+        Ok(Self {
+            kind,
+            tester: Tester::new(universe, &roles)?,
+            daemon,
+            receivers: receivers.map(|(index, _)| index).collect(),
+            measured: Measured::default(),
+            limit,
+            _link: link,
+        })
+    }
+
+    /// Establishes all sessions, outside of any measurement.
+    ///
+    /// # Errors
+    /// They do not come up.
+    pub fn establish(&mut self) -> Result<()> {
+        let all: Vec<_> = (0..self.tester.sessions.len()).collect();
+        self.tester
+            .establish(&all, GENTLE, SESSIONS)
+            .with_context(|| format!("log:\n{}", self.daemon.log()))?;
+        self.daemon.settle(&mut self.tester, SETTLE)
+    }
+
+    /// Sends and measures until `receivers` hold what `goal` says. False when the time was over.
+    ///
+    /// # Errors
+    /// The daemon or a session is gone, or a receiver was told something wrong.
+    pub fn phase(
+        &mut self,
+        name: &'static str,
+        receivers: &[usize],
+        goal: &Goal,
+        sends: &[(usize, Rc<[u8]>)],
+    ) -> Result<bool> {
+        let before = self.daemon.cpu()?;
+        self.tester.expect(receivers, goal);
+        let wall = self.tester.run(sends, self.limit)?;
+        self.finish(name, wall, before)
+    }
+
+    /// As [`Run::phase`], for clients that go without a word.
+    ///
+    /// # Errors
+    /// As [`Run::phase`].
+    pub fn phase_of_loss(
+        &mut self,
+        name: &'static str,
+        gone: &[usize],
+        left: &[usize],
+        goal: &Goal,
+    ) -> Result<bool> {
+        let before = self.daemon.cpu()?;
+        self.tester.expect(left, goal);
+        let start = Instant::now();
+        self.tester.hang_up(gone);
+        let wall = self.tester.run(&[], self.limit)?;
+        self.finish(name, wall.map(|_| start.elapsed()), before)
+    }
+
+    fn finish(
+        &mut self,
+        name: &'static str,
+        wall: Option<Duration>,
+        before: Duration,
+    ) -> Result<bool> {
+        if wall.is_some() {
+            self.daemon.settle(&mut self.tester, SETTLE)?;
+        }
+        self.measured.phases.push(Phase {
+            name,
+            wall,
+            cpu: self.daemon.cpu()? - before,
+        });
+        self.measured.memory = process::peak_memory(&self.daemon.pids())?;
+        if let Some(missing) = self.tester.missing() {
+            let when = match wall {
+                Some(_) => "when it had gone quiet".to_owned(),
+                None => format!("after {:?}", self.limit),
+            };
+            self.measured
+                .problems
+                .push(format!("{name}, {when}: {missing}"));
+        }
+        self.look_for_echoes(name);
+        Ok(wall.is_some())
+    }
+
+    fn look_for_echoes(&mut self, name: &str) {
+        if self.kind.echoes() {
+            return;
+        }
+        let problem = self.tester.sessions.iter().find_map(|session| {
+            let error = session.table.as_ref()?.no_echoes().err()?;
+            Some(format!("{name}: client {}: {error}", session.index))
+        });
+        self.measured.problems.extend(problem);
+    }
+}
