@@ -9,6 +9,7 @@
 //! - [`pod`] is one pod: a namespace plugged by `tortie-cni`.
 //! - [`bird`] is a router that runs BIRD.
 //! - [`peer`] is a foreign speaker: BIRD, FRR or GoBGP.
+//! - [`router`] is a BGP router of any make, ours included, in one topology.
 //! - [`speaker`] is the stand-alone `tortie-bgp`.
 //! - [`traffic`] sends numbered packets and counts the lost ones.
 //! - [`wait`] waits until something holds, with a deadline.
@@ -23,6 +24,7 @@ pub mod lab;
 pub mod node;
 pub mod peer;
 pub mod pod;
+pub mod router;
 pub mod speaker;
 pub mod traffic;
 pub mod wait;

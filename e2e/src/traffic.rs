@@ -10,7 +10,6 @@ use anyhow::{Result, anyhow};
 
 use crate::lab::Namespace;
 
-const PORT: u16 = 5201;
 /// How long the receiver waits for stragglers after the last packet was sent.
 const DRAIN: Duration = Duration::from_millis(500);
 
@@ -45,13 +44,14 @@ pub struct Flow {
 impl Flow {
     /// Starts `rate` packets a second from one namespace to `address` in another.
     pub fn start(from: &Namespace, to: &Namespace, address: IpAddr, rate: u32) -> Result<Self> {
-        let target = SocketAddr::new(address, PORT);
         let any: IpAddr = if address.is_ipv6() {
             std::net::Ipv6Addr::UNSPECIFIED.into()
         } else {
             std::net::Ipv4Addr::UNSPECIFIED.into()
         };
-        let input = to.inside(|| Ok(UdpSocket::bind(target)?))?;
+        // Several flows may end at one address.
+        let input = to.inside(|| Ok(UdpSocket::bind(SocketAddr::new(address, 0))?))?;
+        let target = input.local_addr()?;
         let output = from.inside(|| Ok(UdpSocket::bind(SocketAddr::new(any, 0))?))?;
         input.set_read_timeout(Some(Duration::from_millis(50)))?;
         let stop = Arc::new(AtomicBool::new(false));

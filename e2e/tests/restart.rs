@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use e2e::cluster::{Cluster, LIMIT, OUTSIDE, scenario};
+use anyhow::{Context, Result, ensure};
+use e2e::cluster::{ASN, Cluster, LIMIT, OUTSIDE, node_addresses, scenario};
+use e2e::router::{Kind, Neighbour, Router, Setup};
 use e2e::traffic::Flow;
 use e2e::wait;
 use nix::sys::signal::Signal;
@@ -27,15 +28,71 @@ fn a_second_kill_inside_the_restart_window_loses_no_packet() -> Result<()> {
     })
 }
 
+#[test]
+fn a_router_that_is_frr_keeps_forwarding_over_kills_of_the_agent() -> Result<()> {
+    let signals = [Signal::SIGKILL, Signal::SIGKILL, Signal::SIGTERM];
+    scenario("killfrr", 2, |cluster| {
+        let nodes = [1, 2].map(|number| {
+            let mut node = Neighbour::new(&node_addresses(number)[0], ASN);
+            node.restart = true;
+            node
+        });
+        let setup = Setup {
+            asn: 64501,
+            v4: "192.0.2.2".to_owned(),
+            v6: "2001:db8::2".to_owned(),
+            neighbours: nodes.to_vec(),
+            ..Setup::default()
+        };
+        let frr = Router::start(&cluster.lab, "frr", Kind::Frr, &setup)?;
+        std::fs::write(cluster.datastore().join("frr.yaml"), FRR_PEER)?;
+        let pod = cluster.plug(0, "behind")?;
+        let (pod, addresses) = (
+            pod.namespace.clone(),
+            [pod.address(false)?, pod.address(true)?],
+        );
+        let mut flows = Vec::new();
+        for address in addresses {
+            let what = format!("a route to {address} in the kernel of FRR's machine");
+            wait::until_true(&what, LIMIT, || {
+                let route = frr.namespace.ip(&format!("route get {address}"));
+                Ok(route.is_ok_and(|route| route.contains(" via ")))
+            })
+            .with_context(|| frr.words())?;
+            flows.push(Flow::start(&frr.namespace, &pod, address, RATE)?);
+        }
+        let kept = lossless(cluster, &signals);
+        for flow in flows {
+            let count = flow.stop()?;
+            ensure!(count.sent > 1000, "the flow did not run: {count:?}");
+            ensure!(count.lost() == 0, "through FRR: {count:?}\n{}", frr.words());
+        }
+        kept
+    })
+}
+
+/// FRR as another router of every node.
+const FRR_PEER: &str = "apiVersion: crd.projectcalico.org/v1
+kind: BGPPeer
+metadata: {name: frr}
+spec: {peerIP: 192.0.2.2, asNumber: 64501}
+";
+
 /// Flows in every direction that a restart of node1 could break: pod to pod both
-/// ways, and from beyond BIRD to the pod.
+/// ways, from the pod to the router and from the router, BIRD, to the pod.
 fn lossless(cluster: &mut Cluster, signals: &[Signal]) -> Result<()> {
     cluster.plug(0, "pod0")?;
     cluster.plug(1, "pod1")?;
     cluster.wait_converged()?;
     let mut flows = Vec::new();
+    let pod = |name: &str| {
+        let pod = cluster.pods.iter().find(|pod| pod.name == name);
+        pod.with_context(|| format!("{name} is not there"))
+    };
+    let tor = &cluster.tor.namespace;
     for v6 in [false, true] {
-        let (a, b) = (&cluster.pods[0], &cluster.pods[1]);
+        let (a, b) = (pod("pod0")?, pod("pod1")?);
+        flows.push(Flow::start(tor, &a.namespace, a.address(v6)?, RATE)?);
         for (from, to) in [(a, b), (b, a)] {
             flows.push(Flow::start(
                 &from.namespace,
@@ -46,13 +103,7 @@ fn lossless(cluster: &mut Cluster, signals: &[Signal]) -> Result<()> {
         }
     }
     let outside = OUTSIDE[0].parse()?;
-    let tor = cluster.tor.namespace.clone();
-    flows.push(Flow::start(
-        &cluster.pods[0].namespace,
-        &tor,
-        outside,
-        RATE,
-    )?);
+    flows.push(Flow::start(&pod("pod0")?.namespace, tor, outside, RATE)?);
     std::thread::sleep(Duration::from_millis(500));
     for (round, signal) in signals.iter().enumerate() {
         cluster.nodes[0].stop(*signal)?;
