@@ -55,6 +55,8 @@ pub struct PeerInfo {
     pub state: State,
     /// When it came into this state.
     pub since: SystemTime,
+    /// When its session came up or was lost, or the peer was added.
+    pub up_down: SystemTime,
     /// How often an established session was lost.
     pub flaps: u64,
     /// Why the last connection ended.

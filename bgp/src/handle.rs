@@ -39,7 +39,7 @@ impl fmt::Display for Unanswered {
             Unanswered::NoPeer(name) => {
                 write!(
                     f,
-                    "no peer has the name or address {name}; /peers lists them"
+                    "no peer has the name or address {name}; `tortie bgp peers` lists them"
                 )
             }
             Unanswered::NoPrefix(text, why) => {

@@ -2,12 +2,13 @@
 
 mod standalone;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
-use standalone::{run, show};
+use standalone::run;
 
 #[derive(Debug, Parser)]
 #[command(name = "tortie-bgp", version, about = "BGP speaker")]
@@ -24,42 +25,16 @@ enum Command {
         /// Configuration file (YAML).
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Where `show` asks.
+        /// Unix socket where questions are answered (HTTP), such as those of `tortie bgp`.
         #[arg(long, value_name = "PATH", default_value = standalone::SOCKET)]
         socket: PathBuf,
+        /// Address where they are answered too, for example to scrape metrics.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        http: Option<SocketAddr>,
         /// We come back from a restart, and traffic never stopped: peers are told so.
         #[arg(long)]
         restarting: bool,
     },
-    /// Ask a running speaker.
-    Show {
-        /// About what.
-        what: What,
-        /// How the answer looks.
-        #[arg(short, long, default_value = "table")]
-        output: Output,
-        /// Where the speaker answers.
-        #[arg(long, value_name = "PATH", default_value = standalone::SOCKET)]
-        socket: PathBuf,
-    },
-}
-
-/// What can be asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum What {
-    /// The configured peers.
-    Peers,
-    /// All paths to all prefixes.
-    Routes,
-}
-
-/// How an answer looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
 }
 
 fn main() -> ExitCode {
@@ -67,13 +42,9 @@ fn main() -> ExitCode {
         Command::Run {
             config,
             socket,
+            http,
             restarting,
-        } => run::run(&config, &socket, restarting),
-        Command::Show {
-            what,
-            output,
-            socket,
-        } => show::show(what, output, &socket),
+        } => run::run(&config, &socket, http, restarting),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

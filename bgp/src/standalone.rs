@@ -3,8 +3,6 @@
 mod file;
 mod prefix;
 pub(crate) mod run;
-pub(crate) mod show;
-mod view;
 
 /// Where a running speaker answers questions.
 pub(crate) const SOCKET: &str = "/run/tortie/bgp.sock";

@@ -101,11 +101,11 @@ originate:
         Ok(())
     }
 
-    /// Answer of `tortie-bgp show`.
+    /// Answer of `tortie bgp`.
     pub fn show(&self, what: &str) -> Result<Value> {
         let output = output(
-            Command::new(binary("tortie-bgp")?)
-                .args(["show", what, "-o", "json", "--socket"])
+            Command::new(binary("tortie")?)
+                .args(["bgp", what, "-o", "json", "--socket"])
                 .arg(self.socket()),
         )?;
         Ok(serde_json::from_slice(&output.stdout)?)

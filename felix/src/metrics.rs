@@ -312,6 +312,7 @@ mod tests {
             remote_as: 64512,
             state: bgp::State::Established,
             since: SystemTime::now(),
+            up_down: SystemTime::now(),
             flaps: 1,
             last_error: None,
             session: None,

@@ -60,6 +60,8 @@ pub struct Peer {
     pub since: u64,
     /// Seconds in this state.
     pub age_secs: u64,
+    /// Seconds since its session came up or was lost, or since the peer was added.
+    pub up_down_secs: u64,
     /// Its router id, while established.
     pub router_id: Option<Ipv4Addr>,
     /// Numbers of routes, by family: those that are configured.

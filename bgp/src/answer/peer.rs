@@ -34,6 +34,7 @@ pub(crate) fn line(local: &Local, config: &PeerConfig, info: PeerInfo) -> Peer {
         state: info.state.to_string(),
         since,
         age_secs,
+        up_down_secs: moment(info.up_down).1,
         router_id: info.session.map(|session| session.router_id),
         routes: info.counts.iter().map(counts).collect(),
         flaps: info.flaps,

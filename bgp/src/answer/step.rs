@@ -6,6 +6,7 @@ use bgp_rib::{Compared, ExplainedPath, Outcome, Reason};
 pub(crate) fn best_words(step: Reason) -> String {
     match step {
         Reason::OnlyPath => "best: the only usable path".to_owned(),
+        Reason::Local => "best: originated here".to_owned(),
         step => format!("best: decided by {step}"),
     }
 }

@@ -40,6 +40,8 @@ pub(super) struct PeerTask {
     pub(super) leaving: bool,
     pub(super) state: State,
     pub(super) since: SystemTime,
+    /// When the session came up or was lost, or the peer was added.
+    pub(super) up_down: SystemTime,
     pub(super) flaps: u64,
     /// Faulty attributes received (RFC 7606).
     pub(super) malformed: u64,
@@ -111,6 +113,7 @@ impl Owner {
             leaving: false,
             state: State::Idle,
             since: SystemTime::now(),
+            up_down: SystemTime::now(),
             flaps: 0,
             malformed: 0,
             last_error: None,

@@ -41,6 +41,7 @@ impl Owner {
             remote_as: task.config.remote_as,
             state: task.state,
             since: task.since,
+            up_down: task.up_down,
             flaps: task.flaps,
             last_error: task.last_error.clone(),
             malformed: task.fault.clone(),

@@ -100,6 +100,7 @@ impl Owner {
         task.fault = None;
         task.state = State::Established;
         task.since = SystemTime::now();
+        task.up_down = task.since;
         task.up = Some(up);
         self.established += 1;
         self.rib.peer_up(id, session);
@@ -113,7 +114,9 @@ impl Owner {
         }
         self.rib.peer_down(id, keep);
         if let Some(task) = self.task(id) {
-            task.up = None;
+            if task.up.take().is_some() {
+                task.up_down = SystemTime::now();
+            }
             task.held.clear();
             task.stale = keep.to_vec();
             task.long_lived.retain(|family| keep.contains(family));

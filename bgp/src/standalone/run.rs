@@ -2,29 +2,29 @@
 
 use std::fs;
 use std::io::{self, IsTerminal};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use bgp::{Event, Handle, Options, Shutdown, Speaker};
-use serde::Serialize;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
+use axum::Router;
+use bgp::{Event, Handle, Options, Shutdown, Speaker, http};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use super::file;
-use super::view::{PeerView, RouteView};
 
-/// Questions answered at once; more wait in the backlog.
-const QUESTIONS: usize = 16;
-
-/// Runs a speaker until a signal ends it.
+/// Runs a speaker until a signal ends it; it answers at the socket and, if given, at the address.
 ///
 /// # Errors
-/// A configuration that does not make sense, a socket path that cannot be used, or a speaker that
-/// ended by itself.
-pub(crate) fn run(config: &Path, socket: &Path, restarting: bool) -> Result<()> {
+/// A configuration that does not make sense, a socket path or an address that cannot be used, or a
+/// speaker that ended by itself.
+pub(crate) fn run(
+    config: &Path,
+    socket: &Path,
+    address: Option<SocketAddr>,
+    restarting: bool,
+) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -36,29 +36,32 @@ pub(crate) fn run(config: &Path, socket: &Path, restarting: bool) -> Result<()> 
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         let answers = listen(socket)?;
+        let pages = match address {
+            Some(address) => {
+                let place = || format!("--http {address}");
+                Some(TcpListener::bind(address).await.with_context(place)?)
+            }
+            None => None,
+        };
         let options = Options {
             restarting,
             ..Options::default()
         };
         let (handle, events) = Speaker::start(desired, options);
-        let result = serve(config, &handle, events, answers).await;
+        let server = tokio::spawn(answer(answers, pages, handle.clone()));
+        let result = serve(config, &handle, events).await;
+        server.abort();
         // Nobody will answer there any more; somebody may have removed it already.
         let _gone = fs::remove_file(socket);
         result
     })
 }
 
-async fn serve(
-    config: &Path,
-    handle: &Handle,
-    mut events: mpsc::Receiver<Event>,
-    answers: UnixListener,
-) -> Result<()> {
+async fn serve(config: &Path, handle: &Handle, mut events: mpsc::Receiver<Event>) -> Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut restart = signal(SignalKind::user_defined1())?;
-    let mut questions = JoinSet::new();
     loop {
         tokio::select! {
             _ = reload.recv() => match file::load(config) {
@@ -78,20 +81,6 @@ async fn serve(
                 Some(event) => log(&event),
                 None => bail!("the speaker has ended"),
             },
-            accepted = answers.accept(), if questions.len() < QUESTIONS => {
-                let (stream, _) = accepted.context("cannot accept questions")?;
-                let handle = handle.clone();
-                questions.spawn(async move {
-                    if let Err(error) = answer(stream, &handle).await {
-                        tracing::debug!(%error, "question not answered");
-                    }
-                });
-            }
-            Some(ended) = questions.join_next() => {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "answering a question failed");
-                }
-            }
         }
     }
     let text = "shutting down".to_owned();
@@ -129,21 +118,20 @@ fn listen(path: &Path) -> Result<UnixListener> {
     UnixListener::bind(path).with_context(place)
 }
 
-async fn answer(stream: UnixStream, handle: &Handle) -> Result<()> {
-    let mut stream = BufReader::new(stream);
-    let mut question = String::new();
-    stream.read_line(&mut question).await?;
-    let answer = match question.trim() {
-        "peers" => json::<PeerView, _>(handle.peers().await)?,
-        "routes" => json::<RouteView, _>(handle.routes().await)?,
-        other => bail!("unknown question {other:?}"),
+/// Answers questions for ever. The pages are at the same place as in the agent, below `/bgp`, and
+/// `/metrics` is also where scrapers look for it.
+async fn answer(socket: UnixListener, pages: Option<TcpListener>, handle: Handle) {
+    let router = http::router(handle);
+    let router = Router::new().nest("/bgp", router.clone()).merge(router);
+    let over_socket = axum::serve(socket, router.clone());
+    let ended = match pages {
+        Some(pages) => tokio::select! {
+            ended = async { over_socket.await } => ended,
+            ended = async { axum::serve(pages, router).await } => ended,
+        },
+        None => over_socket.await,
     };
-    stream.write_all(&answer).await?;
-    stream.shutdown().await?;
-    Ok(())
-}
-
-fn json<View: Serialize + From<Info>, Info>(infos: Vec<Info>) -> Result<Vec<u8>> {
-    let views: Vec<View> = infos.into_iter().map(View::from).collect();
-    Ok(serde_json::to_vec(&views)?)
+    if let Err(error) = ended {
+        tracing::error!(%error, "questions are not answered any more");
+    }
 }

@@ -112,7 +112,11 @@ async fn wrong_questions_are_told_what_is_wrong() {
             404,
             "no peer has the name or address nobody",
         ),
-        ("/why/10.0.0.0/8?peer=nobody", 404, "/peers lists them"),
+        (
+            "/why/10.0.0.0/8?peer=nobody",
+            404,
+            "`tortie bgp peers` lists them",
+        ),
         ("/routes/10.0.0.1/8", 400, "neither a prefix nor an address"),
         ("/peers/192.0.2.99/received", 404, "192.0.2.99"),
         ("/routes?family=ipx", 400, "ipx"),

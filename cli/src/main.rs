@@ -1,0 +1,65 @@
+//! `tortie`: looks at what runs on a node and, where that is harmless, has it do something.
+//!
+//! It asks over HTTP what `bgp-api` describes, needs no privileges but those of the socket it
+//! asks at, and touches neither kernel nor datastore.
+
+mod bgp;
+mod client;
+mod failure;
+mod output;
+mod table;
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "tortie",
+    version,
+    about = "Looks at a node's routing",
+    after_help = "Exit status: 0 answered, 1 there is no such thing, 2 wrong arguments, 3 nobody answers."
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// BGP peers, routes and why they are as they are.
+    Bgp(bgp::Arguments),
+}
+
+fn main() -> ExitCode {
+    let Command::Bgp(arguments) = Arguments::parse().command;
+    let result = bgp::run(&arguments).and_then(|answer| {
+        if let Some(note) = answer.note.filter(|_| io::stderr().is_terminal()) {
+            say(&note);
+        }
+        print(&answer.text)
+    });
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&failure.to_string());
+            failure.status()
+        }
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // The reader had enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(|error| Failure::Output(error.to_string())),
+    }
+}
+
+fn say(text: &str) {
+    // Where nobody listens there is nobody to tell.
+    let _closed = writeln!(io::stderr(), "tortie: {text}");
+}
