@@ -12,6 +12,7 @@ use hashbrown::HashTable;
 
 use crate::nexthop::{NextHopId, NextHops};
 use crate::path::AttrId;
+use crate::peer::DEFAULT_LOCAL_PREF;
 
 /// The well-known communities of a set that change what we do with a path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,6 +23,7 @@ impl Communities {
     pub(crate) const NO_ADVERTISE: Self = Self(2);
     pub(crate) const NO_EXPORT_SUBCONFED: Self = Self(4);
     pub(crate) const GRACEFUL_SHUTDOWN: Self = Self(8);
+    pub(crate) const NO_PEER: Self = Self(16);
 
     fn of(attributes: &Attributes) -> Self {
         let bits = attributes.communities().map(|community| match community {
@@ -29,6 +31,7 @@ impl Communities {
             Community::NO_ADVERTISE => Self::NO_ADVERTISE.0,
             Community::NO_EXPORT_SUBCONFED => Self::NO_EXPORT_SUBCONFED.0,
             Community::GRACEFUL_SHUTDOWN => Self::GRACEFUL_SHUTDOWN.0,
+            Community::NO_PEER => Self::NO_PEER.0,
             _ => 0,
         });
         Self(bits.fold(0, |all, bit| all | bit))
@@ -45,7 +48,37 @@ pub(crate) struct AttrSet {
     pub(crate) attributes: Attributes,
     pub(crate) next_hop: NextHopId,
     pub(crate) communities: Communities,
+    /// The set as it was received, where an import policy made this one of it; else
+    /// [`AttrId::NONE`]. Sets made of different ones are never the same, so a path refers to what
+    /// it is and to what it was with one index.
+    origin: AttrId,
     references: u32,
+}
+
+impl AttrSet {
+    /// Whether an import policy made it of another one.
+    pub(crate) fn is_rewritten(&self) -> bool {
+        self.origin != AttrId::NONE
+    }
+
+    /// LOCAL_PREF as far as it counts for paths from external or other peers.
+    pub(crate) fn local_pref(&self, is_external: bool) -> u32 {
+        if is_external && self.communities.has(Communities::GRACEFUL_SHUTDOWN) {
+            return 0;
+        }
+        // What an external peer says of it is nothing to us, what we made of it is (RFC 4271 §5.1.5).
+        let counts = !is_external || self.is_rewritten();
+        let local_pref = self.attributes.local_pref().filter(|_| counts);
+        local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
+    }
+
+    fn hash(&self, hasher: &FixedState) -> u64 {
+        hash(hasher, self.next_hop, self.origin, &self.attributes)
+    }
+}
+
+fn hash(hasher: &FixedState, next_hop: NextHopId, origin: AttrId, attributes: &Attributes) -> u64 {
+    hasher.hash_one((next_hop, origin, attributes.wire()))
 }
 
 /// All attribute sets in use, with their next hops.
@@ -72,8 +105,27 @@ impl Attrs {
 
     /// Finds or adds a set and counts one reference; without next hop it is originated here.
     pub(crate) fn acquire(&mut self, attributes: &Attributes, next_hop: Option<NextHop>) -> AttrId {
+        self.acquire_from(attributes, next_hop, AttrId::NONE)
+    }
+
+    /// Finds or adds what an import policy made of a received set in use and counts one reference.
+    pub(crate) fn acquire_rewritten(
+        &mut self,
+        attributes: &Attributes,
+        received: AttrId,
+    ) -> AttrId {
+        let next_hop = self.next_hops.get(self.get(received).next_hop);
+        self.acquire_from(attributes, next_hop, received)
+    }
+
+    fn acquire_from(
+        &mut self,
+        attributes: &Attributes,
+        next_hop: Option<NextHop>,
+        origin: AttrId,
+    ) -> AttrId {
         let next_hop = self.next_hops.acquire(next_hop);
-        let hash = self.hasher.hash_one((next_hop, attributes.wire()));
+        let hash = hash(&self.hasher, next_hop, origin, attributes);
         let Self {
             sets,
             index,
@@ -82,8 +134,9 @@ impl Attrs {
             next_hops,
         } = self;
         let found = index.find(hash, |&id| {
-            set(sets, id)
-                .is_some_and(|set| set.next_hop == next_hop && set.attributes == *attributes)
+            set(sets, id).is_some_and(|set| {
+                (set.next_hop, set.origin) == (next_hop, origin) && set.attributes == *attributes
+            })
         });
         if let Some(&id) = found {
             next_hops.release(next_hop);
@@ -94,6 +147,7 @@ impl Attrs {
             attributes: attributes.clone(),
             next_hop,
             communities: Communities::of(attributes),
+            origin,
             references: 1,
         });
         let id = match free.pop() {
@@ -108,11 +162,18 @@ impl Attrs {
         };
         index.insert_unique(hash, id, |&id| {
             // Every indexed set is in use; a free one would be found under hash 0 and never match.
-            set(sets, id).map_or(0, |set| {
-                hasher.hash_one((set.next_hop, set.attributes.wire()))
-            })
+            set(sets, id).map_or(0, |set| set.hash(hasher))
         });
+        if origin != AttrId::NONE {
+            self.add_reference(origin);
+        }
         id
+    }
+
+    /// What a set was when it was received: itself, unless an import policy made it of another.
+    pub(crate) fn received(&self, id: AttrId) -> AttrId {
+        let origin = self.get(id).origin;
+        if origin == AttrId::NONE { id } else { origin }
     }
 
     /// Counts one more reference to a set in use.
@@ -131,13 +192,18 @@ impl Attrs {
         if set.references > 0 {
             return;
         }
-        let hash = self.hasher.hash_one((set.next_hop, set.attributes.wire()));
+        let hash = set.hash(&self.hasher);
+        let origin = set.origin;
         self.next_hops.release(set.next_hop);
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
             entry.remove();
         }
         self.sets[id.0 as usize] = None;
         self.free.push(id);
+        if origin != AttrId::NONE {
+            // Received sets have no origin themselves, so this goes no deeper.
+            self.release(origin);
+        }
     }
 
     /// A set that a path refers to.

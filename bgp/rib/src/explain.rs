@@ -1,14 +1,19 @@
 //! Why a path is best and why the others are not.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use bgp_wire::{Attributes, NextHop, Origin, Prefix};
 
 use crate::Rib;
+use crate::attrs::AttrSet;
 use crate::decision::{Candidate, Reason, Selection, select};
+use crate::export::{Treatment, Withheld};
+use crate::import;
 use crate::key::Key;
-use crate::path::{Ineligible, Path, PeerId};
+use crate::path::{Ineligible, Path, PeerId, Said};
 use crate::peer::Shared;
+use crate::rib::ToldPath;
 use crate::table::{PrefixTable, Slot};
 
 /// All paths to a prefix and what became of each.
@@ -30,7 +35,13 @@ pub struct ExplainedPath {
     /// Where packets go; `None` when it is originated here without a next hop.
     pub next_hop: Option<NextHop>,
     /// Its attributes as received.
+    pub received: Attributes,
+    /// The attributes that count: as received, or as the import policy changed them, and with
+    /// what RFC 9234 §5 adds.
     pub attributes: Attributes,
+    /// The rule of the import policy that decided, or else the last that changed something; none
+    /// where the policy was not asked or no rule had a say.
+    pub rule: Option<Arc<str>>,
     /// Kept from an earlier session, and not yet announced again.
     pub is_stale: bool,
     /// What became of it.
@@ -68,6 +79,18 @@ pub struct Compared {
     pub path_id: u32,
 }
 
+/// What a peer is told about a path, or why it is not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExplainedExport {
+    /// Who sent the path; `None` when it is originated here.
+    pub from: Option<PeerId>,
+    /// How the peer is told it.
+    pub told: Result<ToldPath, Withheld>,
+    /// The rule of the export policy that decided, or else the last that changed something; none
+    /// where the policy was not asked or no rule had a say.
+    pub rule: Option<Arc<str>>,
+}
+
 /// What became of a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -91,6 +114,47 @@ impl Rib {
         };
         Some(Explanation { prefix, paths })
     }
+
+    /// What a peer that is up is told about the best path of a prefix, and why; `None` where
+    /// there is no best path or no such peer.
+    pub fn explain_export(&mut self, peer: PeerId, prefix: Prefix) -> Option<ExplainedExport> {
+        self.settle();
+        let best = match prefix {
+            Prefix::V4(key) => self.tables.v4.best(key),
+            Prefix::V6(key) => self.tables.v6.best(key),
+        };
+        let known = self.shared.peer(peer).filter(|known| known.is_up)?;
+        let (said, treatment) = (best?.said(), Treatment::of(&known.session));
+        Some(explained_export(
+            &self.shared,
+            &treatment,
+            peer,
+            prefix,
+            said,
+        ))
+    }
+}
+
+fn explained_export(
+    shared: &Shared,
+    treatment: &Treatment,
+    to: PeerId,
+    prefix: Prefix,
+    said: Said,
+) -> ExplainedExport {
+    let unasked = if said.peer == to {
+        Err(Withheld::OwnPath)
+    } else {
+        treatment.admits_unasked(shared, prefix, said)
+    };
+    let asked = unasked.map(|()| treatment.judge(shared, prefix, said).named());
+    let admitted = unasked.and_then(|()| treatment.admits(shared, prefix, said));
+    let told = admitted.and_then(|said| treatment.told_path(shared, prefix, said));
+    ExplainedExport {
+        from: (said.peer != PeerId::LOCAL).then_some(said.peer),
+        told,
+        rule: asked.ok().flatten().map(|rule| Arc::clone(&rule.name)),
+    }
 }
 
 fn explain<K: Key>(shared: &Shared, table: &PrefixTable<K>, key: K) -> Option<Vec<ExplainedPath>> {
@@ -100,11 +164,11 @@ fn explain<K: Key>(shared: &Shared, table: &PrefixTable<K>, key: K) -> Option<Ve
 }
 
 /// All paths of a prefix as of the last decision.
-pub(crate) fn explain_slot<K>(shared: &Shared, slot: &Slot<K>) -> Vec<ExplainedPath> {
+pub(crate) fn explain_slot<K: Key>(shared: &Shared, slot: &Slot<K>) -> Vec<ExplainedPath> {
     let outcomes = outcomes(shared, slot);
     let explained = slot.paths.iter().zip(outcomes);
     explained
-        .map(|(path, outcome)| explained_path(shared, path, outcome))
+        .map(|(path, outcome)| explained_path(shared, slot.key.into(), path, outcome))
         .collect()
 }
 
@@ -130,13 +194,17 @@ fn outcomes<K>(shared: &Shared, slot: &Slot<K>) -> Vec<Outcome> {
     candidates.into_iter().enumerate().map(outcome).collect()
 }
 
-fn explained_path(shared: &Shared, path: &Path, outcome: Outcome) -> ExplainedPath {
+fn explained_path(shared: &Shared, prefix: Prefix, path: &Path, outcome: Outcome) -> ExplainedPath {
     let set = shared.attrs.get(path.attrs);
+    let received = shared.attrs.get(shared.attrs.received(path.attrs));
+    let next_hop = shared.attrs.next_hops.get(set.next_hop);
     ExplainedPath {
         peer: (path.peer != PeerId::LOCAL).then_some(path.peer),
         path_id: path.path_id,
-        next_hop: shared.attrs.next_hops.get(set.next_hop),
-        attributes: set.attributes.clone(),
+        next_hop,
+        received: received.attributes.clone(),
+        attributes: counting(shared, path, set),
+        rule: import_rule(shared, prefix, path, received),
         is_stale: path.is_stale(),
         outcome,
         compared: shared
@@ -162,4 +230,29 @@ fn compared(shared: &Shared, path: &Path, candidate: &Candidate) -> Compared {
         peer_address: peer.map(|peer| peer.session.remote_addr),
         path_id: candidate.path_id,
     }
+}
+
+/// The attributes of a path with what its peer's role adds.
+fn counting(shared: &Shared, path: &Path, set: &AttrSet) -> Attributes {
+    let mut fields = set.attributes.to_builder();
+    fields.only_to_customer = shared.only_to_customer(path.peer, set);
+    fields.build().unwrap_or_else(|_| set.attributes.clone())
+}
+
+/// The rule of the import policy that had a say; asked again, as nobody keeps it.
+fn import_rule(
+    shared: &Shared,
+    prefix: Prefix,
+    path: &Path,
+    received: &AttrSet,
+) -> Option<Arc<str>> {
+    let was_asked = match path.refused {
+        None | Some(Ineligible::Policy | Ineligible::TooLong) => true,
+        Some(_) => false,
+    };
+    let session = &shared.peer(path.peer).filter(|_| was_asked)?.session;
+    let next_hop = shared.attrs.next_hops.get(received.next_hop);
+    let subject = import::subject(session, prefix, received, next_hop);
+    let rule = session.import.evaluate(&subject).named()?;
+    Some(Arc::clone(&rule.name))
 }

@@ -1,58 +1,27 @@
 //! What a kind of peer is told about a path, and in which words (RFC 4271 §9.1.3, §5.1; RFC 1997).
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
-use bgp_wire::{Attributes, EncodeError, NextHop, Params, Prefix};
+use bgp_wire::capability::Role;
+use bgp_wire::{NextHop, Params, Prefix};
 
 use crate::attrs::Communities;
 use crate::decision::best_of;
 use crate::key::{FamilyIndex, Key, Unit};
 use crate::path::{PathFlags, PeerId, Said};
-use crate::peer::{NextHopMode, PeerKind, PeerSession, Shared};
-use crate::policy::{Policy, Subject};
+use crate::peer::{NextHopMode, PeerKind, PeerSession, Shared, reaches_upward};
+use crate::policy::{Judgement, Policy, Subject};
 use crate::reflection;
 use crate::table::Slot;
 
-/// Why a peer is not told a path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Withheld {
-    /// It came from this peer.
-    OwnPath,
-    /// From an internal peer to an internal peer, neither of them a client (RFC 4271 §9.2.1).
-    NotReflected,
-    /// The path carries NO_ADVERTISE (RFC 1997).
-    NoAdvertise,
-    /// The path carries NO_EXPORT or NO_EXPORT_SUBCONFED, the peer is external (RFC 1997).
-    NoExport,
-    /// There is no next hop that the session can carry.
-    NoNextHop,
-    /// The peer's export policy rejects it.
-    Policy,
-}
+mod changes;
+mod withheld;
+mod wording;
 
-impl Withheld {
-    /// A short sentence part for people: `path carries NO_EXPORT`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::OwnPath => "learned from this peer",
-            Self::NotReflected => "learned from an internal peer, and neither is a client",
-            Self::NoAdvertise => "path carries NO_ADVERTISE",
-            Self::NoExport => "path carries NO_EXPORT",
-            Self::NoNextHop => "no next hop that the session can carry",
-            Self::Policy => "rejected by export policy",
-        }
-    }
-}
-
-impl fmt::Display for Withheld {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+use changes::ChangeLists;
+pub use withheld::Withheld;
 
 /// Everything about a peer that changes what it is sent. Peers with equal treatment form an
 /// update group and get the same octets, except for the paths they sent themselves.
@@ -71,7 +40,13 @@ pub(crate) struct Treatment {
     prepend: u8,
     /// How many paths per prefix are told with ADD-PATH, all when absent; absent without it.
     path_limit: Option<NonZeroU8>,
+    local_as: Option<u32>,
+    role: Option<Role>,
+    graceful_shutdown: bool,
+    /// It is told nothing for want of a policy.
+    lacks_policy: bool,
     pub(crate) policy: Arc<Policy>,
+    changes: ChangeLists,
 }
 
 /// A path that is told with ADD-PATH.
@@ -105,7 +80,12 @@ impl Treatment {
             shared_subnets,
             prepend: session.prepend,
             path_limit,
+            local_as: session.local_as,
+            role: session.role(),
+            graceful_shutdown: session.graceful_shutdown,
+            lacks_policy: session.lacks(&session.export),
             policy: Arc::clone(&session.export),
+            changes: ChangeLists::default(),
         }
     }
 
@@ -133,7 +113,7 @@ impl Treatment {
             let Ok(candidate) = shared.candidate(path) else {
                 continue;
             };
-            if self.admits(shared, prefix, said).is_ok() {
+            if let Ok(said) = self.admits(shared, prefix, said) {
                 let is_changed = path.flags.has(PathFlags::CHANGED);
                 candidates.push(candidate);
                 told.push(ToldPath {
@@ -166,43 +146,67 @@ impl Treatment {
         paths.find(|told| told.id == id).map(|told| told.said)
     }
 
+    /// Our AS as a peer treated so sees it.
+    fn own_as(&self, shared: &Shared) -> u32 {
+        self.local_as.unwrap_or(shared.config.asn)
+    }
+
     /// What a peer treated so is told about a prefix, unless it said so itself.
     pub(crate) fn tells<K: Key>(&self, shared: &Shared, slot: &Slot<K>) -> Option<Said> {
         let said = slot.best()?.said();
-        self.admits(shared, slot.key.into(), said)
-            .is_ok()
-            .then_some(said)
+        self.admits(shared, slot.key.into(), said).ok()
     }
 
-    /// Whether a peer treated so is told the path.
+    /// What a peer treated so is told about a path, or why it is not.
     pub(crate) fn admits(
         &self,
         shared: &Shared,
         prefix: Prefix,
         said: Said,
+    ) -> Result<Said, Withheld> {
+        self.admits_unasked(shared, prefix, said)?;
+        if !self.policy.is_given() {
+            return Ok(said);
+        }
+        let judgement = self.judge(shared, prefix, said);
+        if !judgement.is_accepted() {
+            return Err(Withheld::Policy);
+        }
+        let changes = self.changes.number(&judgement.changes);
+        Ok(Said { changes, ..said })
+    }
+
+    /// The export policy's word on a path.
+    pub(crate) fn judge(&self, shared: &Shared, prefix: Prefix, said: Said) -> Judgement<'_> {
+        let set = shared.attrs.get(said.attrs);
+        let next_hop = shared.attrs.next_hops.get(set.next_hop);
+        self.policy.evaluate(&Subject {
+            prefix,
+            is_local: said.peer == PeerId::LOCAL,
+            peer_is_external: self.kind.is_external(),
+            attributes: &set.attributes,
+            local_pref: shared.local_pref(said.peer, set),
+            next_hop: next_hop.map(NextHop::addr),
+        })
+    }
+
+    /// Everything but the policy.
+    pub(crate) fn admits_unasked(
+        &self,
+        shared: &Shared,
+        prefix: Prefix,
+        said: Said,
     ) -> Result<(), Withheld> {
-        let is_local = said.peer == PeerId::LOCAL;
-        if !is_local {
+        if said.peer != PeerId::LOCAL {
             self.admits_learned(shared, said)?;
         }
         if self.next_hop(shared, prefix, said).is_none() {
             return Err(Withheld::NoNextHop);
         }
-        let set = shared.attrs.get(said.attrs);
-        let next_hop = shared.attrs.next_hops.get(set.next_hop);
-        let subject = Subject {
-            prefix,
-            is_local,
-            peer_is_external: self.kind.is_external(),
-            attributes: &set.attributes,
-            local_pref: shared.local_pref(said.peer, set),
-            next_hop: next_hop.map(NextHop::addr),
-        };
-        if self.policy.evaluate(&subject).is_accepted() {
-            Ok(())
-        } else {
-            Err(Withheld::Policy)
+        if self.lacks_policy {
+            return Err(Withheld::NoPolicy);
         }
+        Ok(())
     }
 
     /// Communities bind who receives them; what is originated here carries them for others.
@@ -210,104 +214,44 @@ impl Treatment {
         let Some(source) = shared.peer(said.peer) else {
             return Err(Withheld::NotReflected);
         };
-        if !reflection::passes(source.session.kind, self.kind) {
+        if !reflection::passes(source.session.kind, self.kind)
+            && self.leaves_as(shared, &source.session).is_none()
+        {
             return Err(Withheld::NotReflected);
         }
-        let communities = shared.attrs.get(said.attrs).communities;
-        if communities.has(Communities::NO_ADVERTISE) {
+        let set = shared.attrs.get(said.attrs);
+        if set.communities.has(Communities::NO_ADVERTISE) {
             return Err(Withheld::NoAdvertise);
         }
-        let stays_inside = communities.has(Communities::NO_EXPORT)
-            || communities.has(Communities::NO_EXPORT_SUBCONFED);
-        if stays_inside && self.kind.is_external() {
+        let stays_inside = set.communities.has(Communities::NO_EXPORT)
+            || set.communities.has(Communities::NO_EXPORT_SUBCONFED);
+        let leaves = self.kind.is_external() || self.leaves_as(shared, &source.session).is_some();
+        if stays_inside && leaves {
             return Err(Withheld::NoExport);
+        }
+        if self.role == Some(Role::Peer) && set.communities.has(Communities::NO_PEER) {
+            return Err(Withheld::NoPeer);
+        }
+        if self.role.is_some_and(reaches_upward)
+            && shared.only_to_customer(said.peer, set).is_some()
+        {
+            return Err(Withheld::OnlyToCustomer);
         }
         Ok(())
     }
 
-    /// The next hop a peer treated so is told (RFC 4271 §5.1.3).
-    pub(crate) fn next_hop(&self, shared: &Shared, prefix: Prefix, said: Said) -> Option<NextHop> {
-        let family = self.params.family(prefix.family())?;
-        let received = shared
-            .attrs
-            .next_hops
-            .get(shared.attrs.get(said.attrs).next_hop);
-        let next_hop = match (received, self.next_hop) {
-            (None, _) => self.own_next_hop(prefix)?,
-            (Some(received), NextHopMode::Keep) => received,
-            (Some(received), NextHopMode::Default) if self.reaches(received.addr()) => received,
-            (Some(_), NextHopMode::Default | NextHopMode::OwnAddress)
-                if self.kind.is_external() =>
-            {
-                self.own_next_hop(prefix)?
-            }
-            (Some(received), NextHopMode::Default) => received,
-            (Some(received), NextHopMode::OwnAddress) => {
-                let is_reflected = shared
-                    .peer(said.peer)
-                    .is_some_and(|source| !source.session.kind.is_external());
-                if is_reflected {
-                    received
-                } else {
-                    self.own_next_hop(prefix)?
-                }
-            }
-        };
-        match (prefix, next_hop) {
-            (Prefix::V4(_), NextHop::V4(_)) => Some(next_hop),
-            (Prefix::V4(_), NextHop::V6 { .. }) if !family.extended_next_hop => None,
-            (Prefix::V6(_), NextHop::V4(_)) => None,
-            // A link-local address means nothing beyond the link it was received on (RFC 2545 §3).
-            (_, NextHop::V6 { global, .. }) => Some(NextHop::V6 {
-                global,
-                link_local: None,
-            }),
-        }
+    /// The AS that a path from this internal source leaves on its way to an internal peer treated
+    /// so, where the two sessions are not of the same AS.
+    fn leaves_as(&self, shared: &Shared, source: &PeerSession) -> Option<u32> {
+        let is_internal = !source.kind.is_external() && !self.kind.is_external();
+        let source_as = source.own_as(&shared.config);
+        (is_internal && source_as != self.own_as(shared)).then_some(source_as)
     }
 
-    /// Whether an external peer sends directly to a next hop: both are on the link we share.
-    fn reaches(&self, next_hop: IpAddr) -> bool {
-        self.recipient != Some(next_hop) && self.shared_subnets.iter().any(|s| s.contains(next_hop))
-    }
-
-    fn own_next_hop(&self, prefix: Prefix) -> Option<NextHop> {
-        let v6 = self.local_v6.map(|global| NextHop::V6 {
-            global,
-            link_local: None,
-        });
-        match prefix {
-            Prefix::V4(_) => self.local_v4.map(NextHop::V4).or(v6),
-            Prefix::V6(_) => v6,
-        }
-    }
-
-    /// The attributes a peer treated so is told (RFC 4271 §5.1, RFC 4456 §8).
-    pub(crate) fn attributes(
-        &self,
-        shared: &Shared,
-        said: Said,
-    ) -> Result<Attributes, EncodeError> {
-        let set = shared.attrs.get(said.attrs);
-        let mut told = set.attributes.to_builder();
-        if self.kind.is_external() {
-            told.as_path
-                .prepend(shared.config.asn, 1 + usize::from(self.prepend));
-            told.local_pref = None;
-            told.originator_id = None;
-            told.cluster_list.clear();
-            if said.peer != PeerId::LOCAL {
-                // RFC 4271 §5.1.4: a received MED goes no further than our own AS.
-                told.med = None;
-            }
-            return told.build();
-        }
-        told.local_pref = Some(shared.local_pref(said.peer, set));
-        if let Some(source) = shared.peer(said.peer)
-            && !source.session.kind.is_external()
-        {
-            reflection::mark(&mut told, &shared.config, source.session.remote_router_id);
-        }
-        told.build()
+    /// Whether a path is passed on within one AS, from an internal peer to an internal one.
+    fn reflects(&self, shared: &Shared, source: &PeerSession) -> bool {
+        let is_internal = !source.kind.is_external() && !self.kind.is_external();
+        is_internal && self.leaves_as(shared, source).is_none()
     }
 }
 

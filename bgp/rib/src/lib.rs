@@ -65,7 +65,7 @@ mod testing;
 
 pub use counts::PeerCounts;
 pub use decision::Reason;
-pub use explain::{Compared, ExplainedPath, Explanation, Outcome};
+pub use explain::{Compared, ExplainedExport, ExplainedPath, Explanation, Outcome};
 pub use export::Withheld;
 pub use nexthop::Reachability;
 pub use path::{Ineligible, PeerId};

@@ -33,11 +33,27 @@ impl fmt::Display for PeerId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct AttrId(pub(crate) u32);
 
-/// Who said what: all that the wording of a path towards other peers depends on.
+impl AttrId {
+    /// Stands for no set.
+    pub(crate) const NONE: Self = Self(u32::MAX);
+}
+
+/// Number of a list of changes that an export policy makes, within one update group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct ChangesId(pub(crate) u32);
+
+impl ChangesId {
+    /// Nothing is changed.
+    pub(crate) const NONE: Self = Self(0);
+}
+
+/// Who said what, and what becomes of it on export: all that the wording of a path towards other
+/// peers depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Said {
     pub(crate) peer: PeerId,
     pub(crate) attrs: AttrId,
+    pub(crate) changes: ChangesId,
 }
 
 /// Why a path in the Adj-RIB-In takes no part in the decision process.
@@ -53,8 +69,16 @@ pub enum Ineligible {
     OwnNextHop,
     /// The next hop cannot be reached (RFC 4271 §9.1.2.1).
     UnreachableNextHop,
+    /// The first AS of the AS_PATH is not that of the external peer (RFC 4271 §6.3).
+    FirstAs,
+    /// ONLY_TO_CUSTOMER says that it must not come from this peer (RFC 9234 §5).
+    RouteLeak,
     /// The peer's import policy rejects it.
     Policy,
+    /// The peer's import policy makes more of its attributes than a message can hold.
+    TooLong,
+    /// External, without an import policy where one is required (RFC 8212 §3).
+    NoPolicy,
 }
 
 impl Ineligible {
@@ -67,7 +91,11 @@ impl Ineligible {
             Self::ClusterLoop => "own cluster in the cluster list",
             Self::OwnNextHop => "next hop is an own address",
             Self::UnreachableNextHop => "next hop unreachable",
+            Self::FirstAs => "first AS of the path is not the peer's",
+            Self::RouteLeak => "route leak (OTC)",
             Self::Policy => "rejected by import policy",
+            Self::TooLong => "attributes too long after import policy",
+            Self::NoPolicy => "no import policy for an external peer",
         }
     }
 }
@@ -143,6 +171,7 @@ impl Path {
         Said {
             peer: self.peer,
             attrs: self.attrs,
+            changes: ChangesId::NONE,
         }
     }
 

@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
+use bgp_wire::capability::Role;
 use bgp_wire::{Params, Prefix};
 
-use crate::attrs::{AttrSet, Attrs, Communities};
+use crate::attrs::{AttrSet, Attrs};
 use crate::decision::Candidate;
 use crate::loc_rib::Change;
 use crate::nexthop::Reachability;
@@ -32,6 +33,11 @@ pub struct RibConfig {
     /// Our addresses: a path with one of them as its next hop is not used. The local addresses of
     /// a session count for its paths without being listed here.
     pub own_addresses: Vec<IpAddr>,
+    /// MULTI_EXIT_DISC is compared between paths from different ASes too, against RFC 4271
+    /// §9.1.2.2 c.
+    pub always_compare_med: bool,
+    /// A path without MULTI_EXIT_DISC counts as one with the highest, not the lowest, value.
+    pub missing_med_is_worst: bool,
     /// Seed of the hash tables. Peers choose what is hashed, so take a random number.
     pub seed: u64,
     /// How many octets of messages may wait for the slower peers of an update group, in addition
@@ -49,8 +55,18 @@ impl RibConfig {
             cluster_id: None,
             multipath: NonZeroU8::MIN,
             own_addresses: Vec::new(),
+            always_compare_med: false,
+            missing_med_is_worst: false,
             seed,
             backlog_octets: 8 << 20,
+        }
+    }
+
+    fn missing_med(&self) -> u32 {
+        if self.missing_med_is_worst {
+            u32::MAX
+        } else {
+            0
         }
     }
 
@@ -99,6 +115,9 @@ pub enum NextHopMode {
 pub struct PeerSession {
     /// What the peer is to us.
     pub kind: PeerKind,
+    /// Our AS on this session where it is not [`RibConfig::asn`]: the peer sees no other, and
+    /// `kind` is what the peer is to an AS of this number.
+    pub local_as: Option<u32>,
     /// Its AS.
     pub remote_as: u32,
     /// Its BGP identifier.
@@ -123,6 +142,16 @@ pub struct PeerSession {
     /// How often our AS may be in an AS_PATH from this peer: 0 unless a design with one AS number
     /// at several sites needs it.
     pub allow_own_as: u8,
+    /// An external peer must be the first AS in the AS_PATH of what it sends (RFC 4271 §6.3); not
+    /// asked of a route server (RFC 7947 §2.2.2.1).
+    pub enforce_first_as: bool,
+    /// What we are to an external peer (RFC 9234).
+    pub role: Option<Role>,
+    /// The session is about to be shut down: the peer shall prefer other paths, and we prefer
+    /// others to those from an external one (RFC 8326 §4.2).
+    pub graceful_shutdown: bool,
+    /// An external peer without import and export policy takes and is told nothing (RFC 8212).
+    pub require_policy: bool,
     /// How often our AS is put in front of the AS_PATH in addition to the usual once, external
     /// peers only.
     pub prepend: u8,
@@ -133,11 +162,45 @@ pub struct PeerSession {
 }
 
 impl PeerSession {
+    /// Our AS on this session.
+    pub(crate) fn own_as(&self, config: &RibConfig) -> u32 {
+        self.local_as.unwrap_or(config.asn)
+    }
+
+    /// What we are to the peer; roles are between ASes (RFC 9234 §3).
+    pub(crate) fn role(&self) -> Option<Role> {
+        self.role.filter(|_| self.kind.is_external())
+    }
+
+    /// Whether paths from the peer are about to go with its session (RFC 8326 §4.2).
+    fn is_leaving(&self) -> bool {
+        self.graceful_shutdown && self.kind.is_external()
+    }
+
+    /// Whether RFC 8212 §3 holds up a policy.
+    pub(crate) fn lacks(&self, policy: &Policy) -> bool {
+        self.require_policy && self.kind.is_external() && !policy.is_given()
+    }
+
+    /// Whether paths from the peer are judged as they were, seen from the session before.
+    pub(crate) fn judges_like(&self, other: &Self) -> bool {
+        let rests_on = |session: &Self| {
+            let addresses = (session.local_v4, session.local_v6);
+            let as_path = (session.allow_own_as, session.enforce_first_as);
+            (addresses, as_path, session.require_policy)
+        };
+        rests_on(self) == rests_on(other) && self.import == other.import
+    }
+
     /// What it means for paths kept from this session that `new` is the next one.
     pub(crate) fn effect_on_kept_paths(&self, new: &Self) -> Change {
-        // ORIGINATOR_ID of reflected paths is the peer's identifier.
-        let same_words = self.kind == new.kind && self.remote_router_id == new.remote_router_id;
-        if !same_words {
+        // What others are told: ORIGINATOR_ID is the peer's identifier, OTC may be its AS.
+        let words = |session: &Self| {
+            let source = (session.kind, session.local_as, session.remote_as);
+            let marks = (session.role(), session.is_leaving());
+            (source, session.remote_router_id, marks)
+        };
+        if words(self) != words(new) {
             Change::Wording
         } else if self.remote_addr == new.remote_addr {
             Change::None
@@ -222,8 +285,10 @@ impl Shared {
             local_pref: self.local_pref(path.peer, attrs),
             as_path_length: attributes.hops(),
             origin: attributes.origin(),
-            med: attributes.med().unwrap_or(0),
-            neighbour_as: attributes.neighbor_as(),
+            med: attributes.med().unwrap_or(self.config.missing_med()),
+            neighbour_as: attributes
+                .neighbor_as()
+                .filter(|_| !self.config.always_compare_med),
             external: session.is_some_and(|session| session.kind.is_external()),
             igp_metric,
             router_id: attributes.originator_id().unwrap_or(router_id),
@@ -235,18 +300,39 @@ impl Shared {
     }
 
     /// The degree of preference (RFC 4271 §9.1.1): what internal peers say, our own default for
-    /// external ones, nothing for those about to shut down (RFC 8326 §4.2).
-    pub(crate) fn local_pref(&self, source: PeerId, attrs: &AttrSet) -> u32 {
-        let external = self
-            .peer(source)
-            .is_some_and(|peer| peer.session.kind.is_external());
-        if !external {
-            return attrs.attributes.local_pref().unwrap_or(DEFAULT_LOCAL_PREF);
-        }
-        if attrs.communities.has(Communities::GRACEFUL_SHUTDOWN) {
+    /// external ones unless the import policy says otherwise, nothing for paths that are about to
+    /// go (RFC 8326 §4.2).
+    pub(crate) fn local_pref(&self, source: PeerId, set: &AttrSet) -> u32 {
+        if self.is_leaving(source) {
             return 0;
         }
-        DEFAULT_LOCAL_PREF
+        let source = self.peer(source);
+        set.local_pref(source.is_some_and(|peer| peer.session.kind.is_external()))
+    }
+
+    /// Whether the session to an external peer is about to be shut down (RFC 8326 §4.2).
+    pub(crate) fn is_leaving(&self, source: PeerId) -> bool {
+        self.peer(source)
+            .is_some_and(|peer| peer.session.is_leaving())
+    }
+
+    /// ONLY_TO_CUSTOMER of a path, where it is not there that which our role has us add when it
+    /// comes in (RFC 9234 §5).
+    pub(crate) fn only_to_customer(&self, source: PeerId, set: &AttrSet) -> Option<u32> {
+        let added = || {
+            let session = &self.peer(source)?.session;
+            let is_upward = session.role().is_some_and(reaches_upward);
+            is_upward.then_some(session.remote_as)
+        };
+        set.attributes.only_to_customer().or_else(added)
+    }
+}
+
+/// Whether one of this role has a provider, a lateral peer or a route server on the other side.
+pub(crate) fn reaches_upward(role: Role) -> bool {
+    match role {
+        Role::Customer | Role::Peer | Role::RouteServerClient => true,
+        Role::Provider | Role::RouteServer => false,
     }
 }
 

@@ -226,6 +226,13 @@ impl Policy {
         }
     }
 
+    /// Whether it says anything: one without rules that accepts everything is the lack of one
+    /// (RFC 8212 §2). Give it a rule to accept everything on purpose.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        !self.rules.is_empty() || self.otherwise == Verdict::Reject
+    }
+
     /// What becomes of a path.
     #[must_use]
     pub fn evaluate(&self, subject: &Subject<'_>) -> Judgement<'_> {

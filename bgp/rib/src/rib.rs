@@ -14,7 +14,7 @@ use crate::adj_rib_out::AdjRibOut;
 use crate::attrs::Attrs;
 use crate::counts::PeerCounts;
 use crate::decision::Reason;
-use crate::import;
+use crate::import::Importer;
 use crate::key::{FamilyIndex, Tables};
 use crate::loc_rib::{Change, LocRib};
 use crate::nexthop::Reachability;
@@ -114,7 +114,7 @@ impl Rib {
             is_up: true,
         };
         self.shared.peers.set(peer, new);
-        self.reconsider_paths(peer, change);
+        self.judge_again(peer, change);
         // The memory of a new update group is read from the Loc-RIB.
         self.settle();
         self.out.join(&self.shared, &self.tables, peer);
@@ -143,23 +143,25 @@ impl Rib {
 
     fn announce(&mut self, peer: PeerId, attributes: &Attributes, via: NextHop, nlri: &[Nlri]) {
         let Self { shared, tables, .. } = self;
-        let Some(known) = shared.peers.get(peer) else {
+        let Shared {
+            config,
+            peers,
+            attrs,
+        } = shared;
+        let Some(known) = peers.get(peer) else {
             return;
         };
-        let session = &known.session;
-        let refused = import::check(&shared.config, session, attributes, via);
-        let id = shared.attrs.acquire(attributes, Some(via));
-        let said = (attributes, Some(via.addr()));
+        let mut importer = Importer::new(config, &known.session);
+        let received = attrs.acquire(attributes, Some(via));
         for &Nlri { prefix, path_id } in nlri {
-            shared.attrs.add_reference(id);
-            let refused = import::apply_policy(session, prefix, said, refused);
+            let (id, refused) = importer.judge(attrs, prefix, received);
             let path = Path::new(peer, id, path_id, refused);
             match prefix {
-                Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
-                Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
+                Prefix::V4(key) => tables.v4.announce(attrs, key, path),
+                Prefix::V6(key) => tables.v6.announce(attrs, key, path),
             }
         }
-        shared.attrs.release(id);
+        attrs.release(received);
     }
 
     fn withdraw(&mut self, peer: PeerId, prefix: Prefix, path_id: u32) {
@@ -197,17 +199,31 @@ impl Rib {
         Ok(())
     }
 
-    /// Changes the policies of a peer that is up. Paths it sent are judged again without asking
-    /// it, and it is told what it may know now.
+    /// Changes the policies of a peer. Paths it sent are judged again without asking it, and it is
+    /// told what it may know now.
     pub fn set_policies(&mut self, peer: PeerId, import: Arc<Policy>, export: Arc<Policy>) {
+        if let Some(known) = self.shared.peer(peer) {
+            let session = PeerSession {
+                import,
+                export,
+                ..known.session.clone()
+            };
+            self.set_session(peer, session);
+        }
+    }
+
+    /// Changes what a session that goes on is treated by, all but what was negotiated. Paths from
+    /// the peer are judged again without asking it, and it is told again what it may know now, if
+    /// anything that matters for it is different.
+    pub fn set_session(&mut self, peer: PeerId, session: PeerSession) {
         let Some(known) = self.shared.peers.get_mut(peer) else {
             return;
         };
-        let import_changed = known.session.import != import;
-        known.session.import = import;
-        known.session.export = export;
-        if import_changed {
-            self.reconsider_paths(peer, Change::Ranking);
+        let effect = known.session.effect_on_kept_paths(&session);
+        let is_judged_alike = known.session.judges_like(&session);
+        known.session = session;
+        if effect != Change::None || !is_judged_alike {
+            self.judge_again(peer, effect);
         }
         self.settle();
         self.out.regroup(&self.shared, &self.tables, peer);
@@ -224,19 +240,37 @@ impl Rib {
         self.out.regroup(&self.shared, &self.tables, peer);
     }
 
-    /// Has all paths of a peer judged by its import policy again, after a change of its session
-    /// with this effect on all of them.
-    fn reconsider_paths(&mut self, peer: PeerId, change: Change) {
-        self.change_paths(peer, &FamilyIndex::ALL, |attrs, session, prefix, path| {
-            let set = attrs.get(path.attrs);
-            let next_hop = attrs.next_hops.get(set.next_hop).map(NextHop::addr);
-            let said = (&set.attributes, next_hop);
-            let refused = import::apply_policy(session, prefix, said, path.refused);
-            if refused == path.refused {
-                return change;
+    /// Has all paths of a peer judged again, after a change of its session with this effect on all
+    /// of them.
+    fn judge_again(&mut self, peer: PeerId, effect: Change) {
+        let Self { shared, tables, .. } = self;
+        let Shared {
+            config,
+            peers,
+            attrs,
+        } = shared;
+        let Some(known) = peers.get(peer) else {
+            return;
+        };
+        let mut importer = Importer::new(config, &known.session);
+        let mut judge = |attrs: &mut Attrs, prefix: Prefix, path: &mut Path| {
+            let old = *path;
+            let received = attrs.received(old.attrs);
+            (path.attrs, path.refused) = importer.judge(attrs, prefix, received);
+            attrs.release(old.attrs);
+            if path.attrs != old.attrs {
+                effect.max(Change::Wording)
+            } else if path.refused != old.refused {
+                effect.max(Change::Ranking)
+            } else {
+                effect
             }
-            path.refused = refused;
-            change.max(Change::Ranking)
+        };
+        tables.v4.change_paths(attrs, peer, |attrs, key, path| {
+            judge(attrs, Prefix::V4(key), path)
+        });
+        tables.v6.change_paths(attrs, peer, |attrs, key, path| {
+            judge(attrs, Prefix::V6(key), path)
         });
     }
 
@@ -245,22 +279,19 @@ impl Rib {
         &mut self,
         peer: PeerId,
         families: &[FamilyIndex],
-        change: impl Fn(&mut Attrs, &PeerSession, Prefix, &mut Path) -> Change,
+        change: impl Fn(&mut Path) -> Change,
     ) {
-        let Self { shared, tables, .. } = self;
-        let Some(known) = shared.peers.get(peer) else {
-            return;
-        };
-        let session = &known.session;
-        let attrs = &mut shared.attrs;
+        let attrs = &mut self.shared.attrs;
         for &family in families {
             match family {
-                FamilyIndex::V4 => tables.v4.change_paths(attrs, peer, |attrs, key, path| {
-                    change(attrs, session, Prefix::V4(key), path)
-                }),
-                FamilyIndex::V6 => tables.v6.change_paths(attrs, peer, |attrs, key, path| {
-                    change(attrs, session, Prefix::V6(key), path)
-                }),
+                FamilyIndex::V4 => {
+                    let v4 = &mut self.tables.v4;
+                    v4.change_paths(attrs, peer, |_, _, path| change(path));
+                }
+                FamilyIndex::V6 => {
+                    let v6 = &mut self.tables.v6;
+                    v6.change_paths(attrs, peer, |_, _, path| change(path));
+                }
             }
         }
     }

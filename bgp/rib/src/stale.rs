@@ -21,7 +21,7 @@ impl Rib {
         }
         for family in FamilyIndex::ALL {
             let retained = retain.contains(&family.family());
-            self.change_paths(peer, &[family], |_, _, _, path| {
+            self.change_paths(peer, &[family], |path| {
                 if !retained || path.is_stale() {
                     return Change::Remove;
                 }
@@ -35,7 +35,7 @@ impl Rib {
     /// Marks a peer's paths of a family stale, at the begin mark of an enhanced route refresh.
     pub fn mark_stale(&mut self, peer: PeerId, family: Family) {
         let families = FamilyIndex::of(family);
-        self.change_paths(peer, families.as_slice(), |_, _, _, path| {
+        self.change_paths(peer, families.as_slice(), |path| {
             path.flags.set(PathFlags::STALE);
             Change::None
         });
@@ -45,7 +45,7 @@ impl Rib {
     /// without having kept its forwarding state, or it did not come back in time.
     pub fn sweep_stale(&mut self, peer: PeerId, family: Family) {
         let families = FamilyIndex::of(family);
-        self.change_paths(peer, families.as_slice(), |_, _, _, path| {
+        self.change_paths(peer, families.as_slice(), |path| {
             if path.is_stale() {
                 Change::Remove
             } else {

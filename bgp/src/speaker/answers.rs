@@ -210,10 +210,17 @@ impl Owner {
         if best.is_none() {
             return Some(not("there is no usable path".to_owned()));
         }
-        if let Err(withheld) = self.rib.explain_export(id, prefix) {
-            return Some(not(withheld.to_string()));
-        }
-        let told = self.rib.told(id, prefix)?;
+        let explained = self.rib.explain_export(id, prefix)?;
+        let rule = explained.rule.map(|rule| rule.to_string());
+        let told = match explained.told {
+            Ok(told) => told,
+            Err(withheld) => {
+                return Some(Told {
+                    rule,
+                    ..not(withheld.to_string())
+                });
+            }
+        };
         let sent = self.advertised(&told);
         let path = match sent.attributes.as_path.as_str() {
             "" => String::new(),
@@ -224,6 +231,7 @@ impl Owner {
             reason: format!("with next hop {}{path}", sent.next_hop),
             next_hop: Some(sent.next_hop),
             attributes: Some(sent.attributes),
+            rule,
             ..not(String::new())
         })
     }
@@ -271,7 +279,7 @@ impl Owner {
             outcome,
             step: step.map(|step| step.to_string()),
             reason,
-            rule: None,
+            rule: path.rule.as_ref().map(ToString::to_string),
             stale: path.is_stale,
         }
     }

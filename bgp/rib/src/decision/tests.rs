@@ -1,4 +1,8 @@
+use bgp_wire::AttributesBuilder;
+
 use super::*;
+use crate::testing::{announce, config, fields, prefix, session};
+use crate::{PeerId, PeerKind, PeerSession, Rib, RibConfig};
 
 fn router(number: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 0, 2, number)
@@ -261,4 +265,39 @@ fn multipath_takes_paths_equal_through_igp_metric() {
     assert_eq!(selection.best(), Some(1));
     let sharing: Vec<bool> = (0..4).map(|i| selection.shares_traffic(i)).collect();
     assert_eq!(sharing, [true, true, false, true]);
+}
+
+/// RFC 4271 §9.1.2.2 c, and the two usual deviations from it.
+#[test]
+fn med_is_compared_as_configured() {
+    let best_of = |always_compare_med, missing_med_is_worst, second: (u32, Option<u32>)| {
+        let mut rib = Rib::new(RibConfig {
+            always_compare_med,
+            missing_med_is_worst,
+            ..config()
+        });
+        for (number, asn, med) in [(1, 64501, Some(7)), (2, second.0, second.1)] {
+            // Without MED the second loses to the first by its identifier.
+            let external = PeerSession {
+                remote_as: asn,
+                ..session(PeerKind::Ebgp, number)
+            };
+            rib.peer_up(PeerId(number.into()), external);
+            let sent = AttributesBuilder {
+                med,
+                ..fields(&[asn])
+            };
+            let via = format!("172.16.0.{number}");
+            let update = announce(&["203.0.113.0/24"], &sent, &via);
+            rib.update(PeerId(number.into()), &update);
+        }
+        let best = rib.best(prefix("203.0.113.0/24")).unwrap();
+        (best.peer.unwrap().0, best.reason)
+    };
+    let other_as = (64502, Some(3));
+    assert_eq!(best_of(false, false, other_as), (1, Reason::RouterId));
+    assert_eq!(best_of(true, false, other_as), (2, Reason::Med));
+    let without = (64501, None);
+    assert_eq!(best_of(false, false, without), (2, Reason::Med));
+    assert_eq!(best_of(false, true, without), (1, Reason::Med));
 }

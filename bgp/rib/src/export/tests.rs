@@ -1,6 +1,11 @@
+mod changes;
+mod leaving;
+mod local_as;
+mod roles;
+
 use super::*;
 use crate::testing::*;
-use crate::{LocalPath, Rib};
+use crate::{Change, LocalPath, Rib, Rule, Verdict};
 use bgp_wire::attribute::{AttributeType, LargeCommunity, UnknownAttribute};
 use bgp_wire::{AsPath, AttributesBuilder, Community};
 use std::net::IpAddr;
@@ -14,6 +19,24 @@ fn learned_from(kind: PeerKind, fields: &AttributesBuilder) -> Rib {
     rib.peer_up(PeerId(1), session(kind, 1));
     rib.update(PeerId(1), &announce(&[P], fields, VIA));
     rib
+}
+
+/// Why a peer that is up is not told the best path.
+fn withheld(rib: &mut Rib, peer: u32, text: &str) -> Option<Withheld> {
+    let explained = rib.explain_export(PeerId(peer), prefix(text));
+    explained?.told.err()
+}
+
+/// A policy of this rule, which matches everything, and acceptance.
+fn policy(changes: &[Change], verdict: Verdict) -> Arc<Policy> {
+    let rule = Rule {
+        changes: changes.to_vec(),
+        ..Rule::new("test", verdict)
+    };
+    Arc::new(Policy {
+        rules: vec![rule],
+        otherwise: Verdict::Accept,
+    })
 }
 
 fn address(text: &str) -> IpAddr {
@@ -245,10 +268,8 @@ fn routes_without_a_next_hop_for_the_session_are_withheld() {
         ..session(PeerKind::Ebgp, 2)
     };
     rib.peer_up(PeerId(2), without_v6.clone());
-    assert_eq!(
-        rib.explain_export(PeerId(2), prefix(v6)),
-        Err(Withheld::NoNextHop)
-    );
+    let withheld = withheld(&mut rib, 2, v6);
+    assert_eq!(withheld, Some(Withheld::NoNextHop));
     assert_eq!(told(&mut rib, without_v6, v6), None);
     assert!(told(&mut rib, session(PeerKind::Ebgp, 3), v6).is_some());
 }
@@ -279,12 +300,12 @@ fn export_reasons() {
     };
     rib.peer_up(PeerId(3), rejecting);
     rib.peer_up(PeerId(4), session(PeerKind::Ebgp, 4));
-    let reasons = [1, 2, 3, 4].map(|peer| rib.explain_export(PeerId(peer), prefix(P)));
+    let reasons = [1, 2, 3, 4].map(|peer| withheld(&mut rib, peer, P));
     let expected = [
-        Err(Withheld::OwnPath),
-        Err(Withheld::NotReflected),
-        Err(Withheld::Policy),
-        Ok(()),
+        Some(Withheld::OwnPath),
+        Some(Withheld::NotReflected),
+        Some(Withheld::Policy),
+        None,
     ];
     assert_eq!(reasons, expected);
 }

@@ -1,8 +1,11 @@
+mod changes;
+mod roles;
+
 use std::sync::Arc;
 
 use super::*;
 use crate::testing::*;
-use crate::{Outcome, PeerId, PeerKind, Policy, Reachability, Rib, RibConfig};
+use crate::{Outcome, PeerId, PeerKind, Policy, Reachability, Rib, RibConfig, Rule, Verdict};
 
 const P: &str = "203.0.113.0/24";
 
@@ -35,6 +38,115 @@ fn own_as_in_the_path_is_a_loop() {
         outcome(tolerant, config(), &twice, "172.16.0.1"),
         Outcome::Ineligible(Ineligible::AsLoop)
     );
+}
+
+/// RFC 4271 §9.1.2, for both AS numbers that we have.
+#[test]
+fn either_own_as_in_the_path_is_a_loop() {
+    let as_other = PeerSession {
+        local_as: Some(64999),
+        ..session(PeerKind::Ebgp, 1)
+    };
+    let looped = Outcome::Ineligible(Ineligible::AsLoop);
+    let outcome_of = |session: &PeerSession, asns: &[u32]| {
+        outcome(session.clone(), config(), asns, "172.16.0.1")
+    };
+    assert_eq!(outcome_of(&as_other, &[64501, 64999]), looped);
+    assert_eq!(outcome_of(&as_other, &[64501, OWN_AS]), looped);
+    let tolerant = PeerSession {
+        allow_own_as: 1,
+        ..as_other
+    };
+    let best = Outcome::Best(crate::Reason::OnlyPath);
+    assert_eq!(outcome_of(&tolerant, &[64501, 64999, OWN_AS]), best);
+    assert_eq!(outcome_of(&tolerant, &[64501, 64999, 64999]), looped);
+}
+
+/// RFC 4271 §6.3: who sends a path to another AS is the first in it.
+#[test]
+fn the_first_as_is_the_peers_where_that_is_asked_for() {
+    let asking = PeerSession {
+        enforce_first_as: true,
+        ..session(PeerKind::Ebgp, 1)
+    };
+    let outcome_of = |session: &PeerSession, asns: &[u32]| {
+        outcome(session.clone(), config(), asns, "172.16.0.1")
+    };
+    let refused = Outcome::Ineligible(Ineligible::FirstAs);
+    let best = Outcome::Best(crate::Reason::OnlyPath);
+    assert_eq!(outcome_of(&asking, &[64501, 64510]), best);
+    assert_eq!(outcome_of(&asking, &[64510, 64501]), refused);
+    assert_eq!(outcome_of(&asking, &[]), refused);
+    // RFC 7947 §2.2.2.1: a route server is not in the path.
+    let of_route_server = PeerSession {
+        role: Some(Role::RouteServerClient),
+        ..asking.clone()
+    };
+    assert_eq!(outcome_of(&of_route_server, &[64510, 64501]), best);
+    let internal = PeerSession {
+        enforce_first_as: true,
+        ..session(PeerKind::Ibgp, 1)
+    };
+    assert_eq!(outcome_of(&internal, &[64510]), best);
+    assert_eq!(outcome_of(&session(PeerKind::Ebgp, 1), &[64510]), best);
+}
+
+/// All that is asked of paths may change while the session goes on.
+#[test]
+fn other_settings_judge_held_paths_again() {
+    let mut rib = Rib::new(config());
+    let strict = PeerSession {
+        enforce_first_as: true,
+        ..session(PeerKind::Ebgp, 1)
+    };
+    rib.peer_up(PeerId(1), strict.clone());
+    let looped = announce(&[P], &fields(&[64501, OWN_AS]), "172.16.0.1");
+    rib.update(PeerId(1), &looped);
+    let mut with = |allow_own_as, enforce_first_as| {
+        let session = PeerSession {
+            allow_own_as,
+            enforce_first_as,
+            ..strict.clone()
+        };
+        rib.set_session(PeerId(1), session);
+        rib.best(prefix(P)).is_some()
+    };
+    assert!(!with(0, true));
+    assert!(with(1, true));
+    assert!(!with(0, true));
+    rib.update(PeerId(1), &announce(&[P], &fields(&[64510]), "172.16.0.1"));
+    let mut with = |enforce_first_as| {
+        let session = PeerSession {
+            enforce_first_as,
+            ..strict.clone()
+        };
+        rib.set_session(PeerId(1), session);
+        rib.best(prefix(P)).is_some()
+    };
+    assert_eq!([true, false, true].map(&mut with), [false, true, false]);
+}
+
+/// RFC 8212 §3: no policy, no routes from another AS.
+#[test]
+fn external_peers_without_policy_are_not_used_where_one_is_required() {
+    let requiring = |kind| PeerSession {
+        require_policy: true,
+        ..session(kind, 1)
+    };
+    let outcome_of = |session: PeerSession| outcome(session, config(), &[64501], "172.16.0.1");
+    let best = Outcome::Best(crate::Reason::OnlyPath);
+    let refused = Outcome::Ineligible(Ineligible::NoPolicy);
+    assert_eq!(outcome_of(requiring(PeerKind::Ebgp)), refused);
+    assert_eq!(outcome_of(requiring(PeerKind::Ibgp)), best);
+    let everything = Policy {
+        rules: vec![Rule::new("everything", Verdict::Accept)],
+        otherwise: Verdict::Reject,
+    };
+    let given = PeerSession {
+        import: Arc::new(everything),
+        ..requiring(PeerKind::Ebgp)
+    };
+    assert_eq!(outcome_of(given), best);
 }
 
 /// RFC 4271 §6.3: a next hop must not be the receiver.

@@ -21,7 +21,7 @@ pub enum Change {
     PrependAsPath(Vec<u32>),
     /// Sets LOCAL_PREF. External peers are not told it.
     SetLocalPref(u32),
-    /// Sets MULTI_EXIT_DISC or takes it away. External peers are told what is set here.
+    /// Sets MULTI_EXIT_DISC or takes it away. External peers are told what is set on export.
     SetMed(Option<u32>),
 }
 

@@ -7,8 +7,7 @@ use super::Rib;
 use crate::explain::{Explanation, explain_slot};
 use crate::export::Treatment;
 use crate::key::Key;
-use crate::path::{PeerId, Said};
-use crate::peer::Shared;
+use crate::path::PeerId;
 use crate::table::{Marks, PrefixId, PrefixTable, Slot};
 
 /// Prefixes looked at in one call, whether they are in the answer or not.
@@ -87,7 +86,9 @@ impl Rib {
                 Entry::V6(slot) => treatment.tells(&rib.shared, slot),
             };
             let said = said.filter(|said| said.peer != peer);
-            found.extend(said.and_then(|s| told_path(&rib.shared, &treatment, entry.prefix(), s)));
+            found.extend(
+                said.and_then(|s| treatment.told_path(&rib.shared, entry.prefix(), s).ok()),
+            );
             found.len() < max
         });
         (found, next)
@@ -96,14 +97,7 @@ impl Rib {
     /// What a peer that is up is told about a prefix; `None` if it is told nothing, see
     /// [`Rib::explain_export`] for the reason.
     pub fn told(&mut self, peer: PeerId, prefix: Prefix) -> Option<ToldPath> {
-        self.explain_export(peer, prefix).ok()?;
-        let best = match prefix {
-            Prefix::V4(key) => self.tables.v4.best(key)?,
-            Prefix::V6(key) => self.tables.v6.best(key)?,
-        };
-        let known = self.shared.peer(peer).filter(|known| known.is_up)?;
-        let treatment = Treatment::of(&known.session);
-        told_path(&self.shared, &treatment, prefix, best.said())
+        self.explain_export(peer, prefix)?.told.ok()
     }
 
     /// The prefixes with a path that cover this one, itself included, the longest first.
@@ -200,22 +194,6 @@ fn walk_table<K: Key>(
 fn has_paths<K: Key>(table: &PrefixTable<K>, key: K) -> bool {
     let found = table.find(key);
     found.is_some_and(|id| !table.slot(id).paths.is_empty())
-}
-
-fn told_path(
-    shared: &Shared,
-    treatment: &Treatment,
-    prefix: Prefix,
-    said: Said,
-) -> Option<ToldPath> {
-    Some(ToldPath {
-        prefix,
-        path_id: 0,
-        from: (said.peer != PeerId::LOCAL).then_some(said.peer),
-        next_hop: treatment.next_hop(shared, prefix, said)?,
-        // What does not fit into a message is not told either.
-        attributes: treatment.attributes(shared, said).ok()?,
-    })
 }
 
 #[cfg(test)]

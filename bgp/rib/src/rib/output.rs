@@ -5,7 +5,6 @@ use bytes::Bytes;
 
 use super::{Best, Rib};
 use crate::adj_rib_out::ChangedPrefixes;
-use crate::export::{Treatment, Withheld};
 use crate::key::{FamilyIndex, Key};
 use crate::loc_rib::LocRib;
 use crate::path::PeerId;
@@ -111,25 +110,6 @@ impl Rib {
         if let Some(family) = FamilyIndex::of(family) {
             self.out.refresh(peer, family);
         }
-    }
-
-    /// Why a peer that is up is not told the best path of a prefix; `Ok` if it is.
-    ///
-    /// # Errors
-    /// The first rule in the way. A prefix without best path has nothing to tell and is `Ok`.
-    pub fn explain_export(&mut self, peer: PeerId, prefix: Prefix) -> Result<(), Withheld> {
-        self.settle();
-        let best = match prefix {
-            Prefix::V4(key) => self.tables.v4.best(key),
-            Prefix::V6(key) => self.tables.v6.best(key),
-        };
-        let (Some(best), Some(known)) = (best, self.shared.peer(peer)) else {
-            return Ok(());
-        };
-        if best.peer == peer {
-            return Err(Withheld::OwnPath);
-        }
-        Treatment::of(&known.session).admits(&self.shared, prefix, best.said())
     }
 }
 

@@ -22,6 +22,8 @@ impl Community {
     pub const NO_ADVERTISE: Community = Community(0xffff_ff02);
     /// Not to any external peer, members of the confederation included (RFC 1997).
     pub const NO_EXPORT_SUBCONFED: Community = Community(0xffff_ff03);
+    /// Not to bilateral peers (RFC 3765).
+    pub const NO_PEER: Community = Community(0xffff_ff04);
 
     /// `asn:value`.
     pub const fn new(asn: u16, value: u16) -> Community {
@@ -42,6 +44,13 @@ impl fmt::Display for Community {
 /// An extended community, as its eight octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ExtCommunity(pub [u8; 8]);
+
+impl ExtCommunity {
+    /// Whether it may leave the AS (RFC 4360 §2: the T bit is clear).
+    pub const fn is_transitive(self) -> bool {
+        self.0[0] & 0x40 == 0
+    }
+}
 
 impl fmt::Display for ExtCommunity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

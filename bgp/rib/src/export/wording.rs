@@ -1,0 +1,170 @@
+//! The words in which a peer is told a path (RFC 4271 §5.1, RFC 4456 §8).
+
+use std::net::IpAddr;
+
+use bgp_wire::attribute::ExtCommunity;
+use bgp_wire::capability::Role;
+use bgp_wire::{
+    Attributes, AttributesBuilder, Community, EncodeError, NextHop, Prefix, ReachBlock,
+};
+use bytes::BytesMut;
+
+use super::{Treatment, Withheld};
+use crate::path::{PeerId, Said};
+use crate::peer::{NextHopMode, Peer, Shared};
+use crate::reflection;
+use crate::rib::ToldPath;
+
+impl Treatment {
+    /// The next hop a peer treated so is told (RFC 4271 §5.1.3).
+    pub(crate) fn next_hop(&self, shared: &Shared, prefix: Prefix, said: Said) -> Option<NextHop> {
+        let family = self.params.family(prefix.family())?;
+        let received = shared
+            .attrs
+            .next_hops
+            .get(shared.attrs.get(said.attrs).next_hop);
+        let next_hop = match (received, self.next_hop) {
+            (None, _) => self.own_next_hop(prefix)?,
+            (Some(received), NextHopMode::Keep) => received,
+            (Some(received), NextHopMode::Default) if self.reaches(received.addr()) => received,
+            (Some(_), NextHopMode::Default | NextHopMode::OwnAddress)
+                if self.kind.is_external() =>
+            {
+                self.own_next_hop(prefix)?
+            }
+            (Some(received), NextHopMode::Default) => received,
+            (Some(received), NextHopMode::OwnAddress) => {
+                let is_reflected = |source: &Peer| self.reflects(shared, &source.session);
+                if shared.peer(said.peer).is_some_and(is_reflected) {
+                    received
+                } else {
+                    self.own_next_hop(prefix)?
+                }
+            }
+        };
+        match (prefix, next_hop) {
+            (Prefix::V4(_), NextHop::V4(_)) => Some(next_hop),
+            (Prefix::V4(_), NextHop::V6 { .. }) if !family.extended_next_hop => None,
+            (Prefix::V6(_), NextHop::V4(_)) => None,
+            // A link-local address means nothing beyond the link it was received on (RFC 2545 §3).
+            (_, NextHop::V6 { global, .. }) => Some(NextHop::V6 {
+                global,
+                link_local: None,
+            }),
+        }
+    }
+
+    /// Whether an external peer sends directly to a next hop: both are on the link we share.
+    fn reaches(&self, next_hop: IpAddr) -> bool {
+        self.recipient != Some(next_hop) && self.shared_subnets.iter().any(|s| s.contains(next_hop))
+    }
+
+    fn own_next_hop(&self, prefix: Prefix) -> Option<NextHop> {
+        let v6 = self.local_v6.map(|global| NextHop::V6 {
+            global,
+            link_local: None,
+        });
+        match prefix {
+            Prefix::V4(_) => self.local_v4.map(NextHop::V4).or(v6),
+            Prefix::V6(_) => v6,
+        }
+    }
+
+    /// The attributes a peer treated so is told (RFC 4271 §5.1, RFC 4456 §8).
+    pub(crate) fn attributes(
+        &self,
+        shared: &Shared,
+        said: Said,
+    ) -> Result<Attributes, EncodeError> {
+        let set = shared.attrs.get(said.attrs);
+        let mut told = set.attributes.to_builder();
+        told.only_to_customer = shared.only_to_customer(said.peer, set);
+        if shared.is_leaving(said.peer) {
+            mark_leaving(&mut told);
+        }
+        if !self.kind.is_external() {
+            told.local_pref = Some(shared.local_pref(said.peer, set));
+        }
+        if let Some(Peer { session, .. }) = shared.peer(said.peer) {
+            let left = self.leaves_as(shared, session);
+            if self.kind.is_external() || left.is_some() {
+                strip_for_another_as(&mut told);
+            } else if !session.kind.is_external() {
+                reflection::mark(&mut told, &shared.config, session.remote_router_id);
+            }
+            if let Some(left) = left {
+                told.as_path.prepend(left, 1);
+            }
+        }
+        self.changes.apply(said.changes, &mut told);
+        self.finish(shared, &mut told);
+        told.build()
+    }
+
+    /// A path that is admitted as a peer treated so is told it.
+    ///
+    /// # Errors
+    /// It has no next hop for the session, or does not fit into a message.
+    pub(crate) fn told_path(
+        &self,
+        shared: &Shared,
+        prefix: Prefix,
+        said: Said,
+    ) -> Result<ToldPath, Withheld> {
+        let next_hop = self.next_hop(shared, prefix, said);
+        let next_hop = next_hop.ok_or(Withheld::NoNextHop)?;
+        let too_long = |_: EncodeError| Withheld::TooLong;
+        let attributes = self.attributes(shared, said).map_err(too_long)?;
+        ReachBlock::new(&attributes, next_hop, prefix.family(), &self.params)
+            .and_then(|block| block.pack(&[prefix.into()], &mut BytesMut::new()))
+            .map_err(too_long)?;
+        Ok(ToldPath {
+            prefix,
+            path_id: 0,
+            from: (said.peer != PeerId::LOCAL).then_some(said.peer),
+            next_hop,
+            attributes,
+        })
+    }
+
+    /// What no policy has a say in.
+    fn finish(&self, shared: &Shared, told: &mut AttributesBuilder) {
+        if self.kind.is_external() {
+            let count = 1 + usize::from(self.prepend);
+            told.as_path.prepend(self.own_as(shared), count);
+            told.local_pref = None;
+        }
+        // RFC 9234 §5: whoever is told from above, or from the side, tells only customers.
+        let is_downward = matches!(
+            self.role,
+            Some(Role::Provider | Role::Peer | Role::RouteServer)
+        );
+        if is_downward && told.only_to_customer.is_none() {
+            told.only_to_customer = Some(self.own_as(shared));
+        }
+        if self.graceful_shutdown {
+            mark_leaving(told);
+            if !self.kind.is_external() {
+                told.local_pref = Some(0);
+            }
+        }
+    }
+}
+
+/// Takes away what a peer said for one AS only.
+fn strip_for_another_as(told: &mut AttributesBuilder) {
+    // RFC 4271 §5.1.4: a received MED goes no further than our own AS.
+    told.med = None;
+    told.originator_id = None;
+    told.cluster_list.clear();
+    // RFC 4360 §6.
+    told.ext_communities
+        .retain(|community: &ExtCommunity| community.is_transitive());
+}
+
+/// RFC 8326 §4: who hears of it shall prefer other paths.
+fn mark_leaving(told: &mut AttributesBuilder) {
+    if !told.communities.contains(&Community::GRACEFUL_SHUTDOWN) {
+        told.communities.push(Community::GRACEFUL_SHUTDOWN);
+    }
+}
