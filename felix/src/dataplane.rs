@@ -3,7 +3,7 @@
 //! Outputs that come faster than the kernel takes them are folded: the newest answer per
 //! destination stays, so what waits is bounded by the number of routes.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::mem::take;
 use std::os::fd::AsFd;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use felix_calc::{Output, Route, Update};
 use felix_dataplane::{Applied, Config, Counters, Dataplane};
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use netlink::{RouteFilter, Socket, TABLE_MAIN};
 use tokio::sync::{mpsc, oneshot};
@@ -36,7 +37,7 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Pending {
     output: Option<Output>,
-    routes: BTreeMap<IpNet, Option<Route>>,
+    routes: HashMap<IpNet, Option<Route>, RandomState>,
     probes: Vec<oneshot::Sender<()>>,
     stop: bool,
 }

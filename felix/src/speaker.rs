@@ -120,10 +120,9 @@ async fn finish(
 async fn take(event: Event, ends: &Ends) -> Result<()> {
     match event {
         Event::Best(changes) => {
-            for (prefix, next_hops) in changes {
-                let prefix = net_of(prefix)?;
-                send(ends, Update::Learned(prefix, next_hops)).await?;
-            }
+            let changes = changes.into_iter();
+            let changes = changes.map(|(prefix, hops)| Ok((net_of(prefix)?, hops)));
+            send(ends, Update::Learned(changes.collect::<Result<_>>()?)).await?;
         }
         Event::Peer(info) => {
             tracing::debug!(peer = %info.key, state = ?info.state, "peer");

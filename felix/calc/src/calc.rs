@@ -4,7 +4,7 @@
 //! destination at a time, so a learned prefix costs one answer.
 //! Order of a flush: endpoints, blocks, routes, BGP, problems; each depends on earlier ones only.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -32,6 +32,11 @@ pub const NEEDED: [Kind; 6] = [
     Kind::BgpPeer,
 ];
 
+/// With hundreds of thousands of learned routes the hash of a key is a cost of its own; the seed is
+/// random, as peers choose the keys.
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+type Set<K> = HashSet<K, foldhash::fast::RandomState>;
+
 /// At most so many unreachable next hops are named one by one.
 const NAMED_NEXT_HOPS: usize = 20;
 
@@ -46,7 +51,7 @@ pub struct Calc {
     section_problems: SectionProblems,
     /// How many destinations wait for each next hop the host cannot reach.
     unreachable: BTreeMap<IpAddr, usize>,
-    waiting: HashMap<IpNet, Vec<IpAddr>>,
+    waiting: Map<IpNet, Vec<IpAddr>>,
 }
 
 #[derive(Debug, Default)]
@@ -65,7 +70,7 @@ struct Inputs {
     refused: BTreeMap<ResourceKey, Vec<Problem>>,
     endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
     host: Option<HostFacts>,
-    learned: HashMap<IpNet, Vec<IpAddr>>,
+    learned: Map<IpNet, Vec<IpAddr>>,
     converged: bool,
     programmed: Option<BTreeSet<IpNet>>,
 }
@@ -77,7 +82,7 @@ struct Dirty {
     blocks: bool,
     host: bool,
     all_routes: bool,
-    routes: BTreeSet<IpNet>,
+    routes: Set<IpNet>,
     bgp: bool,
     problems: bool,
 }
@@ -87,7 +92,7 @@ struct Dirty {
 struct Said {
     generation: u64,
     endpoints: Option<Arc<Endpoints>>,
-    routes: HashMap<IpNet, Route>,
+    routes: Map<IpNet, Route>,
     numbers: RouteNumbers,
     hold_learned: bool,
     bgp: Option<Arc<Bgp>>,
@@ -116,14 +121,14 @@ impl Calc {
                 blocks: true,
                 host: true,
                 all_routes: true,
-                routes: BTreeSet::new(),
+                routes: Set::default(),
                 bgp: true,
                 problems: true,
             },
             said: Said::default(),
             section_problems: SectionProblems::default(),
             unreachable: BTreeMap::new(),
-            waiting: HashMap::new(),
+            waiting: Map::default(),
         }
     }
 

@@ -137,8 +137,9 @@ pub enum Target {
         interface: Arc<str>,
     },
     /// Through gateways, never empty; more than one is equal-cost multipath.
-    /// Sorted, without duplicates. Each is on the link of its interface.
-    Via(Vec<Nexthop>),
+    /// Sorted, without duplicates. Each is on the link of its interface. Shared, as most routes go
+    /// through few gateways.
+    Via(Arc<[Nexthop]>),
     /// Dropped without an answer.
     Blackhole,
 }

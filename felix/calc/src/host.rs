@@ -18,7 +18,7 @@ pub(crate) struct Resolver {
     lengths_v4: BTreeSet<u8>,
     lengths_v6: BTreeSet<u8>,
     own: HashSet<IpAddr>,
-    known: HashMap<IpAddr, Vec<Nexthop>>,
+    known: HashMap<IpAddr, Arc<[Nexthop]>>,
 }
 
 #[derive(Clone, Debug)]
@@ -85,12 +85,13 @@ impl Resolver {
     /// The directly connected gateways behind a next hop, sorted; empty when there are none.
     ///
     /// A link-local next hop says nothing without its interface and is never resolved.
-    pub(crate) fn resolve(&mut self, next_hop: IpAddr) -> &[Nexthop] {
-        if !self.known.contains_key(&next_hop) {
-            let answer = self.look_up(next_hop);
-            self.known.insert(next_hop, answer);
+    pub(crate) fn resolve(&mut self, next_hop: IpAddr) -> Arc<[Nexthop]> {
+        if let Some(known) = self.known.get(&next_hop) {
+            return known.clone();
         }
-        self.known.get(&next_hop).map_or(&[], Vec::as_slice)
+        let answer: Arc<[Nexthop]> = self.look_up(next_hop).into();
+        self.known.insert(next_hop, answer.clone());
+        answer
     }
 
     fn look_up(&self, next_hop: IpAddr) -> Vec<Nexthop> {

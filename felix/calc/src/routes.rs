@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::facts::{Block, Encap, Node, Pool};
 use crate::host::Resolver;
-use crate::{Route, RouteClass, Target};
+use crate::{Nexthop, Route, RouteClass, Target};
 
 /// Everything a route depends on, except what was learned for its destination.
 #[derive(Debug, Default)]
@@ -64,19 +64,7 @@ impl Tables {
         if let Some(next_hops) = learned
             && let Some((class, usable)) = self.accept(destination, next_hops)
         {
-            let mut nexthops = Vec::new();
-            for next_hop in usable {
-                match self.resolver.resolve(next_hop) {
-                    [] => unreachable.push(next_hop),
-                    // What needs no tunnel is delivered on the link, not through a router.
-                    found if class == RouteClass::SameSubnet => {
-                        nexthops.extend(found.iter().filter(|n| n.gateway == next_hop).cloned());
-                    }
-                    found => nexthops.extend(found.iter().cloned()),
-                }
-            }
-            nexthops.sort();
-            nexthops.dedup();
+            let nexthops = self.gateways(class, &usable, &mut unreachable);
             if !nexthops.is_empty() {
                 candidates.push((class, Target::Via(nexthops)));
             }
@@ -91,6 +79,31 @@ impl Tables {
                     target,
                 });
         Verdict { route, unreachable }
+    }
+
+    /// The gateways behind next hops; those that cannot be reached are added to `unreachable`.
+    fn gateways(
+        &mut self,
+        class: RouteClass,
+        next_hops: &[IpAddr],
+        unreachable: &mut Vec<IpAddr>,
+    ) -> Arc<[Nexthop]> {
+        if let ([next_hop], true) = (next_hops, class != RouteClass::SameSubnet) {
+            let found = self.resolver.resolve(*next_hop);
+            unreachable.extend(found.is_empty().then_some(*next_hop));
+            return found;
+        }
+        let mut nexthops = Vec::new();
+        for next_hop in next_hops {
+            let found = self.resolver.resolve(*next_hop);
+            unreachable.extend(found.is_empty().then_some(*next_hop));
+            // What needs no tunnel is delivered on the link, not through a router.
+            let direct = |n: &&Nexthop| class != RouteClass::SameSubnet || n.gateway == *next_hop;
+            nexthops.extend(found.iter().filter(direct).cloned());
+        }
+        nexthops.sort();
+        nexthops.dedup();
+        nexthops.into()
     }
 
     /// Whether a learned prefix may be installed, why, and through which of its next hops.

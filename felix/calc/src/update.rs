@@ -27,8 +27,8 @@ pub enum Update {
     EndpointsInSync,
     /// The host's own network, as a whole.
     Host(HostFacts),
-    /// Next hops of the best BGP paths to a prefix; `None` when there is no path any more.
-    Learned(IpNet, Option<Vec<IpAddr>>),
+    /// Next hops of the best BGP paths to prefixes; `None` when there is no path any more.
+    Learned(Vec<(IpNet, Option<Vec<IpAddr>>)>),
     /// The BGP speaker.
     Speaker(SpeakerState),
     /// The dataplane has changed the kernel.

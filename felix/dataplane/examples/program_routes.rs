@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_calc::{Nexthop, Output, Route, RouteClass, Target};
@@ -18,11 +19,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         .nth(1)
         .ok_or("usage: program_routes N")?
         .parse()?;
-    let gateway = Nexthop {
+    let gateways: Arc<[Nexthop]> = Arc::new([Nexthop {
         gateway: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         interface: "eth0".into(),
         onlink: false,
-    };
+    }]);
     let routes = (0..count)
         .map(|number| {
             let [_, b, c, d] = number.to_be_bytes();
@@ -30,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             let route = Route {
                 destination,
                 class: RouteClass::Learned,
-                target: Target::Via(vec![gateway.clone()]),
+                target: Target::Via(gateways.clone()),
             };
             Ok((destination, Some(route)))
         })

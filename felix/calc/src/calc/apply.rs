@@ -1,9 +1,12 @@
 //! Takes updates into the inputs and marks what they touch.
 
 use std::borrow::Borrow;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crds::{AnyResource, Kind};
+use ipnet::IpNet;
 
 use super::Calc;
 use crate::facts::BgpDefaults;
@@ -35,21 +38,31 @@ impl Calc {
                     self.dirty.host = true;
                 }
             }
-            Update::Learned(prefix, next_hops) => {
-                let prefix = prefix.trunc();
-                let changed = match next_hops {
-                    Some(next_hops) => {
-                        self.inputs.learned.insert(prefix, next_hops.clone()) != Some(next_hops)
-                    }
-                    None => self.inputs.learned.remove(&prefix).is_some(),
-                };
-                if changed {
-                    self.dirty.routes.insert(prefix);
+            Update::Learned(changes) => {
+                for (prefix, next_hops) in changes {
+                    self.learned(prefix.trunc(), next_hops);
                 }
             }
             Update::Speaker(speaker) => self.inputs.converged = speaker.converged,
             Update::Programmed(programmed) => self.programmed(programmed),
         }
+    }
+
+    fn learned(&mut self, prefix: IpNet, next_hops: Option<Vec<IpAddr>>) {
+        match (self.inputs.learned.entry(prefix), next_hops) {
+            (Entry::Occupied(entry), Some(next_hops)) if *entry.get() == next_hops => return,
+            (Entry::Occupied(mut entry), Some(next_hops)) => {
+                entry.insert(next_hops);
+            }
+            (Entry::Vacant(entry), Some(next_hops)) => {
+                entry.insert(next_hops);
+            }
+            (Entry::Occupied(entry), None) => {
+                entry.remove();
+            }
+            (Entry::Vacant(_), None) => return,
+        }
+        self.dirty.routes.insert(prefix);
     }
 
     fn programmed(&mut self, programmed: Programmed) {

@@ -137,10 +137,10 @@ impl World {
             .keys()
             .filter(|p| !self.learned.contains_key(p))
         {
-            updates.push(Update::Learned(*prefix, None));
+            updates.push(Update::Learned(vec![(*prefix, None)]));
         }
         for (prefix, next_hops) in &self.learned {
-            updates.push(Update::Learned(*prefix, Some(next_hops.clone())));
+            updates.push(Update::Learned(vec![(*prefix, Some(next_hops.clone()))]));
         }
         updates.push(Update::Programmed(Programmed {
             routes: self.programmed.iter().map(|p| (*p, true)).collect(),

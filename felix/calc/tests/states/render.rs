@@ -87,7 +87,7 @@ fn route(route: &Route) -> String {
         Target::Local { interface } => write!(line, " dev {interface}").unwrap(),
         Target::Blackhole => {}
         Target::Via(nexthops) => {
-            for nexthop in nexthops {
+            for nexthop in nexthops.iter() {
                 write!(line, " via {} dev {}", nexthop.gateway, nexthop.interface).unwrap();
                 if nexthop.onlink {
                     line.push_str(" onlink");

@@ -63,7 +63,7 @@ pub(super) fn describe(wanted: &felix_calc::Route) -> String {
             let _ = write!(text, " dev {interface}");
         }
         Target::Via(nexthops) => {
-            for nexthop in nexthops {
+            for nexthop in nexthops.iter() {
                 let _ = write!(text, " via {} dev {}", nexthop.gateway, nexthop.interface);
             }
         }

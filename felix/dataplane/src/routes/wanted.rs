@@ -53,7 +53,7 @@ impl Wanted {
                 destinations.insert(route.destination);
             }
             Target::Via(nexthops) => {
-                for nexthop in nexthops {
+                for nexthop in nexthops.iter() {
                     *self.gateways.entry(nexthop.interface.clone()).or_default() += 1;
                 }
             }
@@ -77,7 +77,7 @@ impl Wanted {
                 }
             }
             Target::Via(nexthops) => {
-                for nexthop in nexthops {
+                for nexthop in nexthops.iter() {
                     if let Some(count) = self.gateways.get_mut(&nexthop.interface) {
                         *count -= 1;
                         if *count == 0 {
@@ -154,11 +154,11 @@ mod tests {
     }
 
     fn via(interface: &str) -> Option<Target> {
-        Some(Target::Via(vec![Nexthop {
+        Some(Target::Via(Arc::new([Nexthop {
             gateway: "192.0.2.9".parse().unwrap(),
             interface: interface.into(),
             onlink: false,
-        }]))
+        }])))
     }
 
     #[test]
