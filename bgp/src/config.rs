@@ -111,7 +111,7 @@ impl fmt::Debug for PeerKey {
 /// One peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerConfig {
-    /// Its address.
+    /// Its address; `::` with an interface: whoever is found on that link (unnumbered).
     pub address: IpAddr,
     /// The port it listens on.
     pub port: u16,
@@ -210,6 +210,22 @@ impl PeerConfig {
             import: Arc::new(Policy::accept_all()),
             export: Arc::new(Policy::accept_all()),
         }
+    }
+}
+
+impl PeerConfig {
+    /// The peer is whoever is found on its interface: there is no address.
+    pub(crate) fn is_unnumbered(&self) -> bool {
+        self.address.is_unspecified() && self.interface.is_some()
+    }
+
+    /// The session runs between link-local addresses.
+    pub(crate) fn is_on_link(&self) -> bool {
+        let link_local = match self.address {
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+            IpAddr::V4(_) => false,
+        };
+        link_local || self.is_unnumbered()
     }
 }
 

@@ -45,7 +45,9 @@ pub struct SpeakerInfo {
 pub struct PeerInfo {
     /// Its name.
     pub key: PeerKey,
-    /// Its address.
+    /// The range it was accepted from; absent for a listed peer.
+    pub range: Option<PeerKey>,
+    /// Its address. That of an unnumbered peer is `::` until it is found.
     pub address: IpAddr,
     /// Its port.
     pub port: u16,

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bgp_wire::Prefix;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -20,6 +21,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Accepted {
     pub(crate) stream: TcpStream,
     pub(crate) from: IpAddr,
+    /// Where a link-local address is.
+    pub(crate) interface: Option<String>,
 }
 
 /// One listening socket and the task that accepts from it.
@@ -45,13 +48,13 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// Expects the signature of a peer from now on, or no longer.
+    /// Expects the signature of peers from now on, or no longer.
     pub(crate) fn expect_signature(
         &self,
-        peer: IpAddr,
+        peers: Prefix,
         password: Option<&Password>,
     ) -> io::Result<()> {
-        socket::expect_signature(&self.socket, peer, password)
+        socket::expect_signature(&self.socket, peers, password)
     }
 
     /// Closes the socket; returns when it is closed.
@@ -66,8 +69,18 @@ async fn accept_all(socket: Arc<TcpListener>, accepted: mpsc::Sender<Accepted>) 
     loop {
         match socket.accept().await {
             Ok((stream, from)) => {
-                let from = from.ip().to_canonical();
-                if accepted.send(Accepted { stream, from }).await.is_err() {
+                let interface = match from {
+                    SocketAddr::V6(from) if from.scope_id() != 0 => {
+                        socket::interface_name(from.scope_id())
+                    }
+                    SocketAddr::V4(_) | SocketAddr::V6(_) => None,
+                };
+                let connection = Accepted {
+                    stream,
+                    from: from.ip().to_canonical(),
+                    interface,
+                };
+                if accepted.send(connection).await.is_err() {
                     return;
                 }
             }

@@ -5,6 +5,7 @@
 
 mod act;
 mod connection;
+mod control;
 mod counters;
 mod report;
 mod settings;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bgp_fsm::{ConnId, Event, Peer, Received, State};
-use bgp_wire::{Message, Notification, Params, header};
+use bgp_wire::{Message, Params, header};
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -85,6 +86,10 @@ pub(crate) struct Session {
     /// State and reason last reported.
     told: State,
     last_error: Option<String>,
+    /// What the peer said before it went away for long.
+    farewell: Option<String>,
+    /// The password changed since the session came up.
+    rotated: bool,
     dialling: Option<(ConnId, Dialling)>,
     /// A connection the state machine is being asked about.
     offered: Option<TcpStream>,
@@ -123,6 +128,8 @@ impl Session {
             start: Instant::now(),
             told: State::Idle,
             last_error: None,
+            farewell: None,
+            rotated: false,
             dialling: None,
             offered: None,
             connections: Vec::new(),
@@ -135,7 +142,7 @@ impl Session {
 
     /// Runs until the session is stopped and its connections are closed.
     pub(crate) async fn run(mut self) {
-        self.feed(Event::Start);
+        self.begin();
         loop {
             self.flush();
             self.report_state();
@@ -209,23 +216,6 @@ impl Session {
         connection.is_none_or(|connection| connection.octets() < OUTPUT_OCTETS)
     }
 
-    /// The owner changed its mind, or is gone.
-    fn control(&mut self) {
-        let gone = self.channels.control.has_changed().is_err();
-        let control = self.channels.control.borrow_and_update().clone();
-        self.peer.set_config(self.start.elapsed(), control.fsm());
-        if control.settings != self.settings {
-            self.settings = control.settings;
-            let change = bgp_wire::notification::subcode::cease::CONFIGURATION_CHANGE;
-            self.feed(Event::Reset(Notification::cease(change)));
-        }
-        let stop = control.stop.or(gone.then_some(bgp_fsm::Stop::Restart));
-        if let Some(stop) = stop {
-            self.feed(Event::Stop(stop));
-            self.stopped = true;
-        }
-    }
-
     fn timer(&mut self) {
         let now = Instant::now();
         self.closing
@@ -237,7 +227,12 @@ impl Session {
                 self.feed(Event::Heard(conn));
             }
         }
+        let dialled = |session: &Session| session.dialling.as_ref().map(|(conn, _)| *conn);
+        let before = dialled(self);
         self.feed(Event::Timer);
+        if before.is_some() && before != dialled(self) {
+            self.dial_timed_out();
+        }
     }
 
     fn dialled(&mut self, conn: ConnId, result: io::Result<TcpStream>) {
@@ -252,7 +247,8 @@ impl Session {
             }
             Err(error) => {
                 self.feed(Event::ConnectFailed(conn));
-                self.last_error = Some(format!("cannot connect: {error}"));
+                let error = self.after_farewell(format!("cannot connect: {error}"));
+                self.last_error = Some(error);
             }
         }
     }

@@ -12,22 +12,26 @@
 //! | routes to a session | 2 chunks of 64 KiB | the rest stays in the RIB, each prefix once |
 //! | accepted connections | 64 | the kernel's backlog holds them |
 //! | accepted connections of one peer | 4 | more are closed and counted |
+//! | dynamic peers | the limit of their range | connections are closed and counted |
 //! | questions | 64 | who asks waits |
 //! | news | 16 | merged per prefix in the RIB, per peer here |
 
+mod accept;
 mod answers;
 mod deferral;
+mod dynamic;
 mod end_of_rib;
 mod news;
 mod pace;
 mod peers;
 mod questions;
 mod routes;
+mod signatures;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
 
@@ -39,7 +43,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
-use crate::config::{Desired, Options, Password, PeerKey};
+use crate::config::{Desired, Options, PeerKey};
 use crate::event::{Event, Shutdown};
 use crate::handle::Command;
 use crate::listener::{Accepted, Listener};
@@ -49,6 +53,7 @@ use deferral::Deferral;
 use news::News;
 use pace::Pace;
 use peers::PeerTask;
+use signatures::Signatures;
 
 const REPORTS: usize = 128;
 const ACCEPTED: usize = 64;
@@ -96,8 +101,7 @@ pub(crate) struct Owner {
     pace: Pace,
     /// Sessions that are established.
     established: usize,
-    /// Passwords the listening sockets know.
-    signed: BTreeMap<(SocketAddr, IpAddr), Password>,
+    signed: Signatures,
     /// Connections from addresses that are no peer's, or that nobody could take.
     strangers: u64,
 }
@@ -210,7 +214,7 @@ impl Owner {
             news: News::default(),
             pace: Pace::default(),
             established: 0,
-            signed: BTreeMap::new(),
+            signed: Signatures::default(),
             strangers: 0,
         }
     }
@@ -229,10 +233,7 @@ impl Owner {
     async fn apply(&mut self, desired: Desired) {
         let old = std::mem::replace(&mut self.desired, desired.clone());
         let anew = routes::needs_new_rib(&old.local, &desired.local);
-        let gone = self
-            .peers
-            .keys()
-            .filter(|key| anew || !desired.peers.contains_key(*key));
+        let gone = self.peers.keys().filter(|key| anew || !self.stays(key));
         for key in gone.cloned().collect::<Vec<_>>() {
             let told = !desired.peers.contains_key(&key);
             self.remove_peer(&key, told);
@@ -251,15 +252,26 @@ impl Owner {
                 (_, None) | (None, Some(_)) => self.add_peer(key, config),
             }
         }
+        self.change_dynamic();
         let unwanted = |address: &SocketAddr| !desired.local.listen.contains(address);
         let unwanted: Vec<SocketAddr> = self.listeners.keys().copied().filter(unwanted).collect();
         for address in unwanted {
             if let Some(listener) = self.listeners.remove(&address) {
                 listener.stop().await;
-                self.signed.retain(|(listener, _), _| *listener != address);
+                self.signed.forget(address);
             }
         }
         self.listen();
+    }
+
+    /// A peer that runs is still wanted, with whatever settings.
+    fn stays(&self, key: &PeerKey) -> bool {
+        let id = self.peers.get(key);
+        let task = id.and_then(|id| self.tasks.get(id.0 as usize)?.as_ref());
+        match task.and_then(|task| task.range.as_ref()) {
+            Some(_) => self.dynamic_config(key).is_some(),
+            None => self.desired.peers.contains_key(key),
+        }
     }
 
     /// Listens where it shall and does not yet.
@@ -296,6 +308,7 @@ impl Owner {
             self.deferral.deadline(now),
             self.news.count_at(),
             self.pace.due(),
+            self.forget_at(),
         ];
         let next = deadlines.into_iter().flatten().min();
         async move {
@@ -320,6 +333,7 @@ impl Owner {
             self.tell_peers();
             self.pace.told(now);
         }
+        self.forget_dynamic(now);
         self.count(now);
     }
 

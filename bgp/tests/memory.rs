@@ -8,10 +8,14 @@
 
 #[path = "memory/answers.rs"]
 mod answers;
+#[path = "memory/dynamic.rs"]
+mod dynamic;
 #[path = "memory/exchange.rs"]
 mod exchange;
 #[path = "memory/garbage.rs"]
 mod garbage;
+#[path = "memory/live.rs"]
+mod live;
 #[path = "memory/load.rs"]
 mod load;
 #[path = "memory/node.rs"]

@@ -307,6 +307,7 @@ mod tests {
         };
         let info = PeerInfo {
             key: "Mesh_192_0_2_9".into(),
+            range: None,
             address: "192.0.2.9".parse().unwrap(),
             port: 179,
             remote_as: 64512,

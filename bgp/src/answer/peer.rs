@@ -30,7 +30,7 @@ pub(crate) fn line(local: &Local, config: &PeerConfig, info: PeerInfo) -> Peer {
         port: info.port,
         asn: info.remote_as,
         local_asn: config.local_as.unwrap_or(local.asn),
-        dynamic: None,
+        dynamic: info.range.map(|range| range.to_string()),
         state: info.state.to_string(),
         since,
         age_secs,

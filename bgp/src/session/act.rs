@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bgp_fsm::{Action, ConnId, Event, Reason};
+use bgp_fsm::{Action, ConnId, Event};
 use bgp_wire::Message;
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ impl Session {
         }
     }
 
-    fn act(&mut self, action: Action) {
+    pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Connect(conn) => {
                 let settings = self.settings.clone();
@@ -59,22 +59,18 @@ impl Session {
                 };
                 connection.params = negotiated.params.clone();
                 let up = connection.up(*negotiated);
+                (self.farewell, self.rotated) = (None, false);
                 self.report(Report::Up(Box::new(up)));
             }
             Action::Down { reason, keep, .. } => {
                 self.remember(&reason);
-                let reason = reason.to_string();
+                let reason = self.last_error.clone();
+                let reason = reason.unwrap_or_else(|| "unknown".to_owned());
                 self.report(Report::Down { keep, reason });
             }
             Action::Failed { reason, .. } => self.remember(&reason),
             Action::LongLived(families) => self.report(Report::LongLived(families)),
             Action::Forget(families) => self.report(Report::Forget(families)),
-        }
-    }
-
-    fn remember(&mut self, reason: &Reason) {
-        if *reason != Reason::Collision {
-            self.last_error = Some(reason.to_string());
         }
     }
 

@@ -10,6 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::config::Password;
 use crate::session::Up;
 use crate::session::counters::{Counters, Direction};
 use crate::socket;
@@ -77,6 +78,11 @@ impl Connection {
     /// True when the peer has sent something that is not read yet.
     pub(crate) fn has_input(&self) -> bool {
         socket::has_input(&self.stream)
+    }
+
+    /// Changes or takes away the TCP MD5 key.
+    pub(crate) fn sign(&self, password: Option<&Password>) -> io::Result<()> {
+        socket::sign(&self.stream, password)
     }
 
     /// A NOTIFICATION was sent to it.

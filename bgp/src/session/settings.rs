@@ -1,11 +1,14 @@
 //! What the owner wants of a session.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bgp_fsm::{Config, Restart, Stop};
 use bgp_rib::Policy;
+use bgp_wire::notification::subcode::cease;
+use bgp_wire::{Family, Notification};
 use tokio::net::TcpStream;
 
 use crate::config::{Local, Options, PeerConfig, PeerKey};
@@ -32,20 +35,27 @@ impl Control {
     }
 }
 
-/// What a session must be reset for when it changes.
+/// What a session obeys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Settings {
     pub(crate) key: PeerKey,
     pub(crate) fsm: Config,
     pub(crate) peer: PeerConfig,
+    /// Where an unnumbered peer was found.
+    neighbour: Option<Ipv6Addr>,
     /// Told to the peer, and therefore part of the session.
     next_hops: (Option<Ipv4Addr>, Option<Ipv6Addr>),
 }
 
 impl Settings {
-    pub(crate) fn new(key: &PeerKey, local: &Local, options: &Options, peer: &PeerConfig) -> Self {
+    pub(crate) fn new(
+        key: &PeerKey,
+        (local, options): (&Local, &Options),
+        peer: &PeerConfig,
+        neighbour: Option<Ipv6Addr>,
+    ) -> Self {
         let mut fsm = Config::new(local.asn, local.router_id, peer.remote_as);
-        fsm.passive = peer.passive;
+        fsm.passive = peer.passive || (peer.is_unnumbered() && neighbour.is_none());
         fsm.families.clone_from(&peer.families);
         // One and two seconds are not allowed (RFC 4271 §4.2).
         fsm.hold_time_secs = match peer.hold_time_secs {
@@ -53,6 +63,10 @@ impl Settings {
             secs => secs,
         };
         fsm.keepalive_secs = peer.keepalive_secs;
+        if let Some(secs) = peer.connect_retry_secs {
+            let wait = Duration::from_secs(secs.max(1).into());
+            (fsm.connect_retry, fsm.connect_retry_max) = (wait, wait);
+        }
         fsm.restart = peer.restart_time_secs.map(|time_secs| Restart {
             time_secs,
             restarting: false,
@@ -66,6 +80,10 @@ impl Settings {
         if let Some(mode) = peer.add_path {
             fsm.add_path = peer.families.iter().map(|family| (*family, mode)).collect();
         }
+        // Where an IPv4 next hop can be told, the peer may stay with it.
+        fsm.extended_next_hop = peer.families.contains(&Family::IPV4_UNICAST)
+            && peer.address.is_ipv6()
+            && (peer.is_on_link() || local.next_hop_v4.is_none());
         // What the owner of the routes obeys changes without a new session.
         let any = Arc::new(Policy::accept_all());
         let peer = PeerConfig {
@@ -79,6 +97,7 @@ impl Settings {
             key: key.clone(),
             fsm,
             peer,
+            neighbour,
             next_hops: (local.next_hop_v4, local.next_hop_v6),
         }
     }
@@ -90,8 +109,120 @@ impl Settings {
 
     /// Dials the peer.
     pub(crate) async fn dial(&self) -> io::Result<TcpStream> {
-        let socket = socket::dial_from(&self.peer, self.external())?;
-        let address = SocketAddr::new(self.peer.address, self.peer.port);
-        socket.connect(address).await
+        let address = match self.neighbour {
+            Some(neighbour) if self.peer.is_unnumbered() => IpAddr::V6(neighbour),
+            Some(_) | None => self.peer.address,
+        };
+        socket::dial(&self.peer, address, self.external()).await
+    }
+
+    /// What the peer is told when a session with these settings must end for the new ones; none
+    /// when it can obey them as it is.
+    pub(crate) fn farewell(&self, new: &Settings) -> Option<Notification> {
+        if self.fixed() == new.fixed() {
+            return None;
+        }
+        let who = |s: &Settings| (s.peer.address, s.peer.interface.clone(), s.fsm.remote_as);
+        let ours = |s: &Settings| (s.fsm.local_as, s.fsm.local_id);
+        let subcode = if who(self) == who(new) && ours(self) == ours(new) {
+            cease::CONFIGURATION_CHANGE
+        } else {
+            // Somebody else is meant: nobody shall keep routes for this one.
+            cease::PEER_DECONFIGURED
+        };
+        Some(Notification::cease(subcode))
+    }
+
+    /// These settings with everything at its default that a running session can change.
+    fn fixed(&self) -> Settings {
+        let mut fixed = self.clone();
+        let any = Config::new(0, Ipv4Addr::UNSPECIFIED, 0);
+        fixed.neighbour = None;
+        fixed.fsm.passive = any.passive;
+        fixed.fsm.keepalive_secs = any.keepalive_secs;
+        fixed.fsm.connect_retry = any.connect_retry;
+        fixed.fsm.connect_retry_max = any.connect_retry_max;
+        let any = PeerConfig::new(self.peer.address, self.peer.remote_as);
+        fixed.peer = PeerConfig {
+            shut_down: any.shut_down,
+            passive: any.passive,
+            keepalive_secs: any.keepalive_secs,
+            connect_retry_secs: any.connect_retry_secs,
+            password: any.password,
+            add_path_limit: any.add_path_limit,
+            max_prefixes: any.max_prefixes,
+            graceful_shutdown: any.graceful_shutdown,
+            enforce_first_as: any.enforce_first_as,
+            bfd: any.bfd,
+            import: any.import,
+            export: any.export,
+            ..fixed.peer
+        };
+        fixed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{MaxPrefixes, MaxPrefixesAction, Ttl};
+
+    fn settings(change: impl FnOnce(&mut PeerConfig)) -> Settings {
+        let local = Local::new(64500, Ipv4Addr::new(192, 0, 2, 1));
+        let mut peer = PeerConfig::new(IpAddr::from([192, 0, 2, 2]), 64501);
+        change(&mut peer);
+        Settings::new(&"peer".into(), (&local, &Options::default()), &peer, None)
+    }
+
+    fn farewell(change: impl FnOnce(&mut PeerConfig)) -> Option<u8> {
+        let farewell = settings(|_| {}).farewell(&settings(change));
+        farewell.map(|notification| notification.subcode)
+    }
+
+    #[test]
+    fn what_a_session_can_obey_as_it_is_does_not_end_it() {
+        let limit = MaxPrefixes {
+            limit: std::num::NonZeroU32::MIN,
+            warning_percent: 75,
+            action: MaxPrefixesAction::Warn,
+        };
+        assert_eq!(None, farewell(|peer| peer.password = Some("new".into())));
+        assert_eq!(None, farewell(|peer| peer.keepalive_secs = Some(5)));
+        assert_eq!(None, farewell(|peer| peer.connect_retry_secs = Some(5)));
+        assert_eq!(None, farewell(|peer| peer.max_prefixes = Some(limit)));
+        assert_eq!(None, farewell(|peer| peer.graceful_shutdown = true));
+        assert_eq!(None, farewell(|peer| peer.shut_down = Some("why".into())));
+        assert_eq!(None, farewell(|peer| peer.passive = true));
+    }
+
+    #[test]
+    fn what_an_open_says_needs_a_new_one_and_another_peer_is_no_restart() {
+        let change = Some(cease::CONFIGURATION_CHANGE);
+        assert_eq!(change, farewell(|peer| peer.hold_time_secs = 30));
+        assert_eq!(change, farewell(|peer| peer.long_lived_secs = Some(60)));
+        assert_eq!(change, farewell(|peer| peer.ttl = Ttl::Multihop(4)));
+        let other = Some(cease::PEER_DECONFIGURED);
+        assert_eq!(other, farewell(|peer| peer.remote_as = 64502));
+        let address = IpAddr::from([192, 0, 2, 3]);
+        assert_eq!(other, farewell(|peer| peer.address = address));
+    }
+
+    #[test]
+    fn ipv6_next_hops_are_offered_where_no_ipv4_one_can_be_told() {
+        let offers = |address: &str, next_hop: Option<Ipv4Addr>| {
+            let mut local = Local::new(64500, Ipv4Addr::new(192, 0, 2, 1));
+            local.next_hop_v4 = next_hop;
+            let mut peer = PeerConfig::new(address.parse().unwrap(), 64501);
+            peer.interface = Some("eth0".into());
+            let options = Options::default();
+            let settings = Settings::new(&"peer".into(), (&local, &options), &peer, None);
+            settings.fsm.extended_next_hop
+        };
+        let known = Some(Ipv4Addr::new(192, 0, 2, 1));
+        assert!(!offers("192.0.2.2", None));
+        assert!(!offers("2001:db8::2", known));
+        assert!(offers("2001:db8::2", None));
+        assert!(offers("fe80::2", known));
+        assert!(offers("::", known));
     }
 }

@@ -15,7 +15,7 @@ async fn session_stopped_before_it_began_ends() {
     let local = Local::new(64500, Ipv4Addr::new(192, 0, 2, 1));
     let mut peer = PeerConfig::new(IpAddr::from([127, 0, 0, 164]), 64501);
     peer.passive = true;
-    let settings = Settings::new(&"peer".into(), &local, &Options::default(), &peer);
+    let settings = Settings::new(&"peer".into(), (&local, &Options::default()), &peer, None);
     let (control, control_in) = watch::channel(Control {
         settings: Arc::new(settings),
         restarting: false,

@@ -1,7 +1,6 @@
 //! Which peers there are: their tasks, their connections, their configuration.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,9 +11,9 @@ use bgp_wire::{Family, Notification};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{self, JoinError};
+use tokio::time::Instant;
 
-use crate::config::{Password, PeerConfig, PeerKey};
-use crate::listener::Accepted;
+use crate::config::{PeerConfig, PeerKey};
 use crate::session::{self, Channels, Chunk, Control, Reporter, Session, Settings};
 use crate::speaker::end_of_rib::Held;
 use crate::speaker::{Owner, random};
@@ -30,10 +29,16 @@ const AFTER_PANIC: Duration = Duration::from_secs(30);
 pub(super) struct PeerTask {
     pub(super) key: PeerKey,
     pub(super) config: PeerConfig,
+    /// The range that a dynamic peer was accepted from.
+    pub(super) range: Option<PeerKey>,
+    /// Since when a dynamic peer has had no connection.
+    pub(super) lonely: Option<Instant>,
+    /// Where an unnumbered peer was found.
+    pub(super) neighbour: Option<Ipv6Addr>,
     /// Its number; those of earlier tasks of the same peer differ.
     pub(super) number: u64,
     control: watch::Sender<Control>,
-    incoming: mpsc::Sender<TcpStream>,
+    pub(super) incoming: mpsc::Sender<TcpStream>,
     pub(super) routes: mpsc::Sender<Chunk>,
     pub(super) shared: Arc<session::Shared>,
     /// No longer configured; the task is about to end.
@@ -60,6 +65,17 @@ pub(super) struct PeerTask {
 }
 
 impl PeerTask {
+    /// The peer's address: of an unnumbered one where it is, or was found.
+    pub(super) fn remote(&self) -> IpAddr {
+        if !self.config.is_unnumbered() {
+            return self.config.address;
+        }
+        let remote = self.up.as_ref().and_then(|up| up.remote);
+        let found = remote.map(|remote| remote.ip());
+        let found = found.or(self.neighbour.map(IpAddr::V6));
+        found.unwrap_or(self.config.address)
+    }
+
     /// Asks the task to end.
     pub(super) fn stop(&self, stop: Stop) {
         self.control
@@ -80,6 +96,12 @@ impl Owner {
 
     /// Starts a peer.
     pub(super) fn add_peer(&mut self, key: &PeerKey, config: &PeerConfig) {
+        let id = self.begin_peer(key, config);
+        self.deferral.added(id);
+    }
+
+    /// Starts a peer that no start waits for.
+    pub(super) fn begin_peer(&mut self, key: &PeerKey, config: &PeerConfig) -> PeerId {
         let free = self.tasks.iter().position(Option::is_none);
         let index = free.unwrap_or(self.tasks.len());
         if index == self.tasks.len() {
@@ -89,12 +111,12 @@ impl Owner {
         tracing::info!(peer = %key, address = %config.address, "peer added");
         self.tasks[index] = Some(self.spawn(id, key, config));
         self.peers.insert(key.clone(), id);
-        self.deferral.added(id);
         self.news.peer(id);
+        id
     }
 
     fn spawn(&mut self, id: PeerId, key: &PeerKey, config: &PeerConfig) -> PeerTask {
-        let settings = Settings::new(key, &self.desired.local, &self.options, config);
+        let settings = self.settings(key, config, None);
         let (control, control_in) = watch::channel(Control {
             settings: Arc::new(settings),
             restarting: self.options.restarting && !self.deferral.is_over(),
@@ -105,6 +127,9 @@ impl Owner {
         let mut task = PeerTask {
             key: key.clone(),
             config: config.clone(),
+            range: None,
+            lonely: None,
+            neighbour: None,
             number: 0,
             control,
             incoming,
@@ -175,21 +200,40 @@ impl Owner {
         }
     }
 
-    /// Changes a peer; most changes need a new session, which its task sees to.
-    pub(super) fn change_peer(&mut self, id: PeerId, old: &PeerConfig, new: &PeerConfig) {
-        let local = &self.desired.local;
-        let Some(task) = self.tasks.get_mut(id.0 as usize).and_then(Option::as_mut) else {
+    fn settings(
+        &self,
+        key: &PeerKey,
+        config: &PeerConfig,
+        neighbour: Option<Ipv6Addr>,
+    ) -> Settings {
+        let speaker = (&self.desired.local, &self.options);
+        Settings::new(key, speaker, config, neighbour)
+    }
+
+    /// Tells the task of a peer what it shall be, if that has changed.
+    pub(super) fn update_settings(&mut self, id: PeerId) {
+        let Some(task) = self.tasks.get(id.0 as usize).and_then(Option::as_ref) else {
             return;
         };
-        task.config = new.clone();
-        let settings = Settings::new(&task.key, local, &self.options, new);
+        let settings = self.settings(&task.key, &task.config, task.neighbour);
         if *task.control.borrow().settings != settings {
-            tracing::info!(peer = %task.key, "peer changed, its session starts anew");
             let settings = Arc::new(settings);
             task.control
                 .send_modify(|control| control.settings = settings);
             self.news.peer(id);
         }
+    }
+
+    /// Changes a peer. Its task sees to a new session where the change needs one.
+    pub(super) fn change_peer(&mut self, id: PeerId, old: &PeerConfig, new: &PeerConfig) {
+        let Some(task) = self.task(id) else {
+            return;
+        };
+        task.config = new.clone();
+        if new.shut_down.is_none() && old.shut_down.is_some() {
+            task.last_error = None;
+        }
+        self.update_settings(id);
         if old.add_path_limit != new.add_path_limit {
             self.rib.set_add_path_limit(id, new.add_path_limit);
         }
@@ -253,65 +297,5 @@ impl Owner {
             task.number = started;
         }
         self.news.peer(id);
-    }
-
-    /// Gives an accepted connection to the peer with its address; among several the one that has
-    /// no session yet.
-    pub(super) fn match_to_peer(&mut self, accepted: Accepted) {
-        let Accepted { stream, from } = accepted;
-        let candidates = self
-            .peers
-            .values()
-            .filter_map(|id| self.tasks[id.0 as usize].as_ref());
-        let candidates = candidates.filter(|task| task.config.address.to_canonical() == from);
-        let Some(task) = candidates.min_by_key(|task| task.state) else {
-            self.closed_unmatched(&format!("{from} is no peer's address"));
-            return;
-        };
-        if task.incoming.try_send(stream).is_err() {
-            let reason = format!("{} makes too many at once", task.key);
-            self.closed_unmatched(&reason);
-        }
-    }
-
-    /// Counts a connection nobody could take; a scanner must not fill the log.
-    fn closed_unmatched(&mut self, reason: &str) {
-        self.strangers += 1;
-        if self.strangers.is_power_of_two() {
-            tracing::warn!(reason, count = self.strangers, "connection closed");
-        }
-    }
-
-    /// Has every listening socket expect the signatures of exactly the peers with a password.
-    pub(super) fn expect_signatures(&mut self) {
-        let tasks = self.tasks.iter().flatten().filter(|task| !task.leaving);
-        let wanted: BTreeMap<IpAddr, &Password> = tasks
-            .filter_map(|task| Some((task.config.address, task.config.password.as_ref()?)))
-            .collect();
-        for (address, listener) in &self.listeners {
-            let known = self.signed.keys().filter(|(at, _)| at == address);
-            let known: BTreeSet<IpAddr> = known.map(|(_, peer)| *peer).collect();
-            for peer in known
-                .into_iter()
-                .chain(wanted.keys().copied())
-                .collect::<BTreeSet<_>>()
-            {
-                let password = wanted.get(&peer).copied();
-                if self.signed.get(&(*address, peer)) == password {
-                    continue;
-                }
-                match (listener.expect_signature(peer, password), password) {
-                    (Ok(()), Some(password)) => {
-                        self.signed.insert((*address, peer), password.clone());
-                    }
-                    (Ok(()), None) => {
-                        self.signed.remove(&(*address, peer));
-                    }
-                    (Err(error), _) => {
-                        tracing::error!(%peer, %error, "cannot set the TCP MD5 password");
-                    }
-                }
-            }
-        }
     }
 }

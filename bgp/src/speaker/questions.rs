@@ -36,7 +36,8 @@ impl Owner {
         let counted = task.shared.counters.read();
         Some(PeerInfo {
             key: task.key.clone(),
-            address: task.config.address,
+            range: task.range.clone(),
+            address: task.remote(),
             port: task.config.port,
             remote_as: task.config.remote_as,
             state: task.state,

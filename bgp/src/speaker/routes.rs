@@ -49,6 +49,7 @@ impl Owner {
                     }
                     task.last_error = Some(error);
                 }
+                self.note_lonely(id);
                 self.news.peer(id);
             }
             Report::Up(up) => self.session_up(now, id, up),
@@ -103,6 +104,7 @@ impl Owner {
         task.up_down = task.since;
         task.up = Some(up);
         self.established += 1;
+        task.lonely = None;
         self.rib.peer_up(id, session);
         self.news.peer(id);
     }

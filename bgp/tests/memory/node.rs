@@ -205,6 +205,20 @@ impl Node {
         }
     }
 
+    /// Waits for a peer that is not listed and for its session.
+    pub(crate) async fn peer_until_there(&mut self, key: &PeerKey) -> PeerInfo {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let peers = self.handle.peers().await;
+            let up = |peer: &PeerInfo| peer.key == *key && peer.state == State::Established;
+            if let Some(info) = peers.iter().find(|peer| up(peer)) {
+                return info.clone();
+            }
+            assert!(Instant::now() < end, "no session with {key}: {peers:#?}");
+            self.idle(Duration::from_millis(10)).await;
+        }
+    }
+
     pub(crate) async fn established(&mut self, key: &PeerKey) -> PeerInfo {
         self.peer_until(key, "session", |info| info.state == State::Established)
             .await
