@@ -35,7 +35,7 @@ pub(crate) use settings::{Control, Settings};
 const OUTPUT_OCTETS: usize = 128 << 10;
 
 /// Read at once, and parsed in place.
-const READ_OCTETS: usize = 64 << 10;
+const READ_OCTETS: usize = 16 << 10;
 
 thread_local! {
     /// One buffer per thread: an idle session has none.

@@ -8,7 +8,7 @@
 //!
 //! | channel | capacity | when full |
 //! |---|---|---|
-//! | reports of all sessions | 128 | sessions stop reading, TCP pushes back |
+//! | reports of all sessions | 64 of what 16 KiB say | sessions stop reading, TCP pushes back |
 //! | routes to a session | 2 chunks of 64 KiB | the rest stays in the RIB, each prefix once |
 //! | accepted connections | 64 | the kernel's backlog holds them |
 //! | accepted connections of one peer | 4 | more are closed and counted |
@@ -55,7 +55,7 @@ use pace::Pace;
 use peers::PeerTask;
 use signatures::Signatures;
 
-const REPORTS: usize = 128;
+const REPORTS: usize = 64;
 const ACCEPTED: usize = 64;
 
 /// Reports are applied this long before anything else is looked at.
