@@ -59,6 +59,13 @@ pub struct Local {
     pub subnets: Vec<Prefix>,
     /// How many next hops a prefix may have at once; 1 turns multipath off.
     pub multipath: NonZeroU8,
+    /// Peers in other ASes without import and export policy send and are told nothing (RFC 8212).
+    /// A policy without rules that accepts everything counts as none.
+    pub require_policy: bool,
+    /// MULTI_EXIT_DISC is compared between paths from different ASes too.
+    pub always_compare_med: bool,
+    /// A path without MULTI_EXIT_DISC loses to those with one, instead of winning.
+    pub missing_med_is_worst: bool,
 }
 
 impl Local {
@@ -74,6 +81,9 @@ impl Local {
             next_hop_v6: None,
             subnets: Vec::new(),
             multipath: NonZeroU8::MIN.saturating_add(15),
+            require_policy: false,
+            always_compare_med: false,
+            missing_med_is_worst: false,
         }
     }
 }
@@ -214,6 +224,11 @@ impl PeerConfig {
 }
 
 impl PeerConfig {
+    /// Our AS number on the session.
+    pub(crate) fn own_as(&self, local: &Local) -> u32 {
+        self.local_as.unwrap_or(local.asn)
+    }
+
     /// The peer is whoever is found on its interface: there is no address.
     pub(crate) fn is_unnumbered(&self) -> bool {
         self.address.is_unspecified() && self.interface.is_some()

@@ -248,7 +248,10 @@ impl Owner {
         }
         for (key, config) in &desired.peers {
             match (self.peers.get(key), old.peers.get(key)) {
-                (Some(id), Some(old)) => self.change_peer(*id, old, config),
+                (Some(id), Some(known)) if known != config || old.local != desired.local => {
+                    self.change_peer(*id, known, config);
+                }
+                (Some(_), Some(_)) => {}
                 (_, None) | (None, Some(_)) => self.add_peer(key, config),
             }
         }

@@ -20,6 +20,8 @@ mod live;
 mod load;
 #[path = "memory/node.rs"]
 mod node;
+#[path = "memory/policy.rs"]
+mod policy;
 #[path = "memory/raw.rs"]
 mod raw;
 #[path = "memory/restart.rs"]

@@ -54,7 +54,7 @@ impl Settings {
         peer: &PeerConfig,
         neighbour: Option<Ipv6Addr>,
     ) -> Self {
-        let mut fsm = Config::new(local.asn, local.router_id, peer.remote_as);
+        let mut fsm = Config::new(peer.own_as(local), local.router_id, peer.remote_as);
         fsm.passive = peer.passive || (peer.is_unnumbered() && neighbour.is_none());
         fsm.families.clone_from(&peer.families);
         // One and two seconds are not allowed (RFC 4271 §4.2).
@@ -153,6 +153,9 @@ impl Settings {
             max_prefixes: any.max_prefixes,
             graceful_shutdown: any.graceful_shutdown,
             enforce_first_as: any.enforce_first_as,
+            allow_own_as: any.allow_own_as,
+            next_hop: any.next_hop,
+            reflector_client: any.reflector_client,
             bfd: any.bfd,
             import: any.import,
             export: any.export,
@@ -164,6 +167,8 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
+    use bgp_rib::NextHopMode;
+
     use super::*;
     use crate::config::{MaxPrefixes, MaxPrefixesAction, Ttl};
 
@@ -191,6 +196,10 @@ mod tests {
         assert_eq!(None, farewell(|peer| peer.connect_retry_secs = Some(5)));
         assert_eq!(None, farewell(|peer| peer.max_prefixes = Some(limit)));
         assert_eq!(None, farewell(|peer| peer.graceful_shutdown = true));
+        assert_eq!(None, farewell(|peer| peer.enforce_first_as = false));
+        assert_eq!(None, farewell(|peer| peer.allow_own_as = 1));
+        assert_eq!(None, farewell(|peer| peer.next_hop = NextHopMode::Keep));
+        assert_eq!(None, farewell(|peer| peer.reflector_client = true));
         assert_eq!(None, farewell(|peer| peer.shut_down = Some("why".into())));
         assert_eq!(None, farewell(|peer| peer.passive = true));
     }
@@ -203,6 +212,7 @@ mod tests {
         assert_eq!(change, farewell(|peer| peer.ttl = Ttl::Multihop(4)));
         let other = Some(cease::PEER_DECONFIGURED);
         assert_eq!(other, farewell(|peer| peer.remote_as = 64502));
+        assert_eq!(other, farewell(|peer| peer.local_as = Some(64510)));
         let address = IpAddr::from([192, 0, 2, 3]);
         assert_eq!(other, farewell(|peer| peer.address = address));
     }

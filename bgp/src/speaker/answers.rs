@@ -114,7 +114,10 @@ impl Owner {
         let mut items = Vec::new();
         for route in &received {
             let own = route.paths.iter().filter(|path| path.peer == Some(id));
-            items.extend(own.map(|path| self.path(route.prefix, path, &route.paths)));
+            items.extend(own.map(|path| Path {
+                attributes: answer::attributes(&path.received),
+                ..self.path(route.prefix, path, &route.paths)
+            }));
         }
         Some(Page { items, next })
     }

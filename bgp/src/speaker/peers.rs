@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::config::{PeerConfig, PeerKey};
 use crate::session::{self, Channels, Chunk, Control, Reporter, Session, Settings};
 use crate::speaker::end_of_rib::Held;
+use crate::speaker::routes::peer_session;
 use crate::speaker::{Owner, random};
 
 const INCOMING: usize = 4;
@@ -210,18 +211,21 @@ impl Owner {
         Settings::new(key, speaker, config, neighbour)
     }
 
-    /// Tells the task of a peer what it shall be, if that has changed.
-    pub(super) fn update_settings(&mut self, id: PeerId) {
+    /// Tells the task of a peer what it shall be, if that has changed. Whether a session that is
+    /// up goes on.
+    pub(super) fn update_settings(&mut self, id: PeerId) -> bool {
         let Some(task) = self.tasks.get(id.0 as usize).and_then(Option::as_ref) else {
-            return;
+            return false;
         };
         let settings = self.settings(&task.key, &task.config, task.neighbour);
+        let is_same = task.control.borrow().settings.farewell(&settings).is_none();
         if *task.control.borrow().settings != settings {
             let settings = Arc::new(settings);
             task.control
                 .send_modify(|control| control.settings = settings);
             self.news.peer(id);
         }
+        is_same
     }
 
     /// Changes a peer. Its task sees to a new session where the change needs one.
@@ -233,15 +237,18 @@ impl Owner {
         if new.shut_down.is_none() && old.shut_down.is_some() {
             task.last_error = None;
         }
-        self.update_settings(id);
-        if old.add_path_limit != new.add_path_limit {
-            self.rib.set_add_path_limit(id, new.add_path_limit);
-        }
-        if (&old.import, &old.export) != (&new.import, &new.export) {
+        let is_same = self.update_settings(id);
+        let task = self.tasks.get(id.0 as usize).and_then(Option::as_ref);
+        let up = task.and_then(|task| task.up.as_ref()).filter(|_| is_same);
+        if let Some(up) = up {
+            let session = peer_session(&self.desired.local, new, up);
+            self.rib.set_session(id, session);
+        } else {
+            // Paths from the peer may outlive its session.
             let (import, export) = (new.import.clone(), new.export.clone());
             self.rib.set_policies(id, import, export);
-            self.news.routes();
         }
+        self.news.routes();
     }
 
     /// A session's task ended: as asked, or by a panic, which must not take the others with it.

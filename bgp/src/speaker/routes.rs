@@ -291,13 +291,18 @@ pub(super) fn rib_config(local: &Local) -> RibConfig {
     RibConfig {
         cluster_id: local.cluster_id,
         multipath: local.multipath,
+        always_compare_med: local.always_compare_med,
+        missing_med_is_worst: local.missing_med_is_worst,
         ..RibConfig::new(local.asn, local.router_id, random())
     }
 }
 
 /// The decisions of the RIB rest on what differs.
 pub(super) fn needs_new_rib(old: &Local, new: &Local) -> bool {
-    let rests_on = |l: &Local| (l.asn, l.router_id, l.cluster_id, l.multipath);
+    let rests_on = |l: &Local| {
+        let med = (l.always_compare_med, l.missing_med_is_worst);
+        (l.asn, l.router_id, l.cluster_id, l.multipath, med)
+    };
     rests_on(old) != rests_on(new)
 }
 
@@ -321,7 +326,7 @@ fn shared_subnets(local: &Local, peer: IpAddr) -> Arc<[Prefix]> {
     }
 }
 
-fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerSession {
+pub(super) fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerSession {
     let own = up.local.map(|address| address.ip().to_canonical());
     // Nobody can be told to send packets to a loopback address.
     let own = own.filter(|address| !address.is_loopback());
@@ -333,7 +338,10 @@ fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerSession {
         Some(IpAddr::V6(address)) => Some(address),
         Some(IpAddr::V4(_)) | None => None,
     };
-    let kind = match (config.remote_as == local.asn, config.reflector_client) {
+    let kind = match (
+        config.remote_as == config.own_as(local),
+        config.reflector_client,
+    ) {
         (false, _) => PeerKind::Ebgp,
         (true, false) => PeerKind::Ibgp,
         (true, true) => PeerKind::IbgpClient,
@@ -349,11 +357,11 @@ fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerSession {
         next_hop: config.next_hop,
         shared_subnets: shared_subnets(local, config.address),
         add_path_limit: config.add_path_limit,
-        local_as: None,
-        enforce_first_as: false,
-        role: None,
-        graceful_shutdown: false,
-        require_policy: false,
+        local_as: config.local_as.filter(|asn| *asn != local.asn),
+        enforce_first_as: config.enforce_first_as,
+        role: config.role,
+        graceful_shutdown: config.graceful_shutdown,
+        require_policy: local.require_policy,
         allow_own_as: config.allow_own_as,
         prepend: 0,
         import: config.import.clone(),

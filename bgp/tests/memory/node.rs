@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use bgp::api::Path;
 use bgp::{
     Desired, Event, Handle, Local, Options, Originate, PeerConfig, PeerInfo, PeerKey, Prefix,
     Shutdown, Speaker, State,
@@ -177,6 +178,25 @@ impl Node {
             !node.learned.contains_key(&prefix)
         })
         .await;
+    }
+
+    /// The paths to a prefix, those in use first.
+    pub(crate) async fn paths(&self, text: &str) -> Vec<Path> {
+        let answer = self.handle.route(text).await.unwrap();
+        answer.exact.map_or(Vec::new(), |route| route.paths)
+    }
+
+    /// Asks for the best path to a prefix until it is as wanted.
+    pub(crate) async fn path_until(&mut self, text: &str, condition: impl Fn(&Path) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let paths = self.paths(text).await;
+            if paths.first().is_some_and(&condition) {
+                return;
+            }
+            assert!(Instant::now() < end, "not so: {paths:#?}");
+            self.idle(Duration::from_millis(10)).await;
+        }
     }
 
     pub(crate) async fn peer(&self, key: &PeerKey) -> PeerInfo {
