@@ -265,6 +265,18 @@ impl Router {
         Ok(paths)
     }
 
+    /// Whether its path to a prefix has so many large communities.
+    pub fn has_large_communities(&self, prefix: &str, count: usize) -> Result<bool> {
+        match self.kind {
+            // Its tables show only the first of many.
+            Kind::Bird => bird::has_large_communities(self, prefix, count),
+            Kind::Tortie | Kind::Frr | Kind::Gobgp | Kind::Exabgp => {
+                let paths = self.paths(prefix)?;
+                Ok(paths.first().is_some_and(|path| path.large.len() == count))
+            }
+        }
+    }
+
     /// Everything it says of itself, for the report of a failure.
     pub fn words(&self) -> String {
         let state = match self.kind {

@@ -146,6 +146,17 @@ pub(super) fn paths(router: &Router, prefix: &str) -> Result<Vec<Path>> {
     }
 }
 
+pub(super) fn has_large_communities(router: &Router, prefix: &str, count: usize) -> Result<bool> {
+    let table = if is_v6(prefix) { "master6" } else { "master4" };
+    let question =
+        format!("show route {prefix} table {table} where bgp_large_community.len = {count}");
+    match ask(router, &question) {
+        Ok(text) => Ok(text.contains(prefix)),
+        Err(error) if error.to_string().contains("Network not found") => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Reads `show route all`: a line with `[protocol time]` begins a path.
 fn parse(text: &str) -> Vec<Path> {
     let mut paths: Vec<Path> = Vec::new();

@@ -14,7 +14,10 @@ pub(super) fn configure(router: &Router, setup: &Setup) -> Result<()> {
     let script = router.file("listen.sh");
     std::fs::write(
         &script,
-        format!("#!/bin/sh\nexec cat >>{}\n", heard.display()),
+        format!(
+            "#!/bin/sh\n# ExaBGP ends a helper that closes its output.\ncat >>{}\n",
+            heard.display()
+        ),
     )?;
     crate::command::run("chmod", &["755", &script.to_string_lossy()])?;
     // It gives up root.

@@ -90,7 +90,7 @@ pub(super) fn command(router: &Router) -> Command {
 
 /// Its own prefixes are told to it once it runs.
 pub(super) fn originate(router: &Router, setup: &Setup) -> Result<()> {
-    wait::until("gobgpd to answer", Duration::from_secs(20), || {
+    wait::until("gobgpd to answer", Duration::from_secs(40), || {
         ask(router, "global").map(Some)
     })?;
     for announced in &setup.announce {

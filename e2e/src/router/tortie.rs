@@ -115,10 +115,7 @@ pub(super) fn words(router: &Router) -> Result<String> {
 
 pub(super) fn paths(router: &Router, prefix: &str) -> Result<Vec<Path>> {
     let answer = json(router, &["route", prefix])?;
-    let routes = answer["routes"].as_array().into_iter().flatten();
-    let paths = routes
-        .filter(|route| route["prefix"] == prefix)
-        .flat_map(|route| route["paths"].as_array().into_iter().flatten());
+    let paths = answer["exact"]["paths"].as_array().into_iter().flatten();
     let learned = paths.filter(|path| !path["peer"].is_null());
     Ok(learned.map(path).collect())
 }
