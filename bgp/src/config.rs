@@ -345,6 +345,8 @@ pub struct Options {
     pub deferral: Duration,
     /// How long stale routes of a peer that is back wait for its end-of-RIB.
     pub stale_time: Duration,
+    /// Metrics have labels of peers only while there are fewer peers than this.
+    pub metrics_peers: usize,
 }
 
 impl Default for Options {
@@ -355,6 +357,7 @@ impl Default for Options {
             settle: Duration::from_secs(10),
             deferral: Duration::from_secs(30),
             stale_time: Duration::from_secs(120),
+            metrics_peers: 128,
         }
     }
 }

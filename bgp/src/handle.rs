@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Desired, Options};
 use crate::event::{Event, PeerInfo, RouteInfo, Shutdown, SpeakerInfo};
+use crate::metrics::Numbers;
 use crate::session::Decode;
 use crate::speaker::{self, Owner};
 
@@ -126,6 +127,11 @@ impl Handle {
     /// The speaker and one line for each peer; `None` when it has ended, as below.
     pub async fn summary(&self) -> Option<Summary> {
         self.ask(Owner::summary).await
+    }
+
+    /// What is counted, see [`metrics`](crate::metrics).
+    pub async fn numbers(&self) -> Option<Numbers> {
+        self.ask(Owner::numbers).await
     }
 
     /// One line for each peer.

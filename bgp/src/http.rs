@@ -41,6 +41,7 @@ pub fn router_of(speaker: impl Fn() -> Option<Handle> + Send + Sync + 'static) -
         .route("/peers/{peer}", get(peer))
         .route("/peers/{peer}/received", get(received))
         .route("/peers/{peer}/advertised", get(advertised))
+        .route("/metrics", get(metrics))
         .route("/routes", get(routes))
         .route("/routes/{*prefix}", get(route))
         .route("/why/{*prefix}", get(why))
@@ -78,6 +79,20 @@ fn speaker(source: &Source) -> Result<Handle, Refused> {
 async fn summary(State(source): State<Source>) -> Result<Response, Refused> {
     let answer = speaker(&source)?.summary().await.ok_or(Unanswered::Ended)?;
     Ok(Json(answer).into_response())
+}
+
+async fn metrics(State(source): State<Source>) -> Result<Response, Refused> {
+    let numbers = speaker(&source)?.numbers().await.ok_or(Unanswered::Ended)?;
+    match crate::metrics::text(&numbers) {
+        Ok(text) => {
+            let kind = [(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)];
+            Ok((kind, text).into_response())
+        }
+        Err(error) => Err(Refused(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            error.to_string(),
+        )),
+    }
 }
 
 async fn peers(State(source): State<Source>) -> Result<Response, Refused> {

@@ -17,6 +17,7 @@ mod event;
 mod handle;
 pub mod http;
 mod listener;
+pub mod metrics;
 mod session;
 mod socket;
 mod speaker;

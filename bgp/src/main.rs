@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bgp::Options;
 use clap::{Parser, Subcommand};
 
 use standalone::run;
@@ -31,6 +32,9 @@ enum Command {
         /// Address where they are answered too, for example to scrape metrics.
         #[arg(long, value_name = "ADDRESS:PORT")]
         http: Option<SocketAddr>,
+        /// Metrics have labels of peers only while there are fewer peers than this.
+        #[arg(long, value_name = "PEERS", default_value_t = 128)]
+        metrics_peers: usize,
         /// We come back from a restart, and traffic never stopped: peers are told so.
         #[arg(long)]
         restarting: bool,
@@ -43,8 +47,16 @@ fn main() -> ExitCode {
             config,
             socket,
             http,
+            metrics_peers,
             restarting,
-        } => run::run(&config, &socket, http, restarting),
+        } => {
+            let options = Options {
+                restarting,
+                metrics_peers,
+                ..Options::default()
+            };
+            run::run(&config, &socket, http, options)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -27,7 +27,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use connection::{Connection, Written};
-pub(crate) use counters::{Counters, Direction, Notifications};
+pub(crate) use counters::{Counted, Counters, Direction, Notifications};
 pub(crate) use report::{Learned, Report, Reporter, Up};
 pub(crate) use settings::{Control, Settings};
 

@@ -47,7 +47,8 @@ use crate::config::{Desired, Options, PeerKey};
 use crate::event::{Event, Shutdown};
 use crate::handle::Command;
 use crate::listener::{Accepted, Listener};
-use crate::session::{Decode, Report, Reporter};
+use crate::metrics::Convergence;
+use crate::session::{Counted, Decode, Report, Reporter};
 
 use deferral::Deferral;
 use news::News;
@@ -104,6 +105,9 @@ pub(crate) struct Owner {
     signed: Signatures,
     /// Connections from addresses that are no peer's, or that nobody could take.
     strangers: u64,
+    /// Messages of peers that are gone.
+    retired: Counted,
+    convergence: Convergence,
 }
 
 /// Starts the owner; its sessions run on the current tokio runtime.
@@ -216,6 +220,8 @@ impl Owner {
             established: 0,
             signed: Signatures::default(),
             strangers: 0,
+            retired: Counted::default(),
+            convergence: Convergence::default(),
         }
     }
 

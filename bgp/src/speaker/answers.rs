@@ -7,6 +7,7 @@ use bgp_rib::{Best, ExplainedPath, Explanation, Outcome as Became, PeerId, Posit
 use bgp_wire::{NextHop, Prefix};
 
 use crate::answer;
+use crate::metrics::{Numbers, OfPeer};
 use crate::session::Direction;
 use crate::speaker::Owner;
 use crate::speaker::peers::PeerTask;
@@ -38,6 +39,35 @@ impl Owner {
     pub(crate) fn lines(&mut self) -> Vec<bgp_api::Peer> {
         let peers = self.peers.values().copied().collect::<Vec<_>>();
         peers.into_iter().filter_map(|id| self.line(id)).collect()
+    }
+
+    pub(crate) fn numbers(&mut self) -> Numbers {
+        let peers = self.peers.values().copied().collect::<Vec<_>>();
+        let mut messages = self.retired.clone();
+        for task in self.tasks.iter().flatten() {
+            messages += &task.shared.counters.read();
+        }
+        let counts = self.rib.counts();
+        Numbers {
+            labels: peers.len() < self.options.metrics_peers,
+            peers: peers
+                .into_iter()
+                .filter_map(|id| self.numbers_of(id))
+                .collect(),
+            messages,
+            convergence: self.convergence.clone(),
+            prefixes: [counts.prefixes_v4, counts.prefixes_v6],
+        }
+    }
+
+    fn numbers_of(&mut self, id: PeerId) -> Option<OfPeer> {
+        let line = self.line(id)?;
+        let task = self.known(id)?;
+        Some(OfPeer {
+            line,
+            state: task.state,
+            transitions: task.transitions,
+        })
     }
 
     fn line(&mut self, id: PeerId) -> Option<bgp_api::Peer> {

@@ -1,5 +1,6 @@
 //! Which peers there are: their tasks, their connections, their configuration.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -61,6 +62,10 @@ pub(super) struct PeerTask {
     pub(super) told: Vec<(Family, PeerCounts)>,
     /// The established session.
     pub(super) up: Option<Box<session::Up>>,
+    /// Changes of state.
+    pub(super) transitions: u64,
+    /// Since when and of which families the established session owes an end-of-RIB.
+    pub(super) owes: Option<(Instant, BTreeSet<Family>)>,
     /// End-of-RIB marks that wait for the end of the deferral.
     pub(super) held: Held,
 }
@@ -148,6 +153,8 @@ impl Owner {
             long_lived: Vec::new(),
             told: Vec::new(),
             up: None,
+            transitions: 0,
+            owes: None,
             held: Held::default(),
         };
         let channels = Channels {
@@ -271,6 +278,7 @@ impl Owner {
             return;
         };
         if task.leaving {
+            self.retired += &task.shared.counters.read();
             self.rib.peer_down(id, &[]);
             return;
         }

@@ -38,6 +38,7 @@ impl Owner {
                 if task.state != state {
                     tracing::debug!(peer = %task.key, %state, "state");
                     task.since = SystemTime::now();
+                    task.transitions += 1;
                 }
                 task.state = state;
                 if let Some(error) = error {
@@ -99,9 +100,12 @@ impl Owner {
         task.held.clear();
         task.last_error = None;
         task.fault = None;
+        task.transitions += u64::from(task.state != State::Established);
         task.state = State::Established;
         task.since = SystemTime::now();
         task.up_down = task.since;
+        let families = up.negotiated.families.iter().copied();
+        task.owes = Some((now, families.collect()));
         task.up = Some(up);
         self.established += 1;
         task.lonely = None;
@@ -147,6 +151,7 @@ impl Owner {
             Learned::EndOfRib(family) => {
                 self.rib.end_of_rib(id, family);
                 self.deferral.end_of_rib(id, family);
+                self.pays(id, family);
                 self.no_longer_stale(id, family);
             }
             Learned::Refresh(RouteRefresh { family, subtype }) => match subtype {
@@ -155,6 +160,18 @@ impl Owner {
                 RefreshSubtype::EndOfRib => self.rib.sweep_stale(id, family),
                 RefreshSubtype::Unknown(_) => {}
             },
+        }
+    }
+
+    /// Takes note of an end-of-RIB; the last one ends the convergence of a session.
+    fn pays(&mut self, id: PeerId, family: Family) {
+        let Some(task) = self.task(id) else { return };
+        if let Some((_, families)) = &mut task.owes {
+            families.remove(&family);
+        }
+        let paid = task.owes.take_if(|(_, families)| families.is_empty());
+        if let Some((since, _)) = paid {
+            self.convergence.observe(since.elapsed().as_secs_f64());
         }
     }
 

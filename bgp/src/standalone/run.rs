@@ -23,7 +23,7 @@ pub(crate) fn run(
     config: &Path,
     socket: &Path,
     address: Option<SocketAddr>,
-    restarting: bool,
+    options: Options,
 ) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
@@ -42,10 +42,6 @@ pub(crate) fn run(
                 Some(TcpListener::bind(address).await.with_context(place)?)
             }
             None => None,
-        };
-        let options = Options {
-            restarting,
-            ..Options::default()
         };
         let (handle, events) = Speaker::start(desired, options);
         let server = tokio::spawn(answer(answers, pages, handle.clone()));

@@ -1,5 +1,7 @@
 //! What speakers answer over HTTP.
 
+use std::time::Duration;
+
 use bgp::api::{Advertised, Page, Path, Peer, PeerDetail, Route, RouteAnswer, Summary, Why};
 use bgp::http;
 use serde::de::DeserializeOwned;
@@ -31,6 +33,17 @@ async fn ask<T: DeserializeOwned>(node: &Node, page: &str) -> T {
     let (status, body) = get(node, page).await;
     assert_eq!(200, status, "{page}: {body}");
     serde_json::from_str(&body).unwrap_or_else(|error| panic!("{page}: {error}: {body}"))
+}
+
+/// The marks at the end of what peers tell come after the routes that tests wait for.
+async fn until_metrics(node: &Node, line: &str) {
+    let wait = async {
+        while !get(node, "/metrics").await.1.contains(line) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let waited = timeout(PATIENCE, wait).await;
+    waited.unwrap_or_else(|_| panic!("{line} does not come"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,6 +103,10 @@ async fn every_page_answers_with_what_its_type_says() {
         )
     );
     assert_eq!("192.0.2.70", told.items[0].next_hop.to_string());
+
+    let up = format!("tortie_bgp_session_up{{asn=\"64571\",peer=\"{name}\",type=\"external\"}} 1");
+    until_metrics(&a, &up).await;
+    until_metrics(&a, "tortie_bgp_convergence_seconds_count 1").await;
 
     let exact: RouteAnswer = ask(&a, "/routes/10.71.0.0/26").await;
     assert_eq!(Some(name), exact.exact.unwrap().paths[0].peer.as_ref());
