@@ -1,4 +1,5 @@
-//! HTTP on loopback: `/metrics`, `/livez`, `/readyz`, `/state`, `/state/routes`.
+//! HTTP on loopback: `/metrics`, `/livez`, `/readyz`, `/state`, `/state/routes`, and the speaker's own
+//! pages below `/bgp`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,13 +52,18 @@ pub struct Sources {
 /// # Errors
 /// When the listener breaks.
 pub async fn run(listener: TcpListener, sources: Sources) -> Result<()> {
+    let speaker = sources.speaker.clone();
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/state", get(state))
         .route("/state/routes", get(routes))
-        .with_state(sources);
+        .with_state(sources)
+        .nest(
+            "/bgp",
+            bgp::http::router_of(move || speaker.borrow().clone()),
+        );
     axum::serve(listener, router).await.context("serve HTTP")
 }
 
@@ -209,6 +215,20 @@ fn bgp(board: &Board, infos: &BTreeMap<PeerKey, PeerInfo>) -> Value {
             })
         })
         .collect();
+    let refused: Vec<Value> = section
+        .refused
+        .iter()
+        .map(|(name, refused)| {
+            json!({
+                "name": name,
+                "type": refused.kind.name(),
+                "address": refused.address,
+                "port": refused.port,
+                "asNumber": refused.remote_as,
+                "reason": refused.reason,
+            })
+        })
+        .collect();
     let originate: Vec<String> = section.originate.keys().map(ToString::to_string).collect();
     json!({
         "asNumber": section.local.asn,
@@ -216,6 +236,7 @@ fn bgp(board: &Board, infos: &BTreeMap<PeerKey, PeerInfo>) -> Value {
         "restarting": speaker.restarting,
         "converged": speaker.converged,
         "peers": peers,
+        "refused": refused,
         "originate": originate,
     })
 }

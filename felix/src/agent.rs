@@ -287,6 +287,7 @@ fn calc_settings(config: &Config) -> felix_calc::Settings {
     felix_calc::Settings {
         allow_default_route: config.allow_default_route,
         router_id: config.router_id,
+        namespace: config.namespace.clone(),
         ..felix_calc::Settings::new(config.node_name.clone())
     }
 }

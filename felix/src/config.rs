@@ -42,6 +42,8 @@ pub struct Config {
     pub bgp_listen: Option<IpAddr>,
     /// How long peers shall keep our routes while we restart, in seconds.
     pub restart_time_secs: u16,
+    /// Namespace of the Secrets with BGP passwords.
+    pub namespace: String,
 }
 
 /// Where desired state lives.
@@ -108,6 +110,9 @@ struct Layer {
     #[arg(long, value_name = "SECONDS")]
     #[serde(default, deserialize_with = "scalar")]
     restart_time: Option<String>,
+    /// Namespace of the Secrets with BGP passwords [default: kube-system]
+    #[arg(long, value_name = "NAME")]
+    namespace: Option<String>,
 }
 
 impl Config {
@@ -156,6 +161,7 @@ impl Layer {
             router_id: first(&["TORTIE_ROUTER_ID", "CALICO_ROUTER_ID"]),
             bgp_listen: first(&["TORTIE_BGP_LISTEN"]),
             restart_time: first(&["TORTIE_RESTART_TIME"]),
+            namespace: first(&["TORTIE_NAMESPACE"]),
         }
     }
 
@@ -174,6 +180,7 @@ impl Layer {
             router_id: self.router_id.or(below.router_id),
             bgp_listen: self.bgp_listen.or(below.bgp_listen),
             restart_time: self.restart_time.or(below.restart_time),
+            namespace: self.namespace.or(below.namespace),
         }
     }
 
@@ -209,6 +216,9 @@ impl Layer {
             router_id: router_id(self.router_id)?,
             bgp_listen: value("bgpListen", self.bgp_listen, "an address")?,
             restart_time_secs: restart_time(self.restart_time)?,
+            namespace: self
+                .namespace
+                .unwrap_or_else(|| felix_calc::DEFAULT_NAMESPACE.to_owned()),
         })
     }
 }

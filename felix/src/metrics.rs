@@ -261,6 +261,10 @@ mod tests {
     use super::*;
 
     fn board() -> Board {
+        let policy = std::sync::Arc::new(felix_calc::policy::Policy {
+            rules: Vec::new(),
+            otherwise: felix_calc::policy::Verdict::Accept,
+        });
         let peer = PeerSpec {
             kind: PeerKind::NodeMesh,
             object: "Node/b".to_owned(),
@@ -277,6 +281,11 @@ mod tests {
             ttl_security: None,
             reflector_client: false,
             allow_own_as: 0,
+            local_as: None,
+            next_hop: felix_calc::NextHopMode::Auto,
+            password: None,
+            import: policy.clone(),
+            export: policy,
         };
         let bgp = Bgp {
             local: Local {
@@ -286,9 +295,11 @@ mod tests {
                 ipv6: None,
                 subnets: Vec::new(),
                 listen_port: 179,
+                bind: None,
                 cluster_id: None,
             },
             peers: [("Mesh_192_0_2_9".to_owned(), peer)].into(),
+            refused: BTreeMap::new(),
             originate: BTreeMap::new(),
         };
         let board = Board::default();

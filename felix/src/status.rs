@@ -228,18 +228,27 @@ fn peers(board: &Board) -> Vec<PeerStatus> {
     let Some(section) = section else {
         return Vec::new();
     };
-    let peers = section.peers.iter().map(|(name, spec)| {
+    let mut peers: Vec<PeerStatus> = section
+        .refused
+        .iter()
+        .map(|(name, refused)| PeerStatus {
+            name: name.clone(),
+            peer_ip: refused.address.to_string(),
+            as_number: refused.remote_as.map(Asn),
+            type_: peer_type(refused.kind),
+            state: PeerState::Idle,
+            last_error: Some(refused.reason.clone()),
+            ..PeerStatus::default()
+        })
+        .collect();
+    peers.extend(section.peers.iter().map(|(name, spec)| {
         let info = speaker.peers.get(&bgp::PeerKey::from(name.as_str()));
         let counts = info.map(bgp::PeerInfo::total).unwrap_or_default();
         PeerStatus {
             name: name.clone(),
             peer_ip: spec.address.to_string(),
             as_number: Some(Asn(spec.remote_as)),
-            type_: match spec.kind {
-                PeerKind::NodeMesh => PeerType::NodeMesh,
-                PeerKind::NodePeer => PeerType::NodePeer,
-                PeerKind::GlobalPeer => PeerType::GlobalPeer,
-            },
+            type_: peer_type(spec.kind),
             state: info.map_or(PeerState::Idle, |info| state(info.state)),
             since: info.map(|info| time_text(info.since)),
             received: count64(counts.received),
@@ -248,8 +257,17 @@ fn peers(board: &Board) -> Vec<PeerStatus> {
             advertised: count64(counts.advertised),
             last_error: info.and_then(|info| info.last_error.clone()),
         }
-    });
-    peers.collect()
+    }));
+    peers.sort_by(|one, other| one.name.cmp(&other.name));
+    peers
+}
+
+fn peer_type(kind: PeerKind) -> PeerType {
+    match kind {
+        PeerKind::NodeMesh => PeerType::NodeMesh,
+        PeerKind::NodePeer => PeerType::NodePeer,
+        PeerKind::GlobalPeer => PeerType::GlobalPeer,
+    }
 }
 
 fn state(state: bgp::State) -> PeerState {

@@ -1,17 +1,24 @@
 //! The BGP section: who we are, whom we talk to, what we announce.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use ipnet::IpNet;
 use sha2::{Digest, Sha256};
 
-use crate::facts::{BgpDefaults, Node, Peer};
-use crate::routes::{Tables, pool_of};
-use crate::{Local, Origin, PeerSpec, Problem, RouterIdRule};
+use crate::facts::{Advertisement, BgpDefaults, Node, Peer};
+use crate::{Local, Password, PeerSpec, Problem, Refused, RouterIdRule};
+use policies::{Policies, own_rules};
+use sessions::Sessions;
+
+pub(crate) use originate::originate;
+pub(crate) use policies::Ingredients;
 
 mod explicit;
+mod interface;
 mod mesh;
+mod originate;
+mod policies;
+mod sessions;
 
 /// AS number of the cluster when nothing sets one (Calico behaviour).
 const DEFAULT_ASN: u32 = 64512;
@@ -28,21 +35,18 @@ pub(crate) struct Cluster<'a> {
     /// BGPConfiguration `node.<name>` by node name.
     pub(crate) overrides: &'a BTreeMap<String, BgpDefaults>,
     pub(crate) peers: &'a BTreeMap<String, Peer>,
+    pub(crate) policies: Ingredients<'a>,
+    /// Passwords by name of the Secret and key.
+    pub(crate) secrets: &'a BTreeMap<String, BTreeMap<String, Password>>,
+    /// Where the Secrets are.
+    pub(crate) namespace: &'a str,
 }
 
-/// Sessions under construction: one per address and port, the first one to claim them stays.
-#[derive(Default)]
-struct Sessions {
-    specs: BTreeMap<String, PeerSpec>,
-    taken: BTreeSet<(IpAddr, u16)>,
-}
-
-impl Sessions {
-    fn add(&mut self, name: String, spec: PeerSpec) {
-        if self.taken.insert((spec.address, spec.port)) {
-            self.specs.entry(name).or_insert(spec);
-        }
-    }
+/// The peers of this node.
+pub(crate) struct Peers {
+    pub(crate) specs: BTreeMap<String, PeerSpec>,
+    pub(crate) refused: BTreeMap<String, Refused>,
+    pub(crate) problems: Vec<Problem>,
 }
 
 impl<'a> Cluster<'a> {
@@ -65,10 +69,20 @@ impl<'a> Cluster<'a> {
     }
 
     /// The node that has an address, the lowest name if several claim it.
-    fn node_at(&self, address: IpAddr) -> Option<(&'a String, &'a Node)> {
+    fn node_at(&self, address: IpAddr) -> Option<(&'a str, &'a Node)> {
         self.nodes
             .iter()
             .find(|(_, node)| node.address_like(address) == Some(address))
+            .map(|(name, node)| (name.as_str(), node))
+    }
+
+    /// Communities of what is told; those of the node replace those of the cluster (Calico
+    /// behaviour).
+    fn advertisements(&self) -> &'a [Advertisement] {
+        let own = self.overrides.get(self.name);
+        let own = own.and_then(|own| own.advertisements.as_deref());
+        own.or(self.defaults.advertisements.as_deref())
+            .unwrap_or_default()
     }
 
     /// The local side of all sessions.
@@ -86,20 +100,32 @@ impl<'a> Cluster<'a> {
             ipv6: this.ipv6.map(|n| n.addr()),
             subnets: this.subnets().collect(),
             listen_port: self.listen_port_of(self.name),
+            bind: self.defaults.bind,
             cluster_id: this.cluster_id,
         }
     }
 
-    /// All peers of this node by name.
-    pub(crate) fn peers(&self, problems: &mut Vec<Problem>) -> BTreeMap<String, PeerSpec> {
+    /// All peers of this node.
+    pub(crate) fn peers(&self) -> Peers {
         let this = self.this();
-        self.check_nodes(&this, problems);
-        let mut sessions = Sessions::default();
+        let own = own_rules(
+            self.policies.pools,
+            self.advertisements(),
+            &self.defaults.services,
+            this.cluster_id.is_some(),
+        );
+        let policies = Policies::new(self.policies, own);
+        let mut sessions = Sessions::new(policies, self.secrets, self.namespace);
+        self.check_nodes(&this, &mut sessions.problems);
         if this.addresses().next().is_some() {
-            self.explicit(&this, &mut sessions, problems);
-            self.mesh(&this, &mut sessions, problems);
+            self.explicit(&this, &mut sessions);
+            self.mesh(&this, &mut sessions);
         }
-        sessions.specs
+        Peers {
+            specs: sessions.specs,
+            refused: sessions.refused,
+            problems: sessions.problems,
+        }
     }
 
     fn check_nodes(&self, this: &Node, problems: &mut Vec<Problem>) {
@@ -127,32 +153,6 @@ impl<'a> Cluster<'a> {
             });
         }
     }
-}
-
-/// The prefixes this node announces: confirmed blocks whose drop route is in the kernel, blocks of
-/// one address whose pod route is, and pod addresses no block of this node covers.
-///
-/// Nothing inside an own block is announced (Calico behaviour: its export filter, aggregation),
-/// and nothing in a pool with `disableBGPExport`.
-pub(crate) fn originate(tables: &Tables, programmed: &BTreeSet<IpNet>) -> BTreeMap<IpNet, Origin> {
-    let hidden = |prefix: &IpNet| {
-        tables
-            .pools
-            .iter()
-            .any(|p| !p.export && p.cidr.contains(prefix))
-    };
-    let blocks = tables.blocks.keys().map(|block| (*block, Origin::Block));
-    let borrowed = tables
-        .owners
-        .keys()
-        .map(|address| IpNet::from(*address))
-        .filter(|host| !tables.blocks.keys().any(|block| block.contains(host)))
-        .filter(|host| pool_of(&tables.pools, *host).is_some_and(|p| !p.disabled))
-        .map(|host| (host, Origin::Borrowed));
-    blocks
-        .chain(borrowed)
-        .filter(|(prefix, _)| programmed.contains(prefix) && !hidden(prefix))
-        .collect()
 }
 
 /// Router id of a node without IPv4 address: the first four bytes of the SHA-256 of its name, kept

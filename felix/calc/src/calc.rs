@@ -11,25 +11,27 @@ use std::sync::Arc;
 use crds::Kind;
 use ipnet::IpNet;
 
-use crate::bgp::{Cluster, originate};
-use crate::facts::{Affinity, BgpDefaults, Block, Node, Peer, Pool};
+use crate::bgp::{Cluster, Ingredients, originate};
+use crate::facts::{Affinity, BgpDefaults, Block, Filter, Node, Peer, Pool};
 use crate::host::Resolver;
 use crate::routes::{Tables, Verdict};
 use crate::{
-    Bgp, BlockUse, EndpointId, Endpoints, HostFacts, Output, Problem, ResourceKey, Route,
+    Bgp, BlockUse, EndpointId, Endpoints, HostFacts, Output, Password, Problem, ResourceKey, Route,
     RouteNumbers, Settings, WorkloadEndpoint, blocks, endpoints,
 };
 
 mod apply;
 
 /// Kinds that must be in sync before anything is said.
-pub const NEEDED: [Kind; 6] = [
+pub const NEEDED: [Kind; 8] = [
     Kind::Node,
     Kind::IpPool,
     Kind::BlockAffinity,
     Kind::IpamBlock,
     Kind::BgpConfiguration,
     Kind::BgpPeer,
+    Kind::BgpFilter,
+    Kind::Secret,
 ];
 
 /// With hundreds of thousands of learned routes the hash of a key is a cost of its own; the seed is
@@ -67,6 +69,9 @@ struct Inputs {
     defaults: BgpDefaults,
     overrides: BTreeMap<String, BgpDefaults>,
     peers: BTreeMap<String, Peer>,
+    filters: BTreeMap<String, Filter>,
+    /// Passwords by name of the Secret and key.
+    secrets: BTreeMap<String, BTreeMap<String, Password>>,
     refused: BTreeMap<ResourceKey, Vec<Problem>>,
     endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
     host: Option<HostFacts>,
@@ -81,6 +86,8 @@ struct Dirty {
     endpoints: bool,
     blocks: bool,
     host: bool,
+    /// Ways to peers and ranges of services.
+    ways: bool,
     all_routes: bool,
     routes: Set<IpNet>,
     bgp: bool,
@@ -120,6 +127,7 @@ impl Calc {
                 endpoints: true,
                 blocks: true,
                 host: true,
+                ways: true,
                 all_routes: true,
                 routes: Set::default(),
                 bgp: true,
@@ -266,6 +274,9 @@ impl Calc {
     }
 
     fn flush_routes(&mut self, output: &mut Output) {
+        if std::mem::take(&mut self.dirty.ways) {
+            self.follow_ways();
+        }
         if std::mem::take(&mut self.dirty.host) {
             self.follow_host();
         }
@@ -302,13 +313,46 @@ impl Calc {
         }
     }
 
+    /// What BGP objects say about routes: ways to peers, and services that stay out of the kernel.
+    fn follow_ways(&mut self) {
+        let ways = self.cluster().ways();
+        if self.tables.ways != ways {
+            self.tables.ways = ways;
+            self.dirty.host = true;
+        }
+        if self.tables.services != self.inputs.defaults.services.all {
+            self.tables
+                .services
+                .clone_from(&self.inputs.defaults.services.all);
+            self.dirty.all_routes = true;
+        }
+    }
+
+    fn cluster(&self) -> Cluster<'_> {
+        let inputs = &self.inputs;
+        Cluster {
+            name: &self.settings.node,
+            nodes: &inputs.nodes,
+            defaults: &inputs.defaults,
+            overrides: &inputs.overrides,
+            peers: &inputs.peers,
+            policies: Ingredients {
+                filters: &inputs.filters,
+                pools: &self.tables.pools,
+                host: inputs.host.as_ref(),
+            },
+            secrets: &inputs.secrets,
+            namespace: &self.settings.namespace,
+        }
+    }
+
     /// Marks the routes that a change of the host's network touches, and no others: with many
     /// learned routes an interface of somebody else must not cost anything.
     fn follow_host(&mut self) {
         let Some(host) = &self.inputs.host else {
             return;
         };
-        let mut resolver = Resolver::new(host);
+        let mut resolver = Resolver::new(host, &self.tables.ways);
         let (moved, destinations) = self.tables.resolver.difference(&mut resolver);
         self.tables.resolver = resolver;
         self.dirty.routes.extend(destinations);
@@ -353,18 +397,15 @@ impl Calc {
         if !std::mem::take(&mut self.dirty.bgp) {
             return;
         }
-        let cluster = Cluster {
-            name: &self.settings.node,
-            nodes: &self.inputs.nodes,
-            defaults: &self.inputs.defaults,
-            overrides: &self.inputs.overrides,
-            peers: &self.inputs.peers,
-        };
-        let mut problems = Vec::new();
+        let cluster = self.cluster();
+        let peers = cluster.peers();
+        let services = &self.inputs.defaults.services;
+        let problems = peers.problems;
         let bgp = Bgp {
             local: cluster.local(self.settings.router_id),
-            peers: cluster.peers(&mut problems),
-            originate: originate(&self.tables, programmed),
+            peers: peers.specs,
+            refused: peers.refused,
+            originate: originate(&self.tables, programmed, services),
         };
         if self.section_problems.bgp != problems {
             self.section_problems.bgp = problems;

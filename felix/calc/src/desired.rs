@@ -2,14 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crds::block_affinity::AffinityState;
 use ipnet::IpNet;
 
 use crate::EndpointId;
+
+pub use bgp::{Bgp, Bind, Local, NextHopMode, Origin, Password, PeerKind, PeerSpec, Refused};
+
+mod bgp;
+pub mod policy;
 
 /// What changed since the previous flush; a section that did not change is `None` or empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -84,6 +88,8 @@ pub struct Route {
 pub enum RouteClass {
     /// Address of a pod of this node.
     LocalWorkload,
+    /// The way to a BGP peer that `reachableBy` of a BGPPeer gives.
+    PeerGateway,
     /// Learned, inside a pool of mode CrossSubnet, next hop in a subnet of this node.
     SameSubnet,
     /// Learned, inside a pool without encapsulation.
@@ -114,7 +120,7 @@ pub struct RouteNumbers {
     pub workloads: usize,
     /// Drop routes of own blocks.
     pub blocks: usize,
-    /// Learned.
+    /// Learned, and ways to BGP peers.
     pub learned: usize,
 }
 
@@ -122,7 +128,10 @@ impl RouteNumbers {
     pub(crate) fn of(&mut self, class: RouteClass) -> &mut usize {
         match class {
             RouteClass::LocalWorkload => &mut self.workloads,
-            RouteClass::SameSubnet | RouteClass::NoEncap | RouteClass::Learned => &mut self.learned,
+            RouteClass::PeerGateway
+            | RouteClass::SameSubnet
+            | RouteClass::NoEncap
+            | RouteClass::Learned => &mut self.learned,
             RouteClass::IpamBlockDrop => &mut self.blocks,
         }
     }
@@ -154,110 +163,6 @@ pub struct Nexthop {
     /// The host reaches the gateway without a link-scope route, so the kernel must be told that
     /// it is on the link.
     pub onlink: bool,
-}
-
-/// What the BGP speaker shall do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bgp {
-    /// This speaker.
-    pub local: Local,
-    /// Peers by name, such as `Mesh_192_0_2_2` or `Global_192_0_2_1_port_1790`
-    /// (Calico behaviour: names of its BIRD protocols).
-    pub peers: BTreeMap<String, PeerSpec>,
-    /// Prefixes this node announces as its own.
-    pub originate: BTreeMap<IpNet, Origin>,
-}
-
-/// The local side of all sessions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Local {
-    /// AS number.
-    pub asn: u32,
-    /// BGP identifier.
-    pub router_id: Ipv4Addr,
-    /// Node address of sessions over IPv4, and next hop of IPv4 routes.
-    pub ipv4: Option<Ipv4Addr>,
-    /// Node address of sessions over IPv6, and next hop of IPv6 routes.
-    pub ipv6: Option<Ipv6Addr>,
-    /// Subnets of the node's addresses.
-    pub subnets: Vec<IpNet>,
-    /// TCP port to listen on.
-    pub listen_port: u16,
-    /// Cluster id when this node is a route reflector.
-    pub cluster_id: Option<Ipv4Addr>,
-}
-
-/// One peer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerSpec {
-    /// The object it comes from, such as `BGPPeer/tor` or `Node/b`.
-    pub object: String,
-    /// Where the peer comes from.
-    pub kind: PeerKind,
-    /// Address of the peer.
-    pub address: IpAddr,
-    /// TCP port of the peer.
-    pub port: u16,
-    /// AS number of the peer.
-    pub remote_as: u32,
-    /// Exchange IPv4 routes.
-    pub ipv4: bool,
-    /// Exchange IPv6 routes.
-    pub ipv6: bool,
-    /// Wait for the peer to connect.
-    pub passive: bool,
-    /// Local address of the connection; `None` leaves the choice to the kernel.
-    pub source: Option<IpAddr>,
-    /// Time between KEEPALIVE messages; the hold time is three times that.
-    /// `None` leaves the default of the speaker.
-    pub keepalive: Option<Duration>,
-    /// Longest time routes are kept while a peer restarts (RFC 4724 §3).
-    pub restart_time: Option<Duration>,
-    /// The peer may be more than one hop away.
-    pub multihop: bool,
-    /// Packets of the peer must have crossed at most this many hops (RFC 5082).
-    pub ttl_security: Option<u8>,
-    /// The peer is a client of this route reflector (RFC 4456).
-    pub reflector_client: bool,
-    /// How often our own AS number may be in the path of what the peer sends.
-    pub allow_own_as: u8,
-}
-
-/// Where a peer comes from (Calico behaviour: the peer types of its node status).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum PeerKind {
-    /// The full mesh between nodes.
-    NodeMesh,
-    /// A BGPPeer for this node or for nodes it selects.
-    NodePeer,
-    /// A BGPPeer for all nodes.
-    GlobalPeer,
-}
-
-impl PeerKind {
-    /// `NodeMesh`, `NodePeer` or `GlobalPeer`.
-    pub fn name(self) -> &'static str {
-        match self {
-            PeerKind::NodeMesh => "NodeMesh",
-            PeerKind::NodePeer => "NodePeer",
-            PeerKind::GlobalPeer => "GlobalPeer",
-        }
-    }
-}
-
-impl fmt::Display for PeerKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// Why this node announces a prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Origin {
-    /// A confirmed address block of this node.
-    Block,
-    /// A single pod address that no block of this node covers.
-    Borrowed,
 }
 
 /// Something wrong with the inputs, said to the user.

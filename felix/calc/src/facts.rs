@@ -5,13 +5,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::Duration;
 
 use crds::block_affinity::AffinityState;
-use crds::selector::Selector;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::Problem;
+
+pub(crate) use bgp::{
+    Advertisement, BgpDefaults, Filter, FilterRule, Peer, Remote, Scope, SecretKey, Services,
+};
+
+mod bgp;
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,40 +98,4 @@ pub(crate) struct Block {
     pub(crate) cidr: IpNet,
     /// Addresses handed to other nodes.
     pub(crate) lent: BTreeSet<IpAddr>,
-}
-
-/// BGPConfiguration: `default`, or the few fields of `node.<name>`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BgpDefaults {
-    pub(crate) asn: Option<u32>,
-    pub(crate) mesh: Option<bool>,
-    pub(crate) mesh_restart: Option<Duration>,
-    /// A mesh password is asked for.
-    pub(crate) mesh_password: bool,
-    pub(crate) listen_port: Option<u16>,
-    pub(crate) problems: Vec<Problem>,
-}
-
-/// A BGPPeer.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Peer {
-    pub(crate) scope: Scope,
-    pub(crate) address: IpAddr,
-    /// Given together with the address.
-    pub(crate) port: Option<u16>,
-    pub(crate) asn: Option<u32>,
-    pub(crate) use_node_address: bool,
-    pub(crate) keepalive: Option<Duration>,
-    pub(crate) restart_time: Option<Duration>,
-    pub(crate) ttl_security: Option<u8>,
-    pub(crate) allow_own_as: u8,
-    pub(crate) problems: Vec<Problem>,
-}
-
-/// Which nodes a BGPPeer is for.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Scope {
-    Global,
-    Node(String),
-    Selector(Selector),
 }

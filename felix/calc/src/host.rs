@@ -2,7 +2,7 @@
 //!
 //! Learned routes take no part in it, so no answer can depend on itself.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub(crate) struct Resolver {
     lengths_v6: BTreeSet<u8>,
     own: HashSet<IpAddr>,
     known: HashMap<IpAddr, Arc<[Nexthop]>>,
+    /// Routes of ours to BGP peers: the gateway that was asked for, and how it is reached.
+    ways: BTreeMap<IpNet, (IpAddr, Arc<[Nexthop]>)>,
 }
 
 #[derive(Clone, Debug)]
@@ -29,7 +31,9 @@ struct Hop {
 }
 
 impl Resolver {
-    pub(crate) fn new(host: &HostFacts) -> Resolver {
+    /// The table of the host, and on top of it the ways to peers that objects give, by peer and
+    /// gateway. A route of the host to exactly that peer wins.
+    pub(crate) fn new(host: &HostFacts, ways: &BTreeMap<IpAddr, IpAddr>) -> Resolver {
         let down: HashSet<&str> = host
             .interfaces
             .iter()
@@ -55,7 +59,35 @@ impl Resolver {
                 },
             );
         }
+        resolver.add_ways(ways);
         resolver
+    }
+
+    fn add_ways(&mut self, ways: &BTreeMap<IpAddr, IpAddr>) {
+        let new = ways
+            .iter()
+            .map(|(peer, gateway)| (IpNet::from(*peer), *gateway));
+        let new = new.filter(|(peer, _)| !self.table.contains_key(peer));
+        let new: BTreeMap<IpNet, (IpAddr, Arc<[Nexthop]>)> = new
+            .map(|(peer, gateway)| (peer, (gateway, self.look_up(gateway).into())))
+            .collect();
+        for (peer, (_, nexthops)) in &new {
+            for nexthop in nexthops.iter() {
+                let hop = Hop {
+                    via: Some(nexthop.gateway),
+                    interface: nexthop.interface.clone(),
+                    metric: 0,
+                };
+                self.add(*peer, hop);
+            }
+        }
+        self.ways = new;
+    }
+
+    /// Our route to a peer whose way an object gives: the gateway, and how it is reached.
+    pub(crate) fn way(&self, destination: IpNet) -> Option<(IpAddr, Arc<[Nexthop]>)> {
+        let (gateway, nexthops) = self.ways.get(&destination)?;
+        Some((*gateway, nexthops.clone()))
     }
 
     fn add(&mut self, destination: IpNet, hop: Hop) {
@@ -132,7 +164,14 @@ impl Resolver {
                 .own
                 .difference(&other.own)
                 .map(|address| IpNet::from(*address));
-            routes.chain(own).collect()
+            let ways = table
+                .ways
+                .iter()
+                .filter(|(peer, way)| other.ways.get(*peer) != Some(*way));
+            routes
+                .chain(own)
+                .chain(ways.map(|(peer, _)| *peer))
+                .collect()
         };
         let mut destinations = theirs(self, later);
         destinations.extend(theirs(later, self));
@@ -189,13 +228,16 @@ mod tests {
             up,
             addresses: vec![address.parse().unwrap()],
         };
-        Resolver::new(&HostFacts {
-            interfaces: vec![
-                interface("eth0", true, "192.0.2.1/24"),
-                interface("eth1", false, "198.51.100.1/24"),
-            ],
-            routes,
-        })
+        Resolver::new(
+            &HostFacts {
+                interfaces: vec![
+                    interface("eth0", true, "192.0.2.1/24"),
+                    interface("eth1", false, "198.51.100.1/24"),
+                ],
+                routes,
+            },
+            &BTreeMap::new(),
+        )
     }
 
     fn answer(resolver: &mut Resolver, next_hop: &str) -> String {

@@ -25,10 +25,11 @@ mod routes;
 
 pub use calc::Calc;
 pub use desired::{
-    Bgp, BlockUse, EndpointInterface, Endpoints, Local, Nexthop, Origin, Output, PeerKind,
-    PeerSpec, Problem, Route, RouteClass, RouteNumbers, Target,
+    Bgp, Bind, BlockUse, EndpointInterface, Endpoints, Local, NextHopMode, Nexthop, Origin, Output,
+    Password, PeerKind, PeerSpec, Problem, Refused, Route, RouteClass, RouteNumbers, Target,
+    policy,
 };
 pub use update::{
-    EndpointId, HostFacts, HostRoute, Interface, Programmed, ResourceKey, RouterIdRule, Settings,
-    SpeakerState, Update, WorkloadEndpoint,
+    DEFAULT_NAMESPACE, EndpointId, HostFacts, HostRoute, Interface, Programmed, ResourceKey,
+    RouterIdRule, Settings, SpeakerState, Update, WorkloadEndpoint,
 };

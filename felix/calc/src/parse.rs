@@ -8,19 +8,26 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
-use std::time::Duration;
 
-use crds::bgp_peer::{self, SourceAddress};
 use crds::block_affinity::{AffinityState, AffinityType};
 use crds::ip_pool::EncapMode;
 use crds::ipam_block::attribute;
 use crds::names::annotation;
-use crds::selector::Selector;
-use crds::{Asn, BgpConfiguration, BgpPeer, BgpPeerSpec, BlockAffinity, IpPool, IpamBlock};
+use crds::{Asn, BlockAffinity, IpPool, IpamBlock};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::Problem;
-use crate::facts::{Affinity, BgpDefaults, Block, Encap, Node, Peer, Pool, Scope};
+use crate::facts::{Affinity, Block, Encap, Node, Pool};
+
+pub(crate) use configuration::bgp_defaults;
+pub(crate) use filter::filter;
+pub(crate) use peer::peer;
+pub(crate) use secret::passwords;
+
+mod configuration;
+mod filter;
+mod peer;
+mod secret;
 
 /// Problems of one object under construction.
 struct Problems {
@@ -199,148 +206,4 @@ fn at(cidr: IpNet, position: usize) -> Option<IpAddr> {
         }
     };
     cidr.contains(&address).then_some(address)
-}
-
-/// A BGPConfiguration; one of a node overrides the port only.
-pub(crate) fn bgp_defaults(name: &str, configuration: &BgpConfiguration) -> BgpDefaults {
-    let spec = &configuration.spec;
-    let mut problems = Problems::of("BGPConfiguration", name);
-    let services = !spec.service_cluster_ips.is_empty()
-        || !spec.service_external_ips.is_empty()
-        || !spec.service_load_balancer_ips.is_empty();
-    let workloads =
-        spec.local_workload_peering_ipv4.is_some() || spec.local_workload_peering_ipv6.is_some();
-    let metric =
-        spec.ipv4_normal_route_priority.is_some() || spec.ipv6_normal_route_priority.is_some();
-    for (present, field, consequence) in [
-        (
-            !spec.prefix_advertisements.is_empty(),
-            "prefixAdvertisements",
-            "no community is added",
-        ),
-        (
-            services,
-            "serviceClusterIPs",
-            "no service address is announced",
-        ),
-        (
-            workloads,
-            "localWorkloadPeeringIPV4",
-            "pods cannot peer with their node",
-        ),
-        (
-            metric,
-            "ipv4NormalRoutePriority",
-            "routes have the default metric of the kernel",
-        ),
-    ] {
-        if present {
-            problems.unsupported(&format!("spec.{field}"), consequence);
-        }
-    }
-    let global = name == crds::names::DEFAULT;
-    BgpDefaults {
-        asn: spec.as_number.filter(|_| global).map(u32::from),
-        mesh: spec.node_to_node_mesh_enabled.filter(|_| global),
-        mesh_restart: spec
-            .node_mesh_max_restart_time
-            .filter(|_| global)
-            .map(Duration::from),
-        mesh_password: global && spec.node_mesh_password.is_some(),
-        listen_port: spec.listen_port,
-        problems: problems.list,
-    }
-}
-
-/// A BGPPeer; an error when it must be left out.
-pub(crate) fn peer(name: &str, peer: &BgpPeer) -> Result<Peer, Vec<Problem>> {
-    let spec = &peer.spec;
-    let mut problems = Problems::of("BGPPeer", name);
-    let set = |text: &Option<String>| text.as_deref().is_some_and(|text| !text.is_empty());
-    for (present, field, consequence) in [
-        (
-            set(&spec.peer_selector),
-            "peerSelector",
-            "there is no session",
-        ),
-        (
-            set(&spec.local_workload_selector),
-            "localWorkloadSelector",
-            "there is no session",
-        ),
-        (
-            spec.password.is_some(),
-            "password",
-            "there is no session, rather than one without",
-        ),
-        (
-            !spec.filters.is_empty(),
-            "filters",
-            "there is no session, rather than one without",
-        ),
-        (
-            spec.local_as_number.is_some(),
-            "localASNumber",
-            "there is no session",
-        ),
-    ] {
-        if present {
-            problems.unsupported(&format!("spec.{field}"), consequence);
-        }
-    }
-    let address = match spec.peer_address() {
-        Some(Ok(address)) => Some(address),
-        Some(Err(error)) => {
-            problems.push(&error.field, error.problem, &error.remedy);
-            None
-        }
-        None => None,
-    };
-    let scope = scope(spec, &mut problems);
-    let (Some((address, port)), Some(scope), true) = (address, scope, problems.list.is_empty())
-    else {
-        return Err(problems.list);
-    };
-    if spec.next_hop_mode() != bgp_peer::NextHopMode::Auto {
-        let consequence = "next hops are set as RFC 4271 §5.1.3 says";
-        problems.unsupported("spec.nextHopMode", consequence);
-    }
-    if set(&spec.reachable_by) {
-        problems.unsupported(
-            "spec.reachableBy",
-            "the way to the peer is left to the host's routes",
-        );
-    }
-    Ok(Peer {
-        scope,
-        address,
-        port,
-        asn: spec.as_number.map(u32::from),
-        use_node_address: match spec.source_address.unwrap_or_default() {
-            SourceAddress::UseNodeIP => true,
-            SourceAddress::None => false,
-        },
-        keepalive: spec.keepalive_time.map(Duration::from),
-        restart_time: spec.max_restart_time.map(Duration::from),
-        ttl_security: spec.ttl_security.filter(|hops| *hops > 0),
-        allow_own_as: u8::try_from(spec.num_allowed_local_as_numbers.unwrap_or(0))
-            .unwrap_or(u8::MAX),
-        problems: problems.list,
-    })
-}
-
-fn scope(spec: &BgpPeerSpec, problems: &mut Problems) -> Option<Scope> {
-    let text = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
-    match (text(&spec.node), text(&spec.node_selector)) {
-        (Some(node), _) => Some(Scope::Node(node)),
-        (None, None) => Some(Scope::Global),
-        (None, Some(selector)) => match Selector::parse(&selector) {
-            Ok(selector) => Some(Scope::Selector(selector)),
-            Err(error) => {
-                let remedy = "write it like rack == 'r1'";
-                problems.push("spec.nodeSelector", error.to_string(), remedy);
-                None
-            }
-        },
-    }
 }

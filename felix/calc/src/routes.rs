@@ -20,6 +20,10 @@ pub(crate) struct Tables {
     pub(crate) pools: Vec<Pool>,
     pub(crate) node: Node,
     pub(crate) resolver: Resolver,
+    /// Gateways on the way to BGP peers.
+    pub(crate) ways: BTreeMap<IpAddr, IpAddr>,
+    /// Ranges of service addresses, which the service proxy of the node handles.
+    pub(crate) services: Vec<IpNet>,
     pub(crate) allow_default_route: bool,
 }
 
@@ -60,6 +64,13 @@ impl Tables {
         // The drop route of a single address would be in the way of the pod route.
         if self.blocks.contains_key(&destination) && !is_host(destination) {
             candidates.push((RouteClass::IpamBlockDrop, Target::Blackhole));
+        }
+        if let Some((gateway, nexthops)) = self.resolver.way(destination) {
+            if nexthops.is_empty() {
+                unreachable.push(gateway);
+            } else {
+                candidates.push((RouteClass::PeerGateway, Target::Via(nexthops)));
+            }
         }
         if let Some(next_hops) = learned
             && let Some((class, usable)) = self.accept(destination, next_hops)
@@ -115,6 +126,7 @@ impl Tables {
         let refused = is_martian(destination)
             || (destination.prefix_len() == 0 && !self.allow_default_route)
             || self.is_ours(destination)
+            || self.services.iter().any(|range| range.contains(&destination))
             // A route of the host or of its administrator is never replaced.
             || self.resolver.has_route(destination)
             || (is_host(destination) && self.resolver.is_own(destination.addr()));

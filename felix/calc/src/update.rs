@@ -46,6 +46,9 @@ pub struct ResourceKey {
     pub name: String,
 }
 
+/// Namespace in which Calico's own daemon runs where it is installed by manifest.
+pub const DEFAULT_NAMESPACE: &str = "kube-system";
+
 /// What the calculation is told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -56,6 +59,8 @@ pub struct Settings {
     pub allow_default_route: bool,
     /// Where the BGP identifier comes from.
     pub router_id: RouterIdRule,
+    /// Namespace of the Secrets with BGP passwords.
+    pub namespace: String,
 }
 
 impl Settings {
@@ -65,6 +70,7 @@ impl Settings {
             node: node.into(),
             allow_default_route: false,
             router_id: RouterIdRule::NodeAddress,
+            namespace: DEFAULT_NAMESPACE.to_owned(),
         }
     }
 }

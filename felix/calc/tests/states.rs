@@ -42,15 +42,26 @@ macro_rules! states {
 }
 
 states!(
+    bgp_filters,
     blocks,
+    communities,
     default_route,
+    disabled_export,
     endpoints,
     explicit_peers,
     learned,
+    local_as,
     mesh,
+    next_hops,
     overlay,
+    passwords,
     pools,
-    router_id
+    reachable_by,
+    reflectors,
+    router_id,
+    selectors,
+    services,
+    session_settings
 );
 
 /// Runs a history in every order that must not matter.
@@ -124,6 +135,7 @@ fn run(history: &History, variant: &str, states: &[&State], order: Order, flush:
     let mut calc = Calc::new(settings);
     let mut world = World::default();
     let mut seen = render::Seen::default();
+    seen.policies = history.policies;
     for (index, state) in states.iter().enumerate() {
         let next = World::of(state);
         let mut updates = next.updates_from(&world);

@@ -276,7 +276,10 @@ impl Table {
             match wanted.class {
                 RouteClass::LocalWorkload => numbers.workloads += 1,
                 RouteClass::IpamBlockDrop => numbers.blocks += 1,
-                RouteClass::SameSubnet | RouteClass::NoEncap | RouteClass::Learned => {}
+                RouteClass::PeerGateway
+                | RouteClass::SameSubnet
+                | RouteClass::NoEncap
+                | RouteClass::Learned => {}
             }
         }
         let extra = self.extra.as_deref().map(Key::of);

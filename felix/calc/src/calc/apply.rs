@@ -9,7 +9,7 @@ use crds::{AnyResource, Kind};
 use ipnet::IpNet;
 
 use super::Calc;
-use crate::facts::BgpDefaults;
+use crate::facts::{BgpDefaults, Filter};
 use crate::{Problem, Programmed, ResourceKey, Update, parse};
 
 impl Calc {
@@ -19,10 +19,10 @@ impl Calc {
             Update::Resource(resource) => self.resource(resource),
             Update::Gone(key) => {
                 self.refuse(key.clone(), Vec::new());
-                self.forget(key.kind, &key.name);
+                self.forget(&key);
             }
             Update::Broken(key, problems) => {
-                self.forget(key.kind, &key.name);
+                self.forget(&key);
                 self.refuse(key, problems);
             }
             Update::InSync(kind) => {
@@ -36,6 +36,8 @@ impl Calc {
                 if self.inputs.host.as_ref() != Some(&host) {
                     self.inputs.host = Some(host);
                     self.dirty.host = true;
+                    let by_interface = |filter: &Filter| filter.asks_for_interfaces();
+                    self.dirty.bgp |= self.inputs.filters.values().any(by_interface);
                 }
             }
             Update::Learned(changes) => {
@@ -129,13 +131,20 @@ impl Calc {
             AnyResource::BgpPeer(peer) => {
                 let peer = parse::peer(name, peer).map_err(|p| problems = p).ok();
                 let changed = set(&mut self.inputs.peers, name, peer);
-                self.dirty.bgp |= changed;
-                self.dirty.problems |= changed;
+                self.peers_changed(changed);
+            }
+            AnyResource::BgpFilter(filter) => {
+                let filter = Some(parse::filter(name, filter));
+                self.dirty.bgp |= set(&mut self.inputs.filters, name, filter);
+            }
+            AnyResource::Secret(secret) => {
+                if key.namespace.as_deref() == Some(&self.settings.namespace) {
+                    let passwords = Some(parse::passwords(secret));
+                    self.dirty.bgp |= set(&mut self.inputs.secrets, name, passwords);
+                }
             }
             AnyResource::Pod(_)
             | AnyResource::Namespace(_)
-            | AnyResource::Secret(_)
-            | AnyResource::BgpFilter(_)
             | AnyResource::IpamHandle(_)
             | AnyResource::IpamConfig(_)
             | AnyResource::IpReservation(_)
@@ -146,8 +155,9 @@ impl Calc {
         self.refuse(key, problems);
     }
 
-    fn forget(&mut self, kind: Kind, name: &str) {
-        match kind {
+    fn forget(&mut self, key: &ResourceKey) {
+        let name = key.name.as_str();
+        match key.kind {
             Kind::Node => {
                 let changed = self.inputs.nodes.remove(name).is_some();
                 self.node_changed(name, changed);
@@ -160,13 +170,16 @@ impl Calc {
             Kind::BgpConfiguration => self.bgp_configuration(name, None),
             Kind::BgpPeer => {
                 let changed = self.inputs.peers.remove(name).is_some();
-                self.dirty.bgp |= changed;
-                self.dirty.problems |= changed;
+                self.peers_changed(changed);
+            }
+            Kind::BgpFilter => self.dirty.bgp |= self.inputs.filters.remove(name).is_some(),
+            Kind::Secret => {
+                if key.namespace.as_deref() == Some(&self.settings.namespace) {
+                    self.dirty.bgp |= self.inputs.secrets.remove(name).is_some();
+                }
             }
             Kind::Pod
             | Kind::Namespace
-            | Kind::Secret
-            | Kind::BgpFilter
             | Kind::IpamHandle
             | Kind::IpamConfig
             | Kind::IpReservation
@@ -176,11 +189,18 @@ impl Calc {
         }
     }
 
+    fn peers_changed(&mut self, changed: bool) {
+        self.dirty.bgp |= changed;
+        self.dirty.ways |= changed;
+        self.dirty.problems |= changed;
+    }
+
     fn node_changed(&mut self, name: &str, changed: bool) {
         self.dirty.bgp |= changed;
         self.dirty.problems |= changed;
         // The subnet of this node decides about routes.
         self.dirty.blocks |= changed && name == self.settings.node;
+        self.dirty.ways |= changed && name == self.settings.node;
     }
 
     fn bgp_configuration(&mut self, name: &str, defaults: Option<BgpDefaults>) {
@@ -193,8 +213,7 @@ impl Calc {
         } else {
             false
         };
-        self.dirty.bgp |= changed;
-        self.dirty.problems |= changed;
+        self.peers_changed(changed);
     }
 }
 

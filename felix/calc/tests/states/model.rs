@@ -19,6 +19,9 @@ pub(crate) struct History {
     pub(crate) node: String,
     #[serde(default)]
     pub(crate) allow_default_route: bool,
+    /// The expectations hold what peers may send and are told.
+    #[serde(default)]
+    pub(crate) policies: bool,
     /// Objects of every state, as a base.
     #[serde(default)]
     common: Vec<Value>,
@@ -65,7 +68,7 @@ pub(crate) struct State {
 /// A state as inputs of the calculation.
 #[derive(Default)]
 pub(crate) struct World {
-    objects: BTreeMap<(Kind, String), Value>,
+    objects: BTreeMap<(Kind, Option<String>, String), Value>,
     endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
     host: HostFacts,
     learned: BTreeMap<IpNet, Vec<IpAddr>>,
@@ -83,7 +86,8 @@ impl World {
                 .unwrap();
             let mut object = object.clone();
             object["apiVersion"] = kind.api_version().into();
-            ((kind, text(&object["metadata"]["name"])), object)
+            let namespace = object["metadata"]["namespace"].as_str().map(str::to_owned);
+            ((kind, namespace, text(&object["metadata"]["name"])), object)
         });
         World {
             objects: objects.collect(),
@@ -102,14 +106,14 @@ impl World {
     /// What must be told so that a calculation that knows `before` knows this world.
     pub(crate) fn updates_from(&self, before: &World) -> Vec<Update> {
         let mut updates = Vec::new();
-        for (kind, name) in before
+        for (kind, namespace, name) in before
             .objects
             .keys()
             .filter(|key| !self.objects.contains_key(key))
         {
             updates.push(Update::Gone(ResourceKey {
                 kind: *kind,
-                namespace: None,
+                namespace: namespace.clone(),
                 name: name.clone(),
             }));
         }

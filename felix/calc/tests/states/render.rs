@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use felix_calc::{Bgp, EndpointInterface, Endpoints, Output, PeerSpec, Problem, Route, Target};
+use felix_calc::policy::{Change, Community, Match, PeerScope, Rule, Source};
+use felix_calc::{
+    Bgp, EndpointInterface, Endpoints, NextHopMode, Output, PeerSpec, Problem, Route, Target,
+};
 use ipnet::IpNet;
 
 /// What the outputs so far add up to.
@@ -16,6 +19,8 @@ pub(crate) struct Seen {
     bgp: Option<Arc<Bgp>>,
     problems: Arc<Vec<Problem>>,
     hold: bool,
+    /// Show what peers may send and are told.
+    pub(crate) policies: bool,
 }
 
 impl Seen {
@@ -57,8 +62,24 @@ impl Seen {
                     write!(line, " {name} {address}").unwrap();
                 }
             }
-            lines.push(format!("{line} port {}", local.listen_port));
-            lines.extend(bgp.peers.iter().map(|(name, spec)| peer(name, spec)));
+            write!(line, " port {}", local.listen_port).unwrap();
+            if let Some(bind) = local.bind {
+                write!(line, " bind {bind:?}").unwrap();
+            }
+            lines.push(line);
+            for (name, spec) in &bgp.peers {
+                lines.push(peer(name, spec));
+                if self.policies {
+                    lines.extend(policies(spec));
+                }
+            }
+            lines.extend(bgp.refused.iter().map(|(name, refused)| {
+                let asn = refused
+                    .remote_as
+                    .map_or_else(String::new, |asn| format!(" as {asn}"));
+                let at = format!("{} port {}{asn}", refused.address, refused.port);
+                format!("refused {name} {} {at}: {}", refused.kind, refused.reason)
+            }));
             lines.extend(
                 bgp.originate
                     .iter()
@@ -129,12 +150,93 @@ fn peer(name: &str, spec: &PeerSpec) -> String {
             "allow-own-as",
             (spec.allow_own_as > 0).then(|| format!(" {}", spec.allow_own_as)),
         ),
+        ("local-as", spec.local_as.map(|asn| format!(" {asn}"))),
+        (
+            "next-hop",
+            (spec.next_hop != NextHopMode::Auto).then(|| format!(" {:?}", spec.next_hop)),
+        ),
+        (
+            "password",
+            spec.password.as_ref().map(|p| format!(" {}", p.reveal())),
+        ),
     ] {
         if let Some(value) = value {
             write!(line, " {name}{value}").unwrap();
         }
     }
     line
+}
+
+fn policies(spec: &PeerSpec) -> Vec<String> {
+    let told = |word: &str, policy: &felix_calc::policy::Policy| -> Vec<String> {
+        let rules = policy
+            .rules
+            .iter()
+            .map(|rule| format!("  {word} {}", filter_rule(rule)));
+        rules
+            .chain([format!("  {word} else {:?}", policy.otherwise)])
+            .collect()
+    };
+    [told("import", &spec.import), told("export", &spec.export)].concat()
+}
+
+fn filter_rule(rule: &Rule) -> String {
+    let mut line = format!("{:?}", rule.verdict);
+    line.push_str(&ranges("in", &rule.prefixes));
+    match rule.source {
+        Source::Any => {}
+        Source::Local => line.push_str(" local"),
+        Source::Learned => line.push_str(" learned"),
+    }
+    match rule.peers {
+        PeerScope::Any => {}
+        PeerScope::Internal => line.push_str(" internal"),
+        PeerScope::External => line.push_str(" external"),
+    }
+    for community in &rule.communities {
+        write!(line, " with {}", community_text(community)).unwrap();
+    }
+    if !rule.as_path_prefix.is_empty() {
+        write!(line, " path {:?}", rule.as_path_prefix).unwrap();
+    }
+    line.push_str(&ranges("via", &rule.next_hops));
+    if let Some(preference) = rule.local_pref {
+        write!(line, " preference {preference}").unwrap();
+    }
+    for change in &rule.changes {
+        match change {
+            Change::AddCommunity(community) => {
+                write!(line, " add {}", community_text(community)).unwrap();
+            }
+            Change::PrependAsPath(path) => write!(line, " prepend {path:?}").unwrap(),
+            Change::SetLocalPref(preference) => write!(line, " prefer {preference}").unwrap(),
+        }
+    }
+    format!("{line} ({})", rule.name)
+}
+
+fn ranges(word: &str, of: &Match) -> String {
+    let Match::In(ranges) = of else {
+        return String::new();
+    };
+    let mut text = format!(" {word}");
+    for range in ranges.iter() {
+        let (min, max) = (range.prefix.prefix_len(), range.prefix.max_prefix_len());
+        write!(text, " {}", range.prefix).unwrap();
+        if (range.min, range.max) == (min, min) && min != max {
+            text.push_str(" only");
+        } else if (range.min, range.max) != (min, max) {
+            write!(text, "{{{},{}}}", range.min, range.max).unwrap();
+        }
+    }
+    text
+}
+
+fn community_text(community: &Community) -> String {
+    match community {
+        Community::Standard(value) => format!("{}:{}", value >> 16, value & 0xffff),
+        Community::Large([global, one, two]) => format!("{global}:{one}:{two}"),
+    }
 }
 
 /// Lines only expected (`-`) and only seen (`+`).

@@ -1,0 +1,237 @@
+//! The BGP section in the words of the speaker.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use bgp::{
+    Desired, Family, Local, NextHopMode, Originate, Password, PeerConfig, PeerKey, Prefix, Ttl,
+};
+use felix_calc::{Bgp, Bind, PeerSpec};
+use ipnet::IpNet;
+
+use super::Settings;
+use super::policy::Policies;
+
+/// The BGP section in the words of the speaker; peers that are refused are not in it.
+pub(super) fn desired(section: &Bgp, settings: &Settings) -> Desired {
+    let local = &section.local;
+    let listen: Vec<IpAddr> = settings
+        .listen
+        .map_or_else(|| addresses(local), |address| vec![address]);
+    let mut policies = Policies::default();
+    Desired {
+        local: Local {
+            listen: listen
+                .into_iter()
+                .map(|a| SocketAddr::new(a, local.listen_port))
+                .collect(),
+            cluster_id: local.cluster_id,
+            next_hop_v4: local.ipv4,
+            next_hop_v6: local.ipv6,
+            subnets: local.subnets.iter().filter_map(|s| prefix_of(*s)).collect(),
+            ..Local::new(local.asn, local.router_id)
+        },
+        peers: section
+            .peers
+            .iter()
+            .map(|(name, spec)| {
+                (
+                    PeerKey::from(name.as_str()),
+                    peer(spec, settings, &mut policies),
+                )
+            })
+            .collect(),
+        dynamic: BTreeMap::new(),
+        originate: section
+            .originate
+            .keys()
+            .filter_map(|net| Some((prefix_of(*net)?, Originate::default())))
+            .collect(),
+    }
+}
+
+/// Addresses to listen on: those of the node, as Calico's `bindMode: NodeIP` has it, unless every
+/// address is asked for.
+fn addresses(local: &felix_calc::Local) -> Vec<IpAddr> {
+    let v4 = local.ipv4.map(|own| match local.bind {
+        Some(Bind::Everywhere) => Ipv4Addr::UNSPECIFIED,
+        Some(Bind::NodeAddresses) | None => own,
+    });
+    let v6 = local.ipv6.map(|own| match local.bind {
+        Some(Bind::Everywhere) => Ipv6Addr::UNSPECIFIED,
+        Some(Bind::NodeAddresses) | None => own,
+    });
+    let v6 = v6.map(IpAddr::from);
+    v4.map(IpAddr::from).into_iter().chain(v6).collect()
+}
+
+fn peer<'a>(spec: &'a PeerSpec, settings: &Settings, policies: &mut Policies<'a>) -> PeerConfig {
+    let mut config = PeerConfig::new(spec.address, spec.remote_as);
+    config.port = spec.port;
+    config.passive = spec.passive;
+    config.source = spec.source;
+    config.families = [
+        (spec.ipv4, Family::IPV4_UNICAST),
+        (spec.ipv6, Family::IPV6_UNICAST),
+    ]
+    .into_iter()
+    .filter_map(|(wanted, family)| wanted.then_some(family))
+    .collect();
+    if let Some(keepalive) = spec.keepalive.map(whole_secs) {
+        config.keepalive_secs = Some(keepalive);
+        config.hold_time_secs = keepalive.saturating_mul(3);
+    }
+    let restart = spec
+        .restart_time
+        .map_or(settings.restart_time_secs, whole_secs);
+    // Twelve bits (RFC 4724 §3).
+    config.restart_time_secs = Some(restart.min(4095));
+    config.ttl = match (spec.ttl_security, spec.multihop) {
+        (Some(hops), _) => Ttl::Security { hops },
+        (None, true) => Ttl::Multihop(u8::MAX),
+        (None, false) => Ttl::Default,
+    };
+    config.reflector_client = spec.reflector_client;
+    config.allow_own_as = spec.allow_own_as;
+    config.local_as = spec.local_as;
+    config.next_hop = match spec.next_hop {
+        felix_calc::NextHopMode::Auto => NextHopMode::Default,
+        felix_calc::NextHopMode::OwnAddress => NextHopMode::OwnAddress,
+        felix_calc::NextHopMode::Keep => NextHopMode::Keep,
+    };
+    let password = spec.password.as_ref();
+    config.password = password.map(|secret| Password::from(secret.reveal().clone()));
+    config.import = policies.of(&spec.import);
+    config.export = policies.of(&spec.export);
+    config
+}
+
+/// At least one second: zero would turn the timer off.
+fn whole_secs(duration: Duration) -> u16 {
+    u16::try_from(duration.as_secs()).unwrap_or(u16::MAX).max(1)
+}
+
+pub(super) fn prefix_of(net: IpNet) -> Option<Prefix> {
+    Prefix::new(net.addr(), net.prefix_len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use felix_calc::policy::{Policy, Verdict};
+    use felix_calc::{Local as Ours, Origin, PeerKind};
+
+    use super::*;
+
+    fn policy(otherwise: Verdict) -> Arc<Policy> {
+        let rules = Vec::new();
+        Arc::new(Policy { rules, otherwise })
+    }
+
+    fn section() -> Bgp {
+        let peer = PeerSpec {
+            object: "BGPPeer/b".to_owned(),
+            kind: PeerKind::GlobalPeer,
+            address: "192.0.2.9".parse().unwrap(),
+            port: 1790,
+            remote_as: 64500,
+            ipv4: true,
+            ipv6: false,
+            passive: true,
+            source: Some("192.0.2.1".parse().unwrap()),
+            keepalive: Some(Duration::from_secs(10)),
+            restart_time: Some(Duration::from_secs(10_000)),
+            multihop: true,
+            ttl_security: None,
+            reflector_client: false,
+            allow_own_as: 1,
+            local_as: Some(64513),
+            next_hop: felix_calc::NextHopMode::Keep,
+            password: Some(felix_calc::Password::from("sesame")),
+            import: policy(Verdict::Accept),
+            export: policy(Verdict::Reject),
+        };
+        Bgp {
+            local: Ours {
+                asn: 64512,
+                router_id: "192.0.2.1".parse().unwrap(),
+                ipv4: Some("192.0.2.1".parse().unwrap()),
+                ipv6: Some("2001:db8::1".parse().unwrap()),
+                subnets: vec!["192.0.2.0/24".parse().unwrap()],
+                listen_port: 179,
+                bind: None,
+                cluster_id: None,
+            },
+            peers: [("Global_192_0_2_9".to_owned(), peer)].into(),
+            refused: BTreeMap::new(),
+            originate: [("10.0.0.0/26".parse().unwrap(), Origin::Block)].into(),
+        }
+    }
+
+    #[test]
+    fn a_section_says_the_same_in_the_words_of_the_speaker() {
+        let settings = Settings {
+            listen: None,
+            restart_time_secs: 120,
+        };
+        let desired = desired(&section(), &settings);
+        let listen: Vec<String> = desired
+            .local
+            .listen
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(listen, ["192.0.2.1:179", "[2001:db8::1]:179"]);
+        assert_eq!(desired.local.subnets.len(), 1);
+        let peer = &desired.peers[&PeerKey::from("Global_192_0_2_9")];
+        assert_eq!(
+            (peer.port, peer.remote_as, peer.passive),
+            (1790, 64500, true)
+        );
+        assert_eq!((peer.keepalive_secs, peer.hold_time_secs), (Some(10), 30));
+        assert_eq!(
+            peer.restart_time_secs,
+            Some(4095),
+            "as much as the capability can say"
+        );
+        assert_eq!(peer.families, [Family::IPV4_UNICAST]);
+        assert_eq!((peer.ttl, peer.allow_own_as), (Ttl::Multihop(255), 1));
+        assert_eq!(
+            (peer.local_as, peer.next_hop),
+            (Some(64513), NextHopMode::Keep)
+        );
+        assert_eq!(peer.password, Some(Password::from("sesame")));
+        let last = (peer.import.otherwise, peer.export.otherwise);
+        assert_eq!(last, (bgp::Verdict::Accept, bgp::Verdict::Reject));
+        let prefixes: Vec<String> = desired.originate.keys().map(ToString::to_string).collect();
+        assert_eq!(prefixes, ["10.0.0.0/26"]);
+    }
+
+    #[test]
+    fn another_listening_address_replaces_those_of_the_node() {
+        let any = "0.0.0.0".parse().unwrap();
+        let settings = Settings {
+            listen: Some(any),
+            restart_time_secs: 120,
+        };
+        let listen = desired(&section(), &settings).local.listen;
+        assert_eq!(listen, [SocketAddr::new(any, 179)]);
+    }
+
+    #[test]
+    fn every_address_means_those_of_both_families_of_the_node() {
+        let settings = Settings {
+            listen: None,
+            restart_time_secs: 120,
+        };
+        let mut section = section();
+        section.local.bind = Some(Bind::Everywhere);
+        let listen = desired(&section, &settings).local.listen;
+        let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
+        assert_eq!(listen, ["0.0.0.0:179", "[::]:179"]);
+        section.local.ipv6 = None;
+        assert_eq!(desired(&section, &settings).local.listen.len(), 1);
+    }
+}
