@@ -1,6 +1,7 @@
 //! What the speaker knows, in the words of `bgp-api`.
 
 mod attributes;
+mod bfd;
 mod peer;
 mod settings;
 mod step;

@@ -1,7 +1,7 @@
 //! What the outside may know.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bgp_fsm::{PeerRestart, State};
 use bgp_rib::PeerCounts;
@@ -76,6 +76,8 @@ pub struct PeerInfo {
     pub paths: usize,
     /// Numbers of routes, by family: those that are configured.
     pub counts: Vec<(Family, PeerCounts)>,
+    /// State of failure detection, while it is configured.
+    pub bfd: Option<BfdInfo>,
     /// Messages read since the start.
     pub messages_in: u64,
     /// Messages written since the start.
@@ -123,6 +125,35 @@ pub struct SessionInfo {
     pub offered: Vec<Capability>,
     /// The capabilities of the peer's OPEN.
     pub received: Vec<Capability>,
+}
+
+/// The BFD session with a peer (RFC 5880).
+#[derive(Clone, Debug, PartialEq)]
+pub struct BfdInfo {
+    /// Its state.
+    pub state: bfd::State,
+    /// When it came into this state.
+    pub since: SystemTime,
+    /// State of the peer's side, as it last said; Down when it is not heard.
+    pub remote_state: bfd::State,
+    /// Why it last left the state Up.
+    pub diagnostic: String,
+    /// Why the peer's side last did, as it says.
+    pub remote_diagnostic: String,
+    /// Our discriminator; 0 before there is one.
+    pub discriminator: u32,
+    /// The peer's discriminator; 0 while it is not heard.
+    pub remote_discriminator: u32,
+    /// Interval between our packets before jitter; absent while none are sent.
+    pub interval: Option<Duration>,
+    /// For how long the peer may be silent; absent while it is not heard.
+    pub detection_time: Option<Duration>,
+    /// How often the state changed.
+    pub transitions: u64,
+    /// How often the peer was lost.
+    pub failures: u64,
+    /// What keeps it from working.
+    pub problem: Option<String>,
 }
 
 /// One path to one prefix.

@@ -9,10 +9,12 @@
 //! bounded everywhere: a task that cannot pass on what it read stops reading, and what a slow
 //! peer has not taken yet stays in the RIB, where each prefix counts once.
 //!
-//! RFC 4271, 4456, 4724, 4760, 5082 (GTSM), 7606, 9003, 9687; the parts say which sections.
+//! RFC 4271, 4456, 4724, 4760, 5082 (GTSM), 5882 (BFD), 7606, 9003, 9384, 9687; the parts say
+//! which sections.
 
 mod answer;
 mod config;
+mod detection;
 mod event;
 mod handle;
 pub mod http;
@@ -22,6 +24,7 @@ mod session;
 mod socket;
 mod speaker;
 
+pub use bfd::State as BfdState;
 pub use bgp_api as api;
 pub use bgp_fsm::{PeerRestart, State};
 pub use bgp_rib::{
@@ -34,5 +37,5 @@ pub use config::{
     Bfd, Desired, DynamicPeers, Local, MaxPrefixes, MaxPrefixesAction, Options, Originate, PORT,
     Password, PeerConfig, PeerKey, Ttl,
 };
-pub use event::{Event, PeerInfo, RouteInfo, SessionInfo, Shutdown, SpeakerInfo};
+pub use event::{BfdInfo, Event, PeerInfo, RouteInfo, SessionInfo, Shutdown, SpeakerInfo};
 pub use handle::{Handle, Speaker, Unanswered};

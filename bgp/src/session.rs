@@ -7,6 +7,7 @@ mod act;
 mod connection;
 mod control;
 mod counters;
+mod liveness;
 mod report;
 mod settings;
 
@@ -26,8 +27,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::detection::Status;
+
 use connection::{Connection, Written};
 pub(crate) use counters::{Counted, Counters, Direction, Notifications};
+use liveness::Liveness;
 pub(crate) use report::{Learned, Report, Reporter, Up};
 pub(crate) use settings::{Control, Settings};
 
@@ -56,6 +60,8 @@ pub(crate) struct Channels {
     /// Reports of all peers; while it is full, this task reads nothing.
     pub(crate) reports: mpsc::Sender<(Reporter, Report)>,
     pub(crate) shared: Arc<Shared>,
+    /// State of the BFD session with the peer.
+    pub(crate) bfd: watch::Receiver<Option<Status>>,
 }
 
 /// Encoded messages for one established session.
@@ -99,12 +105,14 @@ pub(crate) struct Session {
     /// What the established session sent and is not reported yet.
     learned: Vec<Learned>,
     reports: VecDeque<Report>,
+    liveness: Liveness,
     stopped: bool,
 }
 
 enum Wake {
     Control,
     Timer,
+    Liveness,
     Reported,
     Offered(TcpStream),
     Dialled(ConnId, io::Result<TcpStream>),
@@ -136,6 +144,7 @@ impl Session {
             closing: Vec::new(),
             learned: Vec::new(),
             reports: VecDeque::new(),
+            liveness: Liveness::default(),
             stopped: false,
         }
     }
@@ -172,6 +181,8 @@ impl Session {
             biased;
             // An error means that the owner is gone; `wake` sees it too.
             _ = channels.control.changed(), if !self.stopped => Wake::Control,
+            // An error means that the owner is gone.
+            Ok(()) = channels.bfd.changed(), if !self.stopped => Wake::Liveness,
             () = timer => Wake::Timer,
             Some(stream) = channels.incoming.recv(), if !self.stopped => Wake::Offered(stream),
             (conn, result) = poll_fn(|cx| poll_dial(dialling, cx)) => Wake::Dialled(conn, result),
@@ -191,6 +202,7 @@ impl Session {
         match wake {
             Wake::Control => self.control(),
             Wake::Timer => self.timer(),
+            Wake::Liveness => self.liveness_changed(),
             Wake::Reported => {}
             Wake::Offered(stream) => {
                 self.offered = Some(stream);

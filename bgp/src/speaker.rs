@@ -44,6 +44,7 @@ use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
 use crate::config::{Desired, Options, PeerKey};
+use crate::detection::Detection;
 use crate::event::{Event, Shutdown};
 use crate::handle::Command;
 use crate::listener::{Accepted, Listener};
@@ -98,6 +99,7 @@ pub(crate) struct Owner {
     unheard: BTreeSet<SocketAddr>,
     accepted: mpsc::Sender<Accepted>,
     deferral: Deferral,
+    detection: Detection,
     news: News,
     pace: Pace,
     /// Sessions that are established.
@@ -215,6 +217,7 @@ impl Owner {
             unheard: BTreeSet::new(),
             accepted,
             deferral,
+            detection: Detection::new(),
             news: News::default(),
             pace: Pace::default(),
             established: 0,
@@ -373,6 +376,8 @@ impl Owner {
             Shutdown::Restart => Stop::Restart,
             Shutdown::Cease { text } => Stop::Notify(Notification::administrative_shutdown(&text)),
         };
+        // Before the connections close: what follows is no failure.
+        self.detection.end().await;
         for (_, listener) in std::mem::take(&mut self.listeners) {
             listener.stop().await;
         }

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::command::{output, run};
 use crate::lab::{Lab, Namespace};
@@ -46,6 +46,16 @@ pub struct Peer {
 impl Peer {
     /// Makes its namespace and starts it.
     pub fn start(lab: &Lab, kind: Kind) -> Result<Self> {
+        Self::start_with(lab, kind, false)
+    }
+
+    /// As [`Peer::start`], and watches our speaker with BFD: sends every 100 ms, takes a packet
+    /// every 150 ms, and may miss three of ours.
+    pub fn start_with_bfd(lab: &Lab, kind: Kind) -> Result<Self> {
+        Self::start_with(lab, kind, true)
+    }
+
+    fn start_with(lab: &Lab, kind: Kind, bfd: bool) -> Result<Self> {
         let namespace = lab.namespace("peer")?;
         lab.plug(
             &namespace,
@@ -55,8 +65,8 @@ impl Peer {
         let folder = lab.folder().join("peer");
         std::fs::create_dir_all(&folder)?;
         let mut command = match kind {
-            Kind::Bird => bird(&namespace, &folder)?,
-            Kind::Frr => frr(&namespace, &folder)?,
+            Kind::Bird => bird(&namespace, &folder, bfd)?,
+            Kind::Frr => frr(&namespace, &folder, bfd)?,
             Kind::Gobgp => gobgp(&namespace, &folder)?,
         };
         let log = std::fs::File::create(folder.join("log"))?;
@@ -113,6 +123,29 @@ impl Peer {
         }
     }
 
+    /// Its own words about its BFD sessions.
+    pub fn bfd(&self) -> Result<String> {
+        match self.kind {
+            Kind::Bird => self.birdc("show bfd sessions"),
+            Kind::Frr => self.daemon("bfdd", "show bfd peers"),
+            Kind::Gobgp => bail!("this GoBGP has no BFD"),
+        }
+    }
+
+    /// Changes the BFD settings of FRR.
+    pub fn change_bfd_profile(&self, line: &str) -> Result<()> {
+        let steps = ["configure terminal", "bfd", "profile lab", line];
+        let steps = steps.iter().flat_map(|step| ["-c", step]);
+        text(
+            Command::new("vtysh")
+                .arg("--vty_socket")
+                .arg(&self.folder)
+                .args(["-d", "bfdd"])
+                .args(steps),
+        )?;
+        Ok(())
+    }
+
     /// The end of its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
@@ -123,11 +156,15 @@ impl Peer {
     }
 
     fn vtysh(&self, command: &str) -> Result<String> {
+        self.daemon("bgpd", command)
+    }
+
+    fn daemon(&self, daemon: &str, command: &str) -> Result<String> {
         text(
             Command::new("vtysh")
                 .arg("--vty_socket")
                 .arg(&self.folder)
-                .args(["-d", "bgpd", "-c", command]),
+                .args(["-d", daemon, "-c", command]),
         )
     }
 
@@ -161,17 +198,26 @@ fn text(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output(command)?.stdout).into_owned())
 }
 
-fn bird(namespace: &Namespace, folder: &Path) -> Result<Command> {
+const BIRD_BFD: &str = "protocol bfd {
+    interface \"*\" { min rx interval 150 ms; min tx interval 100 ms; multiplier 3; };
+}
+";
+
+fn bird(namespace: &Namespace, folder: &Path, bfd: bool) -> Result<Command> {
+    let (detection, watched) = match bfd {
+        true => (BIRD_BFD, "bfd on;"),
+        false => ("", ""),
+    };
     let configuration = format!(
         "log stderr all;
 router id {};
 protocol device {{ }}
-protocol static {{ ipv4; route {} blackhole; }}
+{detection}protocol static {{ ipv4; route {} blackhole; }}
 protocol static {{ ipv6; route {} blackhole; }}
 protocol bgp ours {{
     local {} as {THEIR_ASN};
     neighbor {} as {OUR_ASN};
-    graceful restart on;
+    graceful restart on; {watched}
     connect retry time 2; connect delay time 1; error wait time 1, 2;
     ipv4 {{ import all; export where source = RTS_STATIC; }};
     ipv6 {{ import all; export where source = RTS_STATIC; }};
@@ -190,7 +236,18 @@ protocol bgp ours {{
     Ok(command)
 }
 
-fn frr(namespace: &Namespace, folder: &Path) -> Result<Command> {
+const FRR_BFD: &str = "bfd
+ profile lab
+  detect-multiplier 3
+  receive-interval 150
+  transmit-interval 100
+";
+
+fn frr(namespace: &Namespace, folder: &Path, bfd: bool) -> Result<Command> {
+    let watched = match bfd {
+        true => format!(" neighbor {} bfd profile lab\n", OURS[0]),
+        false => String::new(),
+    };
     let configuration = format!(
         "router bgp {THEIR_ASN}
  bgp router-id {}
@@ -199,7 +256,7 @@ fn frr(namespace: &Namespace, folder: &Path) -> Result<Command> {
  neighbor {} remote-as {OUR_ASN}
  neighbor {} timers connect 2
  neighbor {} advertisement-interval 0
- address-family ipv4 unicast
+{watched} address-family ipv4 unicast
   network {}
  exit-address-family
  address-family ipv6 unicast
@@ -229,6 +286,24 @@ fn frr(namespace: &Namespace, folder: &Path) -> Result<Command> {
             .arg("--config_file")
             .arg(folder.join("zebra.conf")),
     )?;
+    if bfd {
+        std::fs::write(folder.join("bfdd.conf"), FRR_BFD)?;
+        output(
+            namespace
+                .command("/usr/lib/frr/bfdd")
+                .arg("--daemon")
+                .arg("--socket")
+                .arg(&zebra)
+                .arg("--vty_socket")
+                .arg(folder)
+                .arg("--bfdctl")
+                .arg(folder.join("bfdd.sock"))
+                .arg("--pid_file")
+                .arg(folder.join("bfdd.pid"))
+                .arg("--config_file")
+                .arg(folder.join("bfdd.conf")),
+        )?;
+    }
     let mut command = namespace.command("/usr/lib/frr/bgpd");
     command
         .args(["--log", "stdout"])

@@ -24,6 +24,8 @@ pub struct Speaker {
     pub namespace: Namespace,
     folder: PathBuf,
     child: Option<Child>,
+    /// Settings of the one peer beside the usual ones, such as `bfd: {multiplier: 3}`.
+    pub peer_settings: Option<String>,
 }
 
 impl Speaker {
@@ -41,6 +43,7 @@ impl Speaker {
             namespace,
             folder,
             child: None,
+            peer_settings: None,
         };
         speaker.configure(&PREFIXES)?;
         Ok(speaker)
@@ -48,6 +51,8 @@ impl Speaker {
 
     /// Writes the file with these prefixes to announce.
     pub fn configure(&self, prefixes: &[&str]) -> Result<()> {
+        let more = self.peer_settings.iter().map(|more| format!(", {more}"));
+        let more: String = more.collect();
         let mut text = format!(
             "local:
   asn: {OUR_ASN}
@@ -55,7 +60,7 @@ impl Speaker {
   listen: ['{}:179']
   next_hop_v6: {}
 peers:
-  - {{name: theirs, address: {}, asn: {THEIR_ASN}, families: [ipv4, ipv6]}}
+  - {{name: theirs, address: {}, asn: {THEIR_ASN}, families: [ipv4, ipv6]{more}}}
 originate:
 ",
             OURS[0], OURS[0], OURS[1], THEIRS[0]
@@ -105,7 +110,9 @@ originate:
     pub fn show(&self, what: &str) -> Result<Value> {
         let output = output(
             Command::new(binary("tortie")?)
-                .args(["bgp", what, "-o", "json", "--socket"])
+                .arg("bgp")
+                .args(what.split_whitespace())
+                .args(["-o", "json", "--socket"])
                 .arg(self.socket()),
         )?;
         Ok(serde_json::from_slice(&output.stdout)?)

@@ -13,7 +13,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
     ("bgp-wire", &[]),
     ("bgp-fsm", &["bgp-wire"]),
     ("bgp-rib", &["bgp-wire"]),
-    ("bgp", &["bgp-api", "bgp-fsm", "bgp-rib", "bgp-wire"]),
+    ("bgp", &["bfd", "bgp-api", "bgp-fsm", "bgp-rib", "bgp-wire"]),
     ("crds", &[]),
     ("datastore", &["crds"]),
     ("felix-api", &[]),

@@ -331,6 +331,7 @@ mod tests {
             stale: Vec::new(),
             long_lived: Vec::new(),
             malformed: None,
+            bfd: None,
             paths: 5,
             counts: vec![(Family::IPV4_UNICAST, counts)],
             messages_in: 7,

@@ -338,12 +338,27 @@ pub struct Restart {
 pub struct Bfd {
     /// `AdminDown`, `Down`, `Init` or `Up`.
     pub state: String,
-    /// Why it is not up, in words.
+    /// State of the peer's side, as it last said.
+    pub remote_state: String,
+    /// Why it last left the state `Up`, in words.
     pub diagnostic: Option<String>,
+    /// Why the peer's side last did, as it says.
+    pub remote_diagnostic: Option<String>,
     /// Seconds in this state.
     pub age_secs: u64,
-    /// Agreed interval between our packets, in milliseconds.
+    /// Our discriminator.
+    pub discriminator: u32,
+    /// The peer's discriminator; 0 while it is not heard.
+    pub remote_discriminator: u32,
+    /// Agreed interval between our packets, in milliseconds; 0 while none are sent.
     pub tx_ms: u32,
-    /// Time without packets after which the peer counts as gone, in milliseconds.
+    /// Time without packets after which the peer counts as gone, in milliseconds; 0 while it is
+    /// not heard.
     pub detect_ms: u32,
+    /// How often the state changed.
+    pub transitions: u64,
+    /// How often the peer was lost.
+    pub failures: u64,
+    /// What keeps it from working.
+    pub problem: Option<String>,
 }

@@ -134,7 +134,7 @@ impl Session {
         self.remote.discriminator
     }
 
-    /// The neighbour's packets do not depend on its control plane (RFC 5882 §4.3).
+    /// The neighbour's packets do not depend on its control plane (RFC 5882 §4.3), as it last said.
     #[must_use]
     pub fn remote_independent(&self) -> bool {
         self.remote.independent
@@ -254,7 +254,12 @@ impl Session {
 
     /// The neighbour was silent for the detection time (RFC 5880 §6.8.4, §6.8.1).
     fn expire(&mut self, now: Time, out: &mut Vec<Output>) {
-        let remote_before = std::mem::replace(&mut self.remote, UNHEARD).state;
+        let independent = self.remote.independent;
+        let unheard = Remote {
+            independent,
+            ..UNHEARD
+        };
+        let remote_before = std::mem::replace(&mut self.remote, unheard).state;
         match self.state {
             State::Init | State::Up => {
                 self.enter(State::Down, Diagnostic::TIME_EXPIRED, out);

@@ -37,8 +37,8 @@ pub enum Hops {
         /// Least TTL a packet may arrive with.
         least_ttl: u8,
     },
-    /// On our link, or somewhere if it speaks to us in that way before the session is up:
-    /// speakers disagree on what a neighbour inside the AS is.
+    /// As the neighbour has it, which is found out by trying both: speakers disagree on what a
+    /// neighbour inside the AS is.
     Either,
 }
 
@@ -153,8 +153,16 @@ impl Sessions {
         }
     }
 
-    /// Adds a session; its first packet is due at once.
-    pub fn add(&mut self, path: Path, config: Config) -> SessionId {
+    /// Adds a session; its first packet is due at once. One to the same neighbour that still says
+    /// goodbye falls silent, which would contradict it.
+    pub fn add(&mut self, path: Path, config: Config, out: &mut Vec<Action>) -> SessionId {
+        let leaving: Vec<SessionId> = self
+            .with(path.remote)
+            .filter(|id| self.state(*id) == Some(State::AdminDown))
+            .collect();
+        for id in leaving {
+            self.forget(id, out);
+        }
         let id = loop {
             let low = (self.next_random() >> 16) as u32;
             match NonZeroU32::new(low).map(SessionId) {
@@ -171,7 +179,7 @@ impl Sessions {
         };
         self.entries.insert(id, entry);
         self.remotes.insert((path.remote, id));
-        self.settle(id, &mut Vec::new());
+        self.settle(id, out);
         id
     }
 
@@ -265,15 +273,17 @@ impl Sessions {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
         };
-        let (session, multihop) = (id, entry.multihop);
-        out.extend(self.outputs.drain(..).map(|output| match output {
-            Output::Send(packet) => Action::Send {
-                session,
-                packet,
-                multihop,
-            },
-            Output::Changed { from, to } => Action::Changed { session, from, to },
-        }));
+        let session = id;
+        for output in self.outputs.drain(..) {
+            out.push(match output {
+                Output::Send(packet) => Action::Send {
+                    session,
+                    packet,
+                    multihop: entry.say(),
+                },
+                Output::Changed { from, to } => Action::Changed { session, from, to },
+            });
+        }
         let deadline = entry.session.next_deadline();
         if deadline != entry.deadline {
             if let Some(old) = std::mem::replace(&mut entry.deadline, deadline) {
@@ -282,11 +292,29 @@ impl Sessions {
             self.deadlines.extend(deadline.map(|at| (at, id)));
         }
         if entry.session.is_over() {
-            let gone = (entry.path.remote, id);
-            self.entries.remove(&id);
-            self.remotes.remove(&gone);
+            self.forget(id, out);
+        }
+    }
+
+    fn forget(&mut self, id: SessionId, out: &mut Vec<Action>) {
+        if let Some(entry) = self.entries.remove(&id) {
+            self.remotes.remove(&(entry.path.remote, id));
+            if let Some(deadline) = entry.deadline {
+                self.deadlines.remove(&(deadline, id));
+            }
             out.push(Action::Gone(id));
         }
+    }
+
+    /// Sessions with this neighbour.
+    fn with(&self, remote: IpAddr) -> impl Iterator<Item = SessionId> {
+        let (least, most) = (SessionId(NonZeroU32::MIN), SessionId(NonZeroU32::MAX));
+        let with = self.remotes.range((remote, least)..=(remote, most));
+        with.map(|(_, id)| *id)
+    }
+
+    fn state(&self, id: SessionId) -> Option<State> {
+        self.get(id).map(Session::state)
     }
 
     /// The session a packet is for: by our discriminator, or by its way when the neighbour does
@@ -299,14 +327,10 @@ impl Sessions {
                 entry.accepts(arrival).then_some(id)
             }
             None => {
-                let all = SessionId(NonZeroU32::MIN)..=SessionId(NonZeroU32::MAX);
-                let (from, to) = ((arrival.remote, *all.start()), (arrival.remote, *all.end()));
-                let mut ids = self.remotes.range(from..=to).map(|(_, id)| *id);
-                ids.find(|id| {
-                    // A session on its way out makes room for its successor.
-                    self.entries.get(id).is_some_and(|entry| {
-                        entry.accepts(arrival) && entry.session.state() != State::AdminDown
-                    })
+                // A session on its way out makes room for its successor.
+                self.with(arrival.remote).find(|id| {
+                    let entry = self.entries.get(id).filter(|entry| entry.accepts(arrival));
+                    entry.is_some_and(|entry| entry.session.state() != State::AdminDown)
                 })
             }
         }
@@ -321,6 +345,15 @@ impl Sessions {
 }
 
 impl Entry {
+    /// The port of the next packet. Who may do either tries both in turn until it hears something.
+    fn say(&mut self) -> bool {
+        let multihop = self.multihop;
+        if self.path.hops == Hops::Either && self.session.remote_discriminator().is_none() {
+            self.multihop = !multihop;
+        }
+        multihop
+    }
+
     fn accepts(&self, arrival: &Arrival<'_>) -> bool {
         let port = match self.path.hops {
             Hops::One => !arrival.multihop,

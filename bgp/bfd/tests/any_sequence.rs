@@ -101,7 +101,7 @@ impl World {
                     interface: random.one_in(2).then_some(1),
                     hops: hops[random.below(3) as usize],
                 };
-                self.ids.push(self.sessions.add(path, config(random)));
+                self.ids.push(self.sessions.add(path, config(random), out));
             }
             2 | 3 if !self.ids.is_empty() => {
                 let id = self.ids[random.below(self.ids.len() as u64) as usize];

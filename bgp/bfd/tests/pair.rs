@@ -80,7 +80,9 @@ impl Pair {
             changes: Vec::new(),
         };
         for side in 0..2 {
-            pair.ids[side] = Some(pair.sides[side].add(path(side, hops[side]), configs[side]));
+            let mut out = Vec::new();
+            let path = path(side, hops[side]);
+            pair.ids[side] = Some(pair.sides[side].add(path, configs[side], &mut out));
         }
         pair
     }
@@ -291,10 +293,24 @@ fn a_removed_session_says_that_it_is_no_failure() {
     );
     pair.run(pair.now + millis(2_000));
     assert!(pair.sides[0].is_empty(), "it is gone");
-    // One that comes again is a new session.
+    // One that comes again is a new session, and one that comes at once is not contradicted.
     let path = path(0, Hops::One);
-    pair.ids[0] = Some(pair.sides[0].add(path, CONFIG));
+    pair.ids[0] = Some(pair.sides[0].add(path, CONFIG, &mut Vec::new()));
     pair.run(pair.now + millis(4_000));
+    assert_eq!([State::Up; 2], pair.states());
+}
+
+#[test]
+fn a_session_made_anew_does_not_wait_for_the_goodbye() {
+    let mut pair = Pair::new([CONFIG, CONFIG]);
+    pair.run(millis(3_000));
+    pair.change(0, |sessions, now, id, out| sessions.remove(now, id, out));
+    let mut out = Vec::new();
+    let id = pair.sides[0].add(path(0, Hops::One), CONFIG, &mut out);
+    assert_eq!(1, pair.sides[0].len());
+    pair.act(0, out);
+    pair.ids[0] = Some(id);
+    pair.run(pair.now + millis(2_500));
     assert_eq!([State::Up; 2], pair.states());
 }
 
@@ -304,7 +320,7 @@ fn a_restarted_system_is_noticed_at_once() {
     pair.run(millis(3_000));
     let lost = pair.session(0).transitions();
     pair.sides[1] = Sessions::new(77);
-    pair.ids[1] = Some(pair.sides[1].add(path(1, Hops::One), CONFIG));
+    pair.ids[1] = Some(pair.sides[1].add(path(1, Hops::One), CONFIG, &mut Vec::new()));
     pair.run(pair.now + millis(5));
     assert_eq!(Diagnostic::NEIGHBOR_DOWN, pair.session(0).diagnostic());
     pair.run(pair.now + millis(3_000));

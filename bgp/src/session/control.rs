@@ -31,6 +31,7 @@ impl Session {
                 self.feed(Event::Stop(Stop::Notify(notification)));
                 self.last_error = Some(shut_down(text));
             }
+            (Some(_), None) if self.liveness.is_held() => {}
             (Some(_), None) => self.feed(Event::Start),
             (None, None) | (Some(_), Some(_)) => {}
         }

@@ -29,6 +29,8 @@ pub(crate) enum Report {
     Forget(Vec<Family>),
     /// What the peer said, in order.
     Learned(Vec<Learned>),
+    /// The state of the BFD session changed.
+    Liveness,
     /// There is room for routes again.
     Hungry,
 }

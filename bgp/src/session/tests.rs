@@ -30,6 +30,7 @@ async fn session_stopped_before_it_began_ends() {
         routes: routes_in,
         reports,
         shared: Arc::default(),
+        bfd: watch::Sender::default().subscribe(),
     };
     control.send_modify(|control| control.stop = Some(Stop::Restart));
     let reporter = Reporter {

@@ -122,7 +122,7 @@ impl Owner {
                 stale_routes: stale_routes.map(|counts| counts.received).sum(),
                 stale_families: stale,
             },
-            bfd: None,
+            bfd: task.bfd.borrow().map(|status| (&status.info()).into()),
             peer,
         })
     }

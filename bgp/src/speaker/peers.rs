@@ -15,6 +15,7 @@ use tokio::task::{self, JoinError};
 use tokio::time::Instant;
 
 use crate::config::{PeerConfig, PeerKey};
+use crate::detection::{Told, Wanted};
 use crate::session::{self, Channels, Chunk, Control, Reporter, Session, Settings};
 use crate::speaker::end_of_rib::Held;
 use crate::speaker::routes::peer_session;
@@ -43,6 +44,8 @@ pub(super) struct PeerTask {
     pub(super) incoming: mpsc::Sender<TcpStream>,
     pub(super) routes: mpsc::Sender<Chunk>,
     pub(super) shared: Arc<session::Shared>,
+    /// State of its BFD session.
+    pub(super) bfd: Told,
     /// No longer configured; the task is about to end.
     pub(super) leaving: bool,
     pub(super) state: State,
@@ -117,8 +120,18 @@ impl Owner {
         tracing::info!(peer = %key, address = %config.address, "peer added");
         self.tasks[index] = Some(self.spawn(id, key, config));
         self.peers.insert(key.clone(), id);
+        self.detect(id);
         self.news.peer(id);
         id
+    }
+
+    /// Has the peer's BFD session be as configured.
+    pub(super) fn detect(&mut self, id: PeerId) {
+        let Some(task) = self.tasks.get(id.0 as usize).and_then(Option::as_ref) else {
+            return;
+        };
+        let wanted = Wanted::of(&task.config, task.remote(), &self.desired.local, &task.bfd);
+        self.detection.set(&task.key, wanted);
     }
 
     fn spawn(&mut self, id: PeerId, key: &PeerKey, config: &PeerConfig) -> PeerTask {
@@ -141,6 +154,7 @@ impl Owner {
             incoming,
             routes,
             shared: Arc::default(),
+            bfd: Told::default(),
             leaving: false,
             state: State::Idle,
             since: SystemTime::now(),
@@ -163,6 +177,7 @@ impl Owner {
             routes: routes_in,
             reports: self.reports.clone(),
             shared: task.shared.clone(),
+            bfd: task.bfd.subscribe(),
         };
         task.number = self.start_session(id, channels, None);
         task
@@ -194,6 +209,7 @@ impl Owner {
             return;
         };
         self.session_down(id, &[]);
+        self.detection.set(key, None);
         self.deferral.removed(id);
         let subcode = if deconfigured {
             tracing::info!(peer = %key, "peer removed");
@@ -221,6 +237,7 @@ impl Owner {
     /// Tells the task of a peer what it shall be, if that has changed. Whether a session that is
     /// up goes on.
     pub(super) fn update_settings(&mut self, id: PeerId) -> bool {
+        self.detect(id);
         let Some(task) = self.tasks.get(id.0 as usize).and_then(Option::as_ref) else {
             return false;
         };
@@ -306,6 +323,7 @@ impl Owner {
             routes: routes_in,
             reports,
             shared: task.shared.clone(),
+            bfd: task.bfd.subscribe(),
         };
         let started = self.start_session(id, channels, Some(AFTER_PANIC));
         if let Some(task) = self.task(id) {

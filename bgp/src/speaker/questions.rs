@@ -51,6 +51,7 @@ impl Owner {
             long_lived: task.long_lived.clone(),
             paths: counts.iter().map(|(_, counts)| counts.received).sum(),
             counts,
+            bfd: task.bfd.borrow().map(|status| status.info()),
             messages_in: counted.total(Direction::In),
             messages_out: counted.total(Direction::Out),
         })

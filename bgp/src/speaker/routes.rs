@@ -81,6 +81,10 @@ impl Owner {
                 self.feed(id);
                 return;
             }
+            Report::Liveness => {
+                self.news.peer(id);
+                return;
+            }
         }
         self.news.routes();
         self.changed();
@@ -107,9 +111,13 @@ impl Owner {
         let families = up.negotiated.families.iter().copied();
         task.owes = Some((now, families.collect()));
         task.up = Some(up);
+        let found = task.config.is_unnumbered();
         self.established += 1;
         task.lonely = None;
         self.rib.peer_up(id, session);
+        if found {
+            self.detect(id);
+        }
         self.news.peer(id);
     }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use bgp::{
-    AddPathMode, Desired, Family, Local, NextHopMode, Originate, PORT, PeerConfig, PeerKey, Ttl,
+    AddPathMode, Bfd, Desired, Family, Local, NextHopMode, Originate, PORT, PeerConfig, PeerKey,
+    Ttl,
 };
 use serde::Deserialize;
 
@@ -72,6 +73,18 @@ struct PeerSection {
     next_hop: Option<NextHopName>,
     #[serde(default)]
     allow_own_as: u8,
+    bfd: Option<BfdSection>,
+}
+
+/// Detection of a lost peer (RFC 5880): 100 ms both ways and 5 packets where nothing else is said.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BfdSection {
+    /// Milliseconds.
+    min_tx: Option<NonZeroU32>,
+    /// Milliseconds.
+    min_rx: Option<NonZeroU32>,
+    multiplier: Option<NonZeroU8>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -238,6 +251,7 @@ fn peer(section: PeerSection, local: &Local) -> Result<PeerConfig> {
         Some(NextHopName::Keep) => NextHopMode::Keep,
     };
     config.allow_own_as = section.allow_own_as;
+    config.bfd = section.bfd.map(Bfd::from);
     Ok(config)
 }
 
@@ -247,6 +261,19 @@ fn originated(section: OriginateSection) -> Originate {
         communities: section.communities.iter().map(|c| c.0).collect(),
         large_communities: section.large_communities.iter().map(|c| c.0).collect(),
         local_pref: section.local_pref,
+    }
+}
+
+impl From<BfdSection> for Bfd {
+    fn from(section: BfdSection) -> Self {
+        let millis = |given: Option<NonZeroU32>, default| given.map_or(default, NonZeroU32::get);
+        Bfd {
+            min_tx_ms: millis(section.min_tx, 100),
+            min_rx_ms: millis(section.min_rx, 100),
+            multiplier: section
+                .multiplier
+                .unwrap_or(NonZeroU8::MIN.saturating_add(4)),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Everything about a peer.
 
-use bgp_api::{MessageCounts, PeerDetail, PeerSettings, PolicySettings, Session};
+use bgp_api::{Bfd, MessageCounts, PeerDetail, PeerSettings, PolicySettings, Session};
 
 use super::peers::kind;
 use crate::output::Printed;
@@ -57,18 +57,32 @@ fn head(detail: &PeerDetail) -> String {
         line(&mut text, "Malformed attribute", malformed);
     }
     if let Some(bfd) = &detail.bfd {
-        let state = format!(
-            "{} for {}, {} ms to detect",
-            bfd.state,
-            age(bfd.age_secs),
-            bfd.detect_ms
-        );
-        line(&mut text, "BFD", &state);
-        if let Some(diagnostic) = &bfd.diagnostic {
-            line(&mut text, "BFD diagnostic", diagnostic);
-        }
+        bfd_lines(&mut text, bfd);
     }
     text
+}
+
+fn bfd_lines(text: &mut String, bfd: &Bfd) {
+    let state = format!(
+        "{} for {}, a packet every {} ms, {} ms to detect",
+        bfd.state,
+        age(bfd.age_secs),
+        bfd.tx_ms,
+        bfd.detect_ms
+    );
+    line(text, "BFD", &state);
+    let discriminators = format!(
+        "{} ours, {} theirs",
+        bfd.discriminator, bfd.remote_discriminator
+    );
+    line(text, "BFD discriminators", &discriminators);
+    line(text, "BFD losses", &bfd.failures.to_string());
+    if let Some(diagnostic) = &bfd.diagnostic {
+        line(text, "BFD diagnostic", diagnostic);
+    }
+    if let Some(problem) = &bfd.problem {
+        line(text, "BFD problem", problem);
+    }
 }
 
 fn session_lines(session: &Session) -> String {
