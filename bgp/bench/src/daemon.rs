@@ -87,6 +87,15 @@ impl Kind {
     }
 }
 
+/// What a speaker is set up for.
+#[derive(Debug, Clone, Copy)]
+pub struct Plan<'a> {
+    /// Its neighbours: they have the addresses of the clients, in order, and dial.
+    pub neighbours: &'a [Neighbour],
+    /// It puts what it learns into the kernel.
+    pub kernel: bool,
+}
+
 /// A running speaker.
 #[derive(Debug)]
 pub struct Daemon {
@@ -96,27 +105,30 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Configures and starts it in the namespace of `link`; neighbours have the addresses of
-    /// the clients, in order, and dial.
+    /// Configures and starts it in the namespace of `link`.
     ///
     /// # Errors
     /// It is not installed or does not start.
-    pub fn start(kind: Kind, link: &Link, neighbours: &[Neighbour]) -> Result<Self> {
+    pub fn start(kind: Kind, link: &Link, plan: Plan<'_>) -> Result<Self> {
+        let mut daemon = Self {
+            kind,
+            children: Vec::new(),
+            log: link.path("log"),
+        };
+        if kind == Kind::Frr && plan.kernel {
+            daemon.add(&mut frr::zebra(link)?)?;
+        }
         let mut command = match kind {
             Kind::Relay => {
                 let mut command = link::command(std::env::current_exe()?);
                 command.arg("relay");
                 command
             }
-            Kind::Tortie => tortie::command(link, neighbours)?,
-            Kind::Bird => bird::command(link, neighbours)?,
-            Kind::Frr => frr::command(link, neighbours)?,
-            Kind::Gobgp => gobgp::command(link, neighbours)?,
-        };
-        let mut daemon = Self {
-            kind,
-            children: Vec::new(),
-            log: link.path("log"),
+            Kind::Tortie if plan.kernel => tortie::agent(link, plan.neighbours)?,
+            Kind::Tortie => tortie::command(link, plan.neighbours)?,
+            Kind::Bird => bird::command(link, plan)?,
+            Kind::Frr => frr::command(link, plan)?,
+            Kind::Gobgp => gobgp::command(link, plan.neighbours)?,
         };
         daemon.add(&mut command)?;
         Ok(daemon)

@@ -6,12 +6,17 @@
 
 pub mod daemon;
 pub mod feed;
+pub mod figures;
+pub mod growth;
 pub mod link;
+pub mod machine;
 pub mod process;
 pub mod relay;
+pub mod report;
 pub mod run;
 pub mod scenario;
 pub mod session;
+pub mod svg;
 pub mod table;
 pub mod tester;
 pub mod universe;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::daemon::{Daemon, Kind, Neighbour};
+use crate::daemon::{Daemon, Kind, Plan};
 use crate::link::Link;
 use crate::process;
 use crate::table::Goal;
@@ -19,6 +19,7 @@ pub const GENTLE: usize = 4;
 const SESSIONS: Duration = Duration::from_secs(60);
 /// How long a daemon may keep working after a phase.
 const SETTLE: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(50);
 
 /// One measured step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Phase {
     pub wall: Option<Duration>,
     /// Processor time of the daemon, until it was quiet again.
     pub cpu: Duration,
+    /// Processor time of the tester meanwhile.
+    pub tester: Duration,
 }
 
 /// What a run showed.
@@ -40,8 +43,8 @@ pub struct Measured {
     pub memory: u64,
     /// What was not as it must be.
     pub problems: Vec<String>,
-    /// What is worth knowing.
-    pub remarks: Vec<String>,
+    /// Steps that did not end, which only ours must not have.
+    pub stuck: Vec<String>,
 }
 
 /// A running daemon with its clients.
@@ -64,29 +67,27 @@ pub struct Run {
 }
 
 impl Run {
-    /// Starts a daemon whose neighbours are these; no session yet.
+    /// Starts a daemon; no session yet.
     ///
     /// # Errors
     /// The namespaces cannot be made or the daemon does not start.
     pub fn start(
         kind: Kind,
         universe: &Rc<Universe>,
-        neighbours: &[Neighbour],
+        plan: Plan<'_>,
         limit: Duration,
     ) -> Result<Self> {
-        let link = Link::new(neighbours.len())?;
-        let daemon = Daemon::start(kind, &link, neighbours)?;
+        let link = Link::new(plan.neighbours.len())?;
+        let daemon = Daemon::start(kind, &link, plan)?;
+        let neighbours = plan.neighbours.iter();
         let roles: Vec<_> = neighbours
-            .iter()
+            .clone()
             .map(|one| Role {
                 asn: one.asn,
                 receives: one.receives,
             })
             .collect();
-        let receivers = neighbours
-            .iter()
-            .enumerate()
-            .filter(|(_, one)| one.receives);
+        let receivers = neighbours.enumerate().filter(|(_, one)| one.receives);
         Ok(Self {
             kind,
             tester: Tester::new(universe, &roles)?,
@@ -121,10 +122,10 @@ impl Run {
         goal: &Goal,
         sends: &[(usize, Rc<[u8]>)],
     ) -> Result<bool> {
-        let before = self.daemon.cpu()?;
         self.tester.expect(receivers, goal);
+        let clocks = self.clocks()?;
         let wall = self.tester.run(sends, self.limit)?;
-        self.finish(name, wall, before)
+        self.finish(name, wall, clocks)
     }
 
     /// As [`Run::phase`], for clients that go without a word.
@@ -138,40 +139,94 @@ impl Run {
         left: &[usize],
         goal: &Goal,
     ) -> Result<bool> {
-        let before = self.daemon.cpu()?;
         self.tester.expect(left, goal);
+        let clocks = self.clocks()?;
         let start = Instant::now();
         self.tester.hang_up(gone);
         let wall = self.tester.run(&[], self.limit)?;
-        self.finish(name, wall.map(|_| start.elapsed()), before)
+        self.finish(name, wall.map(|_| start.elapsed()), clocks)
+    }
+
+    /// As [`Run::phase`], where `reached` says when it is done. It is asked every 50 ms.
+    ///
+    /// # Errors
+    /// As [`Run::phase`], and what `reached` answers.
+    pub fn phase_until(
+        &mut self,
+        name: &'static str,
+        sends: &[(usize, Rc<[u8]>)],
+        mut reached: impl FnMut(&Daemon) -> Result<bool>,
+    ) -> Result<bool> {
+        self.tester.expect(&[], &Goal::Announcements(0));
+        let clocks = self.clocks()?;
+        let start = Instant::now();
+        self.tester.run(sends, self.limit)?;
+        let mut wall = None;
+        while wall.is_none() && start.elapsed() < self.limit {
+            self.tester.stay(POLL)?;
+            let asked = start.elapsed();
+            wall = reached(&self.daemon)?.then_some(asked);
+        }
+        self.finish(name, wall, clocks)
+    }
+
+    /// Processor time of the daemon and of the tester so far.
+    ///
+    /// # Errors
+    /// The daemon is gone.
+    pub fn clocks(&self) -> Result<[Duration; 2]> {
+        Ok([self.daemon.cpu()?, process::cpu(&[std::process::id()])?])
+    }
+
+    /// Notes a step that began at `clocks`.
+    ///
+    /// # Errors
+    /// The daemon is gone.
+    pub fn note(
+        &mut self,
+        name: &'static str,
+        wall: Option<Duration>,
+        clocks: [Duration; 2],
+    ) -> Result<()> {
+        let now = self.clocks()?;
+        self.measured.phases.push(Phase {
+            name,
+            wall,
+            cpu: now[0] - clocks[0],
+            tester: now[1] - clocks[1],
+        });
+        self.measured.memory = process::peak_memory(&self.daemon.pids())?;
+        Ok(())
     }
 
     fn finish(
         &mut self,
         name: &'static str,
         wall: Option<Duration>,
-        before: Duration,
+        clocks: [Duration; 2],
     ) -> Result<bool> {
         if wall.is_some() {
             self.daemon.settle(&mut self.tester, SETTLE)?;
         }
-        self.measured.phases.push(Phase {
-            name,
-            wall,
-            cpu: self.daemon.cpu()? - before,
-        });
-        self.measured.memory = process::peak_memory(&self.daemon.pids())?;
-        if let Some(missing) = self.tester.missing() {
-            let when = match wall {
-                Some(_) => "when it had gone quiet".to_owned(),
-                None => format!("after {:?}", self.limit),
-            };
-            self.measured
-                .problems
-                .push(format!("{name}, {when}: {missing}"));
+        self.note(name, wall, clocks)?;
+        let missing = self.tester.missing();
+        if wall.is_none() {
+            let missing = missing.unwrap_or_default();
+            self.gave_up(format!("{name}, after {:?}: {missing}", self.limit));
+        } else if let Some(missing) = missing {
+            let problem = format!("{name}, when it had gone quiet: {missing}");
+            self.measured.problems.push(problem);
         }
         self.look_for_echoes(name);
         Ok(wall.is_some())
+    }
+
+    /// Notes a step that did not end. That is a figure of the others and an error of ours.
+    pub fn gave_up(&mut self, text: String) {
+        match self.kind {
+            Kind::Tortie | Kind::Relay => self.measured.problems.push(text),
+            Kind::Bird | Kind::Frr | Kind::Gobgp => self.measured.stuck.push(text),
+        }
     }
 
     fn look_for_echoes(&mut self, name: &str) {

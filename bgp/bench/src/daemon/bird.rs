@@ -5,10 +5,10 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{ASN, Neighbour};
+use super::{ASN, Plan};
 use crate::link::{self, Link, SPEAKER};
 
-pub(super) fn command(link: &Link, neighbours: &[Neighbour]) -> Result<Command> {
+pub(super) fn command(link: &Link, plan: Plan<'_>) -> Result<Command> {
     let mut text = format!(
         "log stderr {{ warning, error, fatal, bug }};\nrouter id {SPEAKER};\n\
          protocol device {{ }}\n\
@@ -17,7 +17,10 @@ pub(super) fn command(link: &Link, neighbours: &[Neighbour]) -> Result<Command> 
     direct; passive; connect delay time 1; error wait time 1, 1;
 }}\n"
     );
-    for (index, neighbour) in neighbours.iter().enumerate() {
+    if plan.kernel {
+        text.push_str("protocol kernel { scan time 60; ipv4 { export all; }; }\n");
+    }
+    for (index, neighbour) in plan.neighbours.iter().enumerate() {
         // All clients are on the link, so next hops need no lookup.
         let next_hop = if neighbour.external() {
             "next hop self;"

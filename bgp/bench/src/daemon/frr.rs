@@ -1,4 +1,4 @@
-//! FRR's bgpd alone: without zebra every next hop counts as reachable.
+//! FRR's bgpd alone, where every next hop counts as reachable, or with zebra for the kernel.
 //!
 //! As it comes, FRR holds UPDATEs back: the advertisement interval (5 s inside an AS) and the
 //! coalesce time (1 s and more for many neighbours) are turned off here.
@@ -8,27 +8,39 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use super::{ASN, Neighbour};
+use super::{ASN, Neighbour, Plan};
 use crate::link::{self, Link, SPEAKER};
 
-pub(super) fn command(link: &Link, neighbours: &[Neighbour]) -> Result<Command> {
-    let file = link.file("bgpd.conf", &configuration(neighbours))?;
-    let mut command = link::command("/usr/lib/frr/bgpd");
+const ZEBRA: &str = "zebra.api";
+
+pub(super) fn command(link: &Link, plan: Plan<'_>) -> Result<Command> {
+    let mut command = program(link, "bgpd", &configuration(plan.neighbours))?;
+    if plan.kernel {
+        command.arg("--socket").arg(link.path(ZEBRA));
+    } else {
+        command.args(["--no_zebra", "--no_kernel"]);
+    }
+    Ok(command)
+}
+
+pub(super) fn zebra(link: &Link) -> Result<Command> {
+    let mut command = program(link, "zebra", "")?;
+    command.arg("--socket").arg(link.path(ZEBRA));
+    Ok(command)
+}
+
+fn program(link: &Link, name: &str, configuration: &str) -> Result<Command> {
+    let file = link.file(&format!("{name}.conf"), configuration)?;
+    let mut command = link::command(format!("/usr/lib/frr/{name}"));
     command
-        .args([
-            "--no_zebra",
-            "--no_kernel",
-            "--skip_runas",
-            "--vty_port",
-            "0",
-        ])
+        .args(["--skip_runas", "--vty_port", "0"])
         .args(["--log", "stdout", "--log-level", "errors"])
         .arg("--config_file")
         .arg(file)
         .arg("--vty_socket")
         .arg(link.path(""))
         .arg("--pid_file")
-        .arg(link.path("bgpd.pid"));
+        .arg(link.path(&format!("{name}.pid")));
     Ok(command)
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::daemon::{ASN, Kind, Neighbour};
+use crate::daemon::{ASN, Kind, Neighbour, Plan};
 use crate::feed::{self, Feed};
 use crate::link;
 use crate::run::{Measured, Run};
@@ -40,7 +40,11 @@ pub(super) fn run(kind: Kind, limit: Duration) -> Result<Measured> {
             receives: index == SENDERS,
         })
         .collect();
-    let mut run = Run::start(kind, &universe, &neighbours, limit)?;
+    let plan = Plan {
+        neighbours: &neighbours,
+        kernel: false,
+    };
+    let mut run = Run::start(kind, &universe, plan, limit)?;
     run.establish()?;
     let mut best = vec![0; PREFIXES];
     for (number, set) in sets.iter().enumerate() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::daemon::{Kind, Neighbour};
+use crate::daemon::{Kind, Neighbour, Plan};
 use crate::feed::{self, Feed};
 use crate::link;
 use crate::run::{Measured, Run};
@@ -15,8 +15,8 @@ use crate::universe::{Random, Universe};
 const SENDER: u32 = 65001;
 const RECEIVER: u32 = 65002;
 
-/// Announces, withdraws and announces again.
-pub(super) fn run(kind: Kind, prefixes: usize, limit: Duration) -> Result<Measured> {
+/// Announces, withdraws and announces again, or only the first of these `steps`.
+pub(super) fn run(kind: Kind, prefixes: usize, steps: usize, limit: Duration) -> Result<Measured> {
     let universe = Rc::new(Universe::full_table(prefixes));
     let sets = feed::sets(&universe);
     let mut random = Random(3);
@@ -29,18 +29,23 @@ pub(super) fn run(kind: Kind, prefixes: usize, limit: Duration) -> Result<Measur
         receives,
     };
     let neighbours = [neighbour(SENDER, false), neighbour(RECEIVER, true)];
-    let mut run = Run::start(kind, &universe, &neighbours, limit)?;
+    let plan = Plan {
+        neighbours: &neighbours,
+        kernel: false,
+    };
+    let mut run = Run::start(kind, &universe, plan, limit)?;
     run.establish()?;
     // The relay changes nothing, not even the next hop.
     let by = if kind == Kind::Relay { way(0) } else { SPEAKER };
     let all = Goal::Exactly(vec![by; prefixes].into());
     let none = Goal::Exactly(vec![0; prefixes].into());
     let receivers = run.receivers.clone();
-    for (name, goal, messages) in [
+    let all_steps = [
         ("announce", &all, &feed.announce),
         ("withdraw", &none, &feed.withdraw),
         ("announce again", &all, &feed.announce),
-    ] {
+    ];
+    for (name, goal, messages) in all_steps.into_iter().take(steps) {
         if !run.phase(name, &receivers, goal, &[(0, Rc::clone(messages))])? {
             break;
         }

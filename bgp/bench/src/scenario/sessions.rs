@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::daemon::{ASN, Kind, Neighbour};
+use crate::daemon::{ASN, Kind, Neighbour, Plan};
 use crate::feed::{Attributes, Feed};
 use crate::link;
-use crate::process;
-use crate::run::{Measured, Phase, Run};
+use crate::run::{Measured, Run};
 use crate::table::Goal;
 use crate::universe::Universe;
 
@@ -27,7 +26,11 @@ fn start(kind: Kind, limit: Duration) -> Result<(Rc<Universe>, Run)> {
         client: false,
         receives: true,
     };
-    let run = Run::start(kind, &universe, &[neighbour; SESSIONS], limit)?;
+    let plan = Plan {
+        neighbours: &[neighbour; SESSIONS],
+        kernel: false,
+    };
+    let run = Run::start(kind, &universe, plan, limit)?;
     Ok((universe, run))
 }
 
@@ -36,21 +39,16 @@ pub(super) fn storm(kind: Kind, limit: Duration) -> Result<Measured> {
     let (_, mut run) = start(kind, limit)?;
     run.tester.establish(&[0], 1, limit)?;
     run.daemon.settle(&mut run.tester, limit)?;
-    let before = run.daemon.cpu()?;
+    let clocks = run.clocks()?;
     let others: Vec<_> = (1..SESSIONS).collect();
     let wall = match run.tester.establish(&others, SESSIONS, limit) {
         Ok(wall) => Some(wall),
         Err(error) => {
-            run.measured.problems.push(format!("sessions: {error:#}"));
+            run.gave_up(format!("sessions: {error:#}"));
             None
         }
     };
-    run.measured.phases.push(Phase {
-        name: "sessions",
-        wall,
-        cpu: run.daemon.cpu()? - before,
-    });
-    run.measured.memory = process::peak_memory(&run.daemon.pids())?;
+    run.note("sessions", wall, clocks)?;
     Ok(run.measured)
 }
 
@@ -72,15 +70,10 @@ pub(super) fn idle(kind: Kind, limit: Duration) -> Result<Measured> {
     run.tester.run(&sends, limit)?;
     run.daemon.settle(&mut run.tester, limit)?;
     run.tester.stay(REST)?;
-    let before = run.daemon.cpu()?;
+    let clocks = run.clocks()?;
     let start = Instant::now();
     run.tester.stay(WINDOW)?;
-    run.measured.phases.push(Phase {
-        name: "idle",
-        wall: Some(start.elapsed()),
-        cpu: run.daemon.cpu()? - before,
-    });
-    run.measured.memory = process::peak_memory(&run.daemon.pids())?;
+    run.note("idle", Some(start.elapsed()), clocks)?;
     run.measured.problems.extend(run.tester.missing());
     Ok(run.measured)
 }
