@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use bgp_api::{Advertised, Page, Path, Peer, PeerDetail, Route, RouteAnswer, Summary, Why};
+use bgp_rib::Reachability;
 use bgp_wire::Prefix;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -107,6 +108,13 @@ impl Handle {
     /// Replaces what shall be. The newest wins; what is between two calls may never happen.
     pub fn set(&self, desired: Desired) {
         self.desired.send_replace(desired);
+    }
+
+    /// Says what is known about the way to a next hop; cost 0 is what every other next hop has.
+    pub async fn set_next_hop(&self, address: IpAddr, reachability: Reachability) {
+        let said = self.ask(move |owner| owner.set_next_hop(address, reachability));
+        // Nobody to tell when there is no speaker any more.
+        let _ended = said.await;
     }
 
     /// All configured peers, by name. Empty when the speaker has ended.

@@ -28,8 +28,8 @@ pub use bfd::State as BfdState;
 pub use bgp_api as api;
 pub use bgp_fsm::{PeerRestart, State};
 pub use bgp_rib::{
-    Change, CommunityMatch, Match, NextHopMode, PeerCounts, PeerScope, Policy, PrefixSet, Rule,
-    Source, Verdict,
+    Change, CommunityMatch, Match, NextHopMode, PeerCounts, PeerScope, Policy, PrefixSet,
+    Reachability, Rule, Source, Verdict,
 };
 pub use bgp_wire::capability::{AddPathMode, LongLivedFamily, Role};
 pub use bgp_wire::{Capability, Family, FamilyParams, Params, Prefix};

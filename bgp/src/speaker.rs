@@ -31,12 +31,12 @@ mod signatures;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::thread;
 use std::time::Duration;
 
 use bgp_fsm::Stop;
-use bgp_rib::{PeerId, Rib};
+use bgp_rib::{PeerId, Reachability, Rib};
 use bgp_wire::Notification;
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::{mpsc, watch};
@@ -109,6 +109,8 @@ pub(crate) struct Owner {
     strangers: u64,
     /// Messages of peers that are gone.
     retired: Counted,
+    /// What is known about next hops, for the next RIB too.
+    next_hops: BTreeMap<IpAddr, Reachability>,
     convergence: Convergence,
 }
 
@@ -224,6 +226,7 @@ impl Owner {
             signed: Signatures::default(),
             strangers: 0,
             retired: Counted::default(),
+            next_hops: BTreeMap::new(),
             convergence: Convergence::default(),
         }
     }
@@ -251,6 +254,9 @@ impl Owner {
             tracing::info!("own AS, router id or cluster id changed: everything starts anew");
             self.news.orphan(&mut self.rib);
             self.rib = Rib::new(routes::rib_config(&desired.local));
+            for (address, reachability) in &self.next_hops {
+                self.rib.set_next_hop(*address, *reachability);
+            }
             self.originate(&desired.originate);
         } else {
             self.change_originated(&old.originate, &desired.originate);

@@ -239,6 +239,8 @@ pub struct Session {
     pub four_octet_as: bool,
     /// Messages up to 65535 octets are used (RFC 8654).
     pub extended_messages: bool,
+    /// What it says it is to us (RFC 9234).
+    pub peer_role: Option<String>,
     /// It understands ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
     /// Refreshes have marks (RFC 7313).
@@ -328,7 +330,9 @@ pub struct Restart {
     pub peer_time_secs: Option<u16>,
     /// Families whose routes are kept and marked stale.
     pub stale_families: Vec<String>,
-    /// How many routes are stale.
+    /// Those of them whose restart time is over: used only where there is nothing else (RFC 9494).
+    pub long_lived_families: Vec<String>,
+    /// How many routes there are of stale families.
     pub stale_routes: usize,
 }
 

@@ -3,7 +3,7 @@
 use bgp_api::{Capabilities, Counts, FamilyUse, NotificationCount, Peer, PeerKind, Session};
 use bgp_rib::PeerCounts;
 use bgp_wire::capability::{AddPathMode, Role};
-use bgp_wire::{Family, Notification};
+use bgp_wire::{Capability, Family, Notification};
 
 use super::moment;
 use crate::config::{Local, PeerConfig};
@@ -78,7 +78,11 @@ pub(crate) fn session(up: &Up) -> Option<Session> {
         extended_messages: params.extended_message,
         route_refresh: negotiated.route_refresh,
         enhanced_route_refresh: params.enhanced_route_refresh,
-        capabilities: Capabilities::default(),
+        peer_role: negotiated.peer_role.map(|role| role_name(role).to_owned()),
+        capabilities: Capabilities {
+            sent: negotiated.offered.iter().map(capability).collect(),
+            received: negotiated.received.iter().map(capability).collect(),
+        },
     })
 }
 
@@ -93,6 +97,52 @@ pub(crate) fn notifications(counted: &Notifications) -> Vec<NotificationCount> {
         count,
     });
     counts.collect()
+}
+
+/// A capability in words (RFC 5492).
+fn capability(capability: &Capability) -> String {
+    match capability {
+        Capability::MultiProtocol(family) => format!("multiprotocol {family}"),
+        Capability::RouteRefresh => "route refresh".to_owned(),
+        Capability::ExtendedNextHop(entries) => {
+            let entries = entries
+                .iter()
+                .map(|(family, afi)| format!("{family} by AFI {}", afi.0));
+            format!("extended next hop: {}", list(entries))
+        }
+        Capability::ExtendedMessage => "extended messages".to_owned(),
+        Capability::Role(role) => format!("role {}", role_name(*role)),
+        Capability::GracefulRestart(restart) => {
+            let kept = |kept: bool| if kept { ", forwarding kept" } else { "" };
+            let families = restart.families.iter();
+            let families =
+                families.map(|(family, forwarding)| format!("{family}{}", kept(*forwarding)));
+            let flags = match (restart.restarting, restart.notification) {
+                (true, true) => ", restarting, survives NOTIFICATIONs",
+                (true, false) => ", restarting",
+                (false, true) => ", survives NOTIFICATIONs",
+                (false, false) => "",
+            };
+            format!(
+                "graceful restart {} s{flags}: {}",
+                restart.time_secs,
+                list(families)
+            )
+        }
+        Capability::FourOctetAs(asn) => format!("4-octet AS {asn}"),
+        Capability::AddPath(modes) => {
+            let modes = modes.iter();
+            let modes = modes.map(|(family, mode)| format!("{family} {}", add_path_name(*mode)));
+            format!("ADD-PATH: {}", list(modes))
+        }
+        Capability::EnhancedRouteRefresh => "enhanced route refresh".to_owned(),
+        Capability::LongLivedGracefulRestart(families) => {
+            let families = families.iter();
+            let families = families.map(|f| format!("{} {} s", f.family, f.stale_secs));
+            format!("long-lived graceful restart: {}", list(families))
+        }
+        Capability::Unknown { code, data } => format!("code {code}, {} octets", data.len()),
+    }
 }
 
 /// The word of an ADD-PATH mode.
@@ -113,4 +163,8 @@ pub(crate) fn role_name(role: Role) -> &'static str {
         Role::Customer => "customer",
         Role::Peer => "peer",
     }
+}
+
+fn list(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(", ")
 }

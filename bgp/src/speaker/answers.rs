@@ -83,10 +83,7 @@ impl Owner {
         }
         let address: IpAddr = name.parse().ok()?;
         let mut peers = self.peers.values().copied();
-        peers.find(|id| {
-            self.known(*id)
-                .is_some_and(|task| task.config.address == address)
-        })
+        peers.find(|id| self.known(*id).is_some_and(|task| task.remote() == address))
     }
 
     fn known(&self, id: PeerId) -> Option<&PeerTask> {
@@ -121,6 +118,7 @@ impl Owner {
                 peer_time_secs: restart.map(|restart| restart.time_secs),
                 stale_routes: stale_routes.map(|counts| counts.received).sum(),
                 stale_families: stale,
+                long_lived_families: task.long_lived.iter().map(ToString::to_string).collect(),
             },
             bfd: task.bfd.borrow().map(|status| (&status.info()).into()),
             peer,
@@ -248,9 +246,10 @@ impl Owner {
         let told = match explained.told {
             Ok(told) => told,
             Err(withheld) => {
+                let by = by_rule(rule.as_deref());
                 return Some(Told {
                     rule,
-                    ..not(withheld.to_string())
+                    ..not(format!("{withheld}{by}"))
                 });
             }
         };
@@ -297,7 +296,10 @@ impl Owner {
                 let words = answer::lost_words(step, path, all);
                 (Outcome::Lost, Some(step), format!("not best: {words}"))
             }
-            Became::Ineligible(why) => (Outcome::Unusable, None, format!("not usable: {why}")),
+            Became::Ineligible(why) => {
+                let rule = by_rule(path.rule.as_deref());
+                (Outcome::Unusable, None, format!("not usable: {why}{rule}"))
+            }
         };
         Path {
             prefix: answer::net(prefix),
@@ -326,4 +328,9 @@ impl Owner {
             attributes: answer::attributes(&told.attributes),
         }
     }
+}
+
+/// The rule that said no, as a part of a sentence.
+fn by_rule(rule: Option<&str>) -> String {
+    rule.map_or_else(String::new, |rule| format!(", rule {rule}"))
 }

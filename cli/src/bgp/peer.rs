@@ -113,6 +113,9 @@ fn session_lines(session: &Session) -> String {
         };
         line(&mut text, "Family", &format!("{}{uses}", family.family));
     }
+    if let Some(role) = &session.peer_role {
+        line(&mut text, "Peer's role", role);
+    }
     let mut agreed = Vec::new();
     for (used, name) in [
         (session.four_octet_as, "4-octet AS numbers"),
@@ -175,6 +178,10 @@ fn restart(detail: &PeerDetail) -> String {
         if now {
             line(&mut text, "Restart", words);
         }
+    }
+    if !restart.long_lived_families.is_empty() {
+        let families = restart.long_lived_families.join(", ");
+        line(&mut text, "Long-lived stale", &families);
     }
     if !restart.stale_families.is_empty() {
         let stale = format!(

@@ -7,7 +7,8 @@ use super::Rib;
 use crate::explain::{Explanation, explain_slot};
 use crate::export::Treatment;
 use crate::key::Key;
-use crate::path::PeerId;
+use crate::path::{PeerId, Said};
+use crate::peer::Shared;
 use crate::table::{Marks, PrefixId, PrefixTable, Slot};
 
 /// Prefixes looked at in one call, whether they are in the answer or not.
@@ -82,13 +83,13 @@ impl Rib {
         let mut found = Vec::new();
         let next = self.walk(position, &mut |rib, entry| {
             let said = match entry {
-                Entry::V4(slot) => treatment.tells(&rib.shared, slot),
-                Entry::V6(slot) => treatment.tells(&rib.shared, slot),
+                Entry::V4(slot) => all_said(&treatment, &rib.shared, slot),
+                Entry::V6(slot) => all_said(&treatment, &rib.shared, slot),
             };
-            let said = said.filter(|said| said.peer != peer);
-            found.extend(
-                said.and_then(|s| treatment.told_path(&rib.shared, entry.prefix(), s).ok()),
-            );
+            for (path_id, said) in said.into_iter().filter(|(_, said)| said.peer != peer) {
+                let told = treatment.told_path(&rib.shared, entry.prefix(), said);
+                found.extend(told.ok().map(|told| ToldPath { path_id, ..told }));
+            }
             found.len() < max
         });
         (found, next)
@@ -189,6 +190,16 @@ fn walk_table<K: Key>(
         }
     }
     None
+}
+
+/// What is told of a prefix, with path identifiers where there are several paths.
+fn all_said<K: Key>(treatment: &Treatment, shared: &Shared, slot: &Slot<K>) -> Vec<(u32, Said)> {
+    if treatment.tells_paths(K::INDEX) {
+        let told = treatment.told_paths(shared, slot).into_iter();
+        return told.map(|told| (u32::from(told.id), told.said)).collect();
+    }
+    let said = treatment.tells(shared, slot);
+    said.map(|said| (0, said)).into_iter().collect()
 }
 
 fn has_paths<K: Key>(table: &PrefixTable<K>, key: K) -> bool {
