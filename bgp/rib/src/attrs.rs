@@ -24,6 +24,8 @@ impl Communities {
     pub(crate) const NO_EXPORT_SUBCONFED: Self = Self(4);
     pub(crate) const GRACEFUL_SHUTDOWN: Self = Self(8);
     pub(crate) const NO_PEER: Self = Self(16);
+    pub(crate) const LLGR_STALE: Self = Self(32);
+    pub(crate) const NO_LLGR: Self = Self(64);
 
     fn of(attributes: &Attributes) -> Self {
         let bits = attributes.communities().map(|community| match community {
@@ -32,6 +34,8 @@ impl Communities {
             Community::NO_EXPORT_SUBCONFED => Self::NO_EXPORT_SUBCONFED.0,
             Community::GRACEFUL_SHUTDOWN => Self::GRACEFUL_SHUTDOWN.0,
             Community::NO_PEER => Self::NO_PEER.0,
+            Community::LLGR_STALE => Self::LLGR_STALE.0,
+            Community::NO_LLGR => Self::NO_LLGR.0,
             _ => 0,
         });
         Self(bits.fold(0, |all, bit| all | bit))

@@ -18,6 +18,8 @@ use crate::nexthop::NextHopId;
 pub enum Reason {
     /// There was no other usable path.
     OnlyPath,
+    /// The other is long-lived stale, kept for a peer that has been away for long (RFC 9494 §4.3).
+    LongLived,
     /// Originated here; what we know about ourselves beats what others say.
     Local,
     /// Higher LOCAL_PREF (RFC 4271 §9.1.1, §5.1.5).
@@ -48,6 +50,7 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::OnlyPath => "only path",
+            Self::LongLived => "not long-lived stale",
             Self::Local => "local",
             Self::LocalPref => "local preference",
             Self::AsPathLength => "AS path length",
@@ -70,7 +73,8 @@ impl fmt::Display for Reason {
 }
 
 /// The steps in order. Paths that are still equal after [`LAST_MULTIPATH_STEP`] share traffic.
-pub(crate) const STEPS: [Reason; 11] = [
+pub(crate) const STEPS: [Reason; 12] = [
+    Reason::LongLived,
     Reason::Local,
     Reason::LocalPref,
     Reason::AsPathLength,
@@ -90,6 +94,7 @@ pub(crate) const LAST_MULTIPATH_STEP: Reason = Reason::IgpMetric;
 /// What the decision process looks at in one path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Candidate {
+    pub(crate) long_lived: bool,
     pub(crate) local: bool,
     pub(crate) local_pref: u32,
     pub(crate) as_path_length: u32,
@@ -111,6 +116,7 @@ pub(crate) struct Candidate {
 fn rank(step: Reason, candidate: &Candidate) -> u128 {
     match step {
         Reason::OnlyPath => 0,
+        Reason::LongLived => u128::from(candidate.long_lived),
         Reason::Local => u128::from(!candidate.local),
         Reason::LocalPref => u128::from(u32::MAX - candidate.local_pref),
         Reason::AsPathLength => u128::from(candidate.as_path_length),

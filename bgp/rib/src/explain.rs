@@ -10,7 +10,7 @@ use crate::attrs::AttrSet;
 use crate::decision::{Candidate, Reason, Selection, select};
 use crate::export::{Treatment, Withheld};
 use crate::import;
-use crate::key::Key;
+use crate::key::{FamilyIndex, Key};
 use crate::path::{Ineligible, Path, PeerId, Said};
 use crate::peer::Shared;
 use crate::rib::ToldPath;
@@ -124,15 +124,73 @@ impl Rib {
             Prefix::V6(key) => self.tables.v6.best(key),
         };
         let known = self.shared.peer(peer).filter(|known| known.is_up)?;
-        let (said, treatment) = (best?.said(), Treatment::of(&known.session));
+        let treatment = Treatment::of(&known.session);
+        let is_path = treatment.tells_paths(FamilyIndex::of(prefix.family())?);
+        let best = best?;
+        let id = if is_path { best.id } else { 0 };
+        let told = (best.said(), id);
         Some(explained_export(
             &self.shared,
             &treatment,
             peer,
             prefix,
-            said,
+            told,
         ))
     }
+
+    /// The same of every path that the peer might be told: with ADD-PATH all that can be used,
+    /// else the best one.
+    pub fn explain_exports(&mut self, peer: PeerId, prefix: Prefix) -> Vec<ExplainedExport> {
+        let best = self.explain_export(peer, prefix);
+        let known = self.shared.peer(peer).filter(|known| known.is_up);
+        let family = FamilyIndex::of(prefix.family());
+        let (Some(known), Some(family)) = (known, family) else {
+            return Vec::new();
+        };
+        let treatment = Treatment::of(&known.session);
+        if !treatment.tells_paths(family) {
+            return best.into_iter().collect();
+        }
+        let tables = &self.tables;
+        match prefix {
+            Prefix::V4(key) => {
+                explained_paths(&self.shared, &treatment, peer, &tables.v4.table, key)
+            }
+            Prefix::V6(key) => {
+                explained_paths(&self.shared, &treatment, peer, &tables.v6.table, key)
+            }
+        }
+    }
+}
+
+fn explained_paths<K: Key>(
+    shared: &Shared,
+    treatment: &Treatment,
+    to: PeerId,
+    table: &PrefixTable<K>,
+    key: K,
+) -> Vec<ExplainedExport> {
+    let Some(slot) = table.find(key).map(|id| table.slot(id)) else {
+        return Vec::new();
+    };
+    let told = treatment.told_paths(shared, slot);
+    let usable = slot
+        .paths
+        .iter()
+        .filter(|path| shared.candidate(path).is_ok());
+    let explained = usable.map(|path| {
+        let export = (path.said(), path.id);
+        let explained = explained_export(shared, treatment, to, key.into(), export);
+        let is_chosen = told.iter().any(|told| told.id == path.id);
+        ExplainedExport {
+            told: explained.told.and_then(|told| {
+                let beyond = Withheld::BeyondLimit;
+                is_chosen.then_some(told).ok_or(beyond)
+            }),
+            ..explained
+        }
+    });
+    explained.collect()
 }
 
 fn explained_export(
@@ -140,7 +198,7 @@ fn explained_export(
     treatment: &Treatment,
     to: PeerId,
     prefix: Prefix,
-    said: Said,
+    (said, id): (Said, u16),
 ) -> ExplainedExport {
     let unasked = if said.peer == to {
         Err(Withheld::OwnPath)
@@ -149,7 +207,7 @@ fn explained_export(
     };
     let asked = unasked.map(|()| treatment.judge(shared, prefix, said).named());
     let admitted = unasked.and_then(|()| treatment.admits(shared, prefix, said));
-    let told = admitted.and_then(|said| treatment.told_path(shared, prefix, said));
+    let told = admitted.and_then(|said| treatment.told_path(shared, prefix, said, id));
     ExplainedExport {
         from: (said.peer != PeerId::LOCAL).then_some(said.peer),
         told,

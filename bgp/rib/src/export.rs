@@ -11,7 +11,7 @@ use crate::attrs::Communities;
 use crate::decision::best_of;
 use crate::key::{FamilyIndex, Key, Unit};
 use crate::path::{PathFlags, PeerId, Said};
-use crate::peer::{NextHopMode, PeerKind, PeerSession, Shared, reaches_upward};
+use crate::peer::{LongLived, NextHopMode, PeerKind, PeerSession, Shared, reaches_upward};
 use crate::policy::{Judgement, Policy, Subject};
 use crate::reflection;
 use crate::table::Slot;
@@ -45,6 +45,7 @@ pub(crate) struct Treatment {
     graceful_shutdown: bool,
     /// It is told nothing for want of a policy.
     lacks_policy: bool,
+    long_lived: LongLived,
     pub(crate) policy: Arc<Policy>,
     changes: ChangeLists,
 }
@@ -84,6 +85,7 @@ impl Treatment {
             role: session.role(),
             graceful_shutdown: session.graceful_shutdown,
             lacks_policy: session.lacks(&session.export),
+            long_lived: session.long_lived,
             policy: Arc::clone(&session.export),
             changes: ChangeLists::default(),
         }
@@ -130,6 +132,17 @@ impl Treatment {
             }
             Some(_) | None => told,
         }
+    }
+
+    /// Everything a peer treated so is told about a prefix, each path with its identifier, 0
+    /// without ADD-PATH.
+    pub(crate) fn tells_all<K: Key>(&self, shared: &Shared, slot: &Slot<K>) -> Vec<(Said, u16)> {
+        if self.tells_paths(K::INDEX) {
+            let told = self.told_paths(shared, slot).into_iter();
+            return told.map(|path| (path.said, path.id)).collect();
+        }
+        let said = self.tells(shared, slot);
+        said.map(|said| (said, 0)).into_iter().collect()
     }
 
     /// What a peer treated so is told about a prefix or one path to it, unless it said so itself.
@@ -236,6 +249,14 @@ impl Treatment {
             && shared.only_to_customer(said.peer, set).is_some()
         {
             return Err(Withheld::OnlyToCustomer);
+        }
+        let knows = match self.long_lived {
+            LongLived::Told => true,
+            LongLived::LeastPreferred => !self.kind.is_external(),
+            LongLived::Withheld => false,
+        };
+        if !knows && shared.is_long_lived(said) {
+            return Err(Withheld::LongLived);
         }
         Ok(())
     }

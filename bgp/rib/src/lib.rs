@@ -5,7 +5,8 @@
 //! sockets and tells the RIB what happened:
 //! - [`Rib::peer_up`], [`Rib::update`], [`Rib::end_of_rib`], [`Rib::refresh`], [`Rib::peer_down`]
 //!   for sessions, [`Rib::originate`] for our own prefixes, [`Rib::set_next_hop`] for what is
-//!   known about next hops, [`Rib::sweep_stale`] when a restart timer runs out;
+//!   known about next hops, [`Rib::long_lived`] and [`Rib::sweep_stale`] when a restart timer runs
+//!   out;
 //! - then, once per burst, [`Rib::best_changes`] for the forwarding table and
 //!   [`Rib::next_messages`] for each peer whose socket takes more.
 //!
@@ -69,7 +70,7 @@ pub use explain::{Compared, ExplainedExport, ExplainedPath, Explanation, Outcome
 pub use export::Withheld;
 pub use nexthop::Reachability;
 pub use path::{Ineligible, PeerId};
-pub use peer::{NextHopMode, PeerKind, PeerSession, RibConfig};
+pub use peer::{LongLived, NextHopMode, PeerKind, PeerSession, RibConfig};
 pub use policy::{
     Change, CommunityMatch, Judgement, Match, PeerScope, Policy, PrefixSet, Rule, Source, Subject,
     Verdict,

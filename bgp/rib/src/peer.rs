@@ -9,11 +9,11 @@ use std::sync::Arc;
 use bgp_wire::capability::Role;
 use bgp_wire::{Params, Prefix};
 
-use crate::attrs::{AttrSet, Attrs};
+use crate::attrs::{AttrSet, Attrs, Communities};
 use crate::decision::Candidate;
 use crate::loc_rib::Change;
 use crate::nexthop::Reachability;
-use crate::path::{Ineligible, Path, PeerId};
+use crate::path::{Ineligible, Path, PeerId, Said};
 use crate::policy::Policy;
 
 /// LOCAL_PREF of paths that carry none, as every implementation has it.
@@ -110,6 +110,19 @@ pub enum NextHopMode {
     Keep,
 }
 
+/// What a peer is told of long-lived stale paths (RFC 9494 §4.3, §4.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum LongLived {
+    /// Nothing: it has not said that it knows of them.
+    #[default]
+    Withheld,
+    /// It has not said so either, but inside our AS it is told them with NO_EXPORT and the lowest
+    /// LOCAL_PREF there is. External peers are told nothing.
+    LeastPreferred,
+    /// They are told as they are.
+    Told,
+}
+
 /// An established session.
 #[derive(Debug, Clone)]
 pub struct PeerSession {
@@ -139,6 +152,10 @@ pub struct PeerSession {
     /// How many paths per prefix it is told where ADD-PATH is negotiated (RFC 7911), all when
     /// absent.
     pub add_path_limit: Option<NonZeroU8>,
+    /// We have said in our OPEN that we know of long-lived stale paths (RFC 9494).
+    pub long_lived_offered: bool,
+    /// What it is told of long-lived stale paths.
+    pub long_lived: LongLived,
     /// How often our AS may be in an AS_PATH from this peer: 0 unless a design with one AS number
     /// at several sites needs it.
     pub allow_own_as: u8,
@@ -200,9 +217,11 @@ impl PeerSession {
             let marks = (session.role(), session.is_leaving());
             (source, session.remote_router_id, marks)
         };
+        let same_rank = self.remote_addr == new.remote_addr
+            && self.long_lived_offered == new.long_lived_offered;
         if words(self) != words(new) {
             Change::Wording
-        } else if self.remote_addr == new.remote_addr {
+        } else if same_rank {
             Change::None
         } else {
             Change::Ranking
@@ -281,6 +300,7 @@ impl Shared {
         let router_id = session.map_or(self.config.router_id, |session| session.remote_router_id);
         let attributes = &attrs.attributes;
         Ok(Candidate {
+            long_lived: self.is_long_lived(path.said()),
             local: path.peer == PeerId::LOCAL,
             local_pref: self.local_pref(path.peer, attrs),
             as_path_length: attributes.hops(),
@@ -297,6 +317,16 @@ impl Shared {
             path_id: path.path_id,
             next_hop: attrs.next_hop,
         })
+    }
+
+    /// Whether a path is long-lived stale: the community says so, and whoever it came from has been
+    /// told that we listen to it (RFC 9494 §4.3).
+    pub(crate) fn is_long_lived(&self, said: Said) -> bool {
+        let communities = self.attrs.get(said.attrs).communities;
+        communities.has(Communities::LLGR_STALE)
+            && self
+                .peer(said.peer)
+                .is_some_and(|peer| peer.session.long_lived_offered)
     }
 
     /// The degree of preference (RFC 4271 §9.1.1): what internal peers say, our own default for

@@ -46,6 +46,8 @@ pub(crate) fn session(kind: PeerKind, number: u8) -> PeerSession {
         },
         shared_subnets: [].into(),
         next_hop: crate::NextHopMode::Default,
+        long_lived_offered: true,
+        long_lived: Default::default(),
         add_path_limit: None,
         local_as: None,
         enforce_first_as: false,

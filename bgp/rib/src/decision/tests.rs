@@ -11,6 +11,7 @@ fn router(number: u8) -> Ipv4Addr {
 /// A path like any other; each test changes what it is about.
 fn path() -> Candidate {
     Candidate {
+        long_lived: false,
         local: false,
         local_pref: 100,
         as_path_length: 2,
@@ -72,6 +73,7 @@ fn each_step_decides_when_all_before_are_equal() {
     let favourite = |change: &dyn Fn(&mut Candidate)| {
         with(|c| {
             *c = Candidate {
+                long_lived: false,
                 local: false,
                 local_pref: 100,
                 as_path_length: 2,
@@ -97,7 +99,15 @@ fn each_step_decides_when_all_before_are_equal() {
         c.peer_address = 9;
         c.path_id = 9;
     });
-    let rows: [(Reason, Candidate, Candidate); 11] = [
+    let rows: [(Reason, Candidate, Candidate); 12] = [
+        (
+            Reason::LongLived,
+            plain,
+            favourite(&|c| {
+                c.local = true;
+                c.long_lived = true;
+            }),
+        ),
         (
             Reason::Local,
             Candidate {

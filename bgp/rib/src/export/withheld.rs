@@ -17,12 +17,16 @@ pub enum Withheld {
     NoPeer,
     /// The path has ONLY_TO_CUSTOMER, the peer is no customer (RFC 9234 §5).
     OnlyToCustomer,
+    /// It is long-lived stale, and the peer does not know of such paths (RFC 9494 §4.3).
+    LongLived,
     /// There is no next hop that the session can carry.
     NoNextHop,
     /// The peer's export policy rejects it.
     Policy,
     /// The peer is external, without an export policy where one is required (RFC 8212 §3).
     NoPolicy,
+    /// With ADD-PATH there are enough better ones (RFC 7911).
+    BeyondLimit,
     /// Its attributes do not fit into a message to this peer (RFC 8654 §4).
     TooLong,
 }
@@ -38,9 +42,11 @@ impl Withheld {
             Self::NoExport => "path carries NO_EXPORT",
             Self::NoPeer => "path carries NOPEER",
             Self::OnlyToCustomer => "only for customers (OTC)",
+            Self::LongLived => "long-lived stale, which the peer does not know of",
             Self::NoNextHop => "no next hop that the session can carry",
             Self::Policy => "rejected by export policy",
             Self::NoPolicy => "no export policy for an external peer",
+            Self::BeyondLimit => "more paths than the peer is told, the others are better",
             Self::TooLong => "attributes too long for a message",
         }
     }

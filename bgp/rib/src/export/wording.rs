@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 use super::{Treatment, Withheld};
 use crate::path::{PeerId, Said};
-use crate::peer::{NextHopMode, Peer, Shared};
+use crate::peer::{LongLived, NextHopMode, Peer, Shared};
 use crate::reflection;
 use crate::rib::ToldPath;
 
@@ -97,11 +97,11 @@ impl Treatment {
             }
         }
         self.changes.apply(said.changes, &mut told);
-        self.finish(shared, &mut told);
+        self.finish(shared, said, &mut told);
         told.build()
     }
 
-    /// A path that is admitted as a peer treated so is told it.
+    /// A path that is admitted as a peer treated so is told it, with this identifier of ours.
     ///
     /// # Errors
     /// It has no next hop for the session, or does not fit into a message.
@@ -110,6 +110,7 @@ impl Treatment {
         shared: &Shared,
         prefix: Prefix,
         said: Said,
+        id: u16,
     ) -> Result<ToldPath, Withheld> {
         let next_hop = self.next_hop(shared, prefix, said);
         let next_hop = next_hop.ok_or(Withheld::NoNextHop)?;
@@ -120,7 +121,7 @@ impl Treatment {
             .map_err(too_long)?;
         Ok(ToldPath {
             prefix,
-            path_id: 0,
+            path_id: id.into(),
             from: (said.peer != PeerId::LOCAL).then_some(said.peer),
             next_hop,
             attributes,
@@ -128,7 +129,7 @@ impl Treatment {
     }
 
     /// What no policy has a say in.
-    fn finish(&self, shared: &Shared, told: &mut AttributesBuilder) {
+    fn finish(&self, shared: &Shared, said: Said, told: &mut AttributesBuilder) {
         if self.kind.is_external() {
             let count = 1 + usize::from(self.prepend);
             told.as_path.prepend(self.own_as(shared), count);
@@ -141,6 +142,13 @@ impl Treatment {
         );
         if is_downward && told.only_to_customer.is_none() {
             told.only_to_customer = Some(self.own_as(shared));
+        }
+        if self.long_lived == LongLived::LeastPreferred && shared.is_long_lived(said) {
+            // Who does not know the mark must not prefer the path, nor pass it on (RFC 9494 §4.6).
+            told.local_pref = Some(0);
+            if !told.communities.contains(&Community::NO_EXPORT) {
+                told.communities.push(Community::NO_EXPORT);
+            }
         }
         if self.graceful_shutdown {
             mark_leaving(told);

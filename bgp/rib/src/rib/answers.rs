@@ -7,8 +7,7 @@ use super::Rib;
 use crate::explain::{Explanation, explain_slot};
 use crate::export::Treatment;
 use crate::key::Key;
-use crate::path::{PeerId, Said};
-use crate::peer::Shared;
+use crate::path::PeerId;
 use crate::table::{Marks, PrefixId, PrefixTable, Slot};
 
 /// Prefixes looked at in one call, whether they are in the answer or not.
@@ -82,20 +81,19 @@ impl Rib {
         let treatment = Treatment::of(&known.session);
         let mut found = Vec::new();
         let next = self.walk(position, &mut |rib, entry| {
-            let said = match entry {
-                Entry::V4(slot) => all_said(&treatment, &rib.shared, slot),
-                Entry::V6(slot) => all_said(&treatment, &rib.shared, slot),
+            let told = match entry {
+                Entry::V4(slot) => treatment.tells_all(&rib.shared, slot),
+                Entry::V6(slot) => treatment.tells_all(&rib.shared, slot),
             };
-            for (path_id, said) in said.into_iter().filter(|(_, said)| said.peer != peer) {
-                let told = treatment.told_path(&rib.shared, entry.prefix(), said);
-                found.extend(told.ok().map(|told| ToldPath { path_id, ..told }));
-            }
+            let told = told.into_iter().filter(|(said, _)| said.peer != peer);
+            let path = |(said, id)| treatment.told_path(&rib.shared, entry.prefix(), said, id);
+            found.extend(told.filter_map(|told| path(told).ok()));
             found.len() < max
         });
         (found, next)
     }
 
-    /// What a peer that is up is told about a prefix; `None` if it is told nothing, see
+    /// What a peer that is up is told about the best path of a prefix; `None` if it is told nothing, see
     /// [`Rib::explain_export`] for the reason.
     pub fn told(&mut self, peer: PeerId, prefix: Prefix) -> Option<ToldPath> {
         self.explain_export(peer, prefix)?.told.ok()
@@ -190,16 +188,6 @@ fn walk_table<K: Key>(
         }
     }
     None
-}
-
-/// What is told of a prefix, with path identifiers where there are several paths.
-fn all_said<K: Key>(treatment: &Treatment, shared: &Shared, slot: &Slot<K>) -> Vec<(u32, Said)> {
-    if treatment.tells_paths(K::INDEX) {
-        let told = treatment.told_paths(shared, slot).into_iter();
-        return told.map(|told| (u32::from(told.id), told.said)).collect();
-    }
-    let said = treatment.tells(shared, slot);
-    said.map(|said| (0, said)).into_iter().collect()
 }
 
 fn has_paths<K: Key>(table: &PrefixTable<K>, key: K) -> bool {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 
-use bgp_rib::{LocalPath, NextHopMode, PeerKind, PeerSession, Reachability, RibConfig};
+use bgp_rib::{LocalPath, LongLived, NextHopMode, PeerKind, PeerSession, Reachability, RibConfig};
 use bgp_wire::attribute::{AttributeType, UnknownAttribute};
 use bgp_wire::{
     AsPath, AttributesBuilder, Community, Family, FamilyParams, NextHop, Origin, Params, PeerType,
@@ -94,6 +94,12 @@ pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
             7 => NextHopMode::OwnAddress,
             _ => NextHopMode::Default,
         },
+        long_lived_offered: peer % 4 != 3,
+        long_lived: match peer % 3 {
+            0 => LongLived::Told,
+            1 => LongLived::LeastPreferred,
+            _ => LongLived::Withheld,
+        },
         add_path_limit: (peer >= 10).then_some(TWO),
         local_as: None,
         enforce_first_as: false,
@@ -137,6 +143,8 @@ pub(crate) enum Op {
         path_id: u32,
     },
     MarkStale(u32, Family),
+    UnmarkStale(u32, Family),
+    LongLived(u32, Vec<Family>),
     EndOfRib(u32, Family),
     Refresh(u32, Family),
     Originate(usize, Option<LocalPath>),
@@ -168,10 +176,10 @@ fn op(peers: Vec<u32>) -> impl Strategy<Value = Op> {
     let some = || prop::collection::vec(0..PREFIXES.len(), 1..6);
     let family = || prop::sample::select(vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST]);
     let families =
-        prop::sample::subsequence(vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST], 0..=2);
+        || prop::sample::subsequence(vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST], 0..=2);
     prop_oneof![
         2 => peer().prop_map(Op::Up),
-        1 => (peer(), families).prop_map(|(peer, retain)| Op::Down { peer, retain }),
+        1 => (peer(), families()).prop_map(|(peer, retain)| Op::Down { peer, retain }),
         24 => (peer(), some(), 0..3u32, fields(), 1..6u8).prop_map(
             |(peer, prefixes, path_id, fields, via)| Op::Announce {
                 peer,
@@ -187,6 +195,8 @@ fn op(peers: Vec<u32>) -> impl Strategy<Value = Op> {
             path_id,
         }),
         1 => (peer(), family()).prop_map(|(peer, family)| Op::MarkStale(peer, family)),
+        1 => (peer(), family()).prop_map(|(peer, family)| Op::UnmarkStale(peer, family)),
+        2 => (peer(), families()).prop_map(|(peer, families)| Op::LongLived(peer, families)),
         2 => (peer(), family()).prop_map(|(peer, family)| Op::EndOfRib(peer, family)),
         3 => (peer(), family()).prop_map(|(peer, family)| Op::Refresh(peer, family)),
         4 => (0..PREFIXES.len(), prop::option::weighted(0.6, local_path()))
@@ -264,6 +274,8 @@ fn communities() -> impl Strategy<Value = Vec<Community>> {
         1 => Just(vec![Community::NO_EXPORT]),
         1 => Just(vec![Community::NO_ADVERTISE]),
         1 => Just(vec![Community::NO_EXPORT_SUBCONFED]),
+        1 => Just(vec![Community::LLGR_STALE]),
+        1 => Just(vec![Community::NO_LLGR]),
         1 => Just(vec![Community::GRACEFUL_SHUTDOWN, Community::new(64500, 2)]),
     ]
 }

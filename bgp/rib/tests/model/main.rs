@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use bgp_rib::{Best, Counts, Outcome, PeerId, PeerKind, Rib};
 use bgp_wire::{
-    Attributes, AttributesBuilder, Family, NextHop, Nlri, Prefix, Reach, Unreach, Update,
+    Attributes, AttributesBuilder, Community, Family, NextHop, Nlri, Prefix, Reach, Unreach, Update,
 };
 use proptest::prelude::*;
 
@@ -82,6 +82,27 @@ impl World {
                     true
                 });
             }
+            Op::UnmarkStale(peer, family) => {
+                self.rib.unmark_stale(PeerId(*peer), *family);
+                self.reference.retain_paths(|prefix, path| {
+                    path.stale &= path.peer != Some(*peer) || prefix.family() != *family;
+                    true
+                });
+            }
+            Op::LongLived(peer, families) => {
+                self.rib.long_lived(PeerId(*peer), families);
+                self.reference.retain_paths(|prefix, path| {
+                    let its = path.peer == Some(*peer) && families.contains(&prefix.family());
+                    let communities = &mut path.fields.communities;
+                    if !its || !path.stale {
+                        return true;
+                    }
+                    if !communities.contains(&Community::LLGR_STALE) {
+                        communities.push(Community::LLGR_STALE);
+                    }
+                    !communities.contains(&Community::NO_LLGR)
+                });
+            }
             Op::EndOfRib(peer, family) => {
                 self.rib.end_of_rib(PeerId(*peer), *family);
                 self.reference.retain_paths(|prefix, path| {
@@ -138,9 +159,8 @@ impl World {
             if path.peer != Some(peer) {
                 return true;
             }
-            let keep = retain.contains(&prefix.family()) && !path.stale;
             path.stale = true;
-            keep
+            retain.contains(&prefix.family())
         });
     }
 

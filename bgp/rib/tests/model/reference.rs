@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
-use bgp_rib::{LocalPath, NextHopMode, PeerCounts, PeerKind, PeerSession, Reachability, RibConfig};
+use bgp_rib::{
+    LocalPath, LongLived, NextHopMode, PeerCounts, PeerKind, PeerSession, Reachability, RibConfig,
+};
 use bgp_wire::{Attributes, AttributesBuilder, Community, Family, NextHop, Prefix};
 
 use crate::policies::PolicyChoice;
@@ -149,6 +151,12 @@ impl Reference {
         }
     }
 
+    fn is_long_lived(&self, path: &Path) -> bool {
+        let marked = path.fields.communities.contains(&Community::LLGR_STALE);
+        let source = path.peer.map(|peer| &self.peers[&peer].session);
+        marked && source.is_some_and(|session| session.long_lived_offered)
+    }
+
     /// The paths that share the traffic of a prefix, best first.
     pub(crate) fn best(&self, prefix: Prefix) -> Vec<&Path> {
         self.best_of(self.usable(prefix))
@@ -162,6 +170,7 @@ impl Reference {
 
     /// RFC 4271 §9.1.2.2 step by step.
     fn best_of<'a>(&self, mut left: Vec<&'a Path>) -> Vec<&'a Path> {
+        keep_lowest(&mut left, |path| self.is_long_lived(path));
         keep_lowest(&mut left, |path| path.peer.is_some());
         keep_lowest(&mut left, |path| u32::MAX - self.local_pref(path));
         keep_lowest(&mut left, |path| path.fields.as_path.view().hops());
@@ -265,6 +274,15 @@ impl Reference {
         if bound && best.peer.is_some() {
             return None;
         }
+        let long_lived = self.is_long_lived(best);
+        let told = match to.session.long_lived {
+            LongLived::Told => true,
+            LongLived::LeastPreferred => !external,
+            LongLived::Withheld => false,
+        };
+        if long_lived && !told {
+            return None;
+        }
         let own = match prefix {
             Prefix::V4(_) => to.session.local_v4.map(IpAddr::from),
             Prefix::V6(_) => to.session.local_v6.map(IpAddr::from),
@@ -294,6 +312,12 @@ impl Reference {
             }
         } else {
             fields.local_pref = Some(self.local_pref(best));
+            if long_lived && to.session.long_lived == LongLived::LeastPreferred {
+                fields.local_pref = Some(0);
+                if !carries(Community::NO_EXPORT) {
+                    fields.communities.push(Community::NO_EXPORT);
+                }
+            }
             if internal_source {
                 let source: Ipv4Addr = self.peers[&best.peer?].session.remote_router_id;
                 fields.originator_id = fields.originator_id.or(Some(source));

@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 use bgp_wire::{Community, Family};
 
 use super::*;
-use crate::PeerSession;
+use crate::{ExplainedExport, PeerSession, Withheld};
 
 /// Peers 1 to 3 announce, internal ones, so that their next hops tell them apart.
 const FEEDERS: [u8; 3] = [1, 2, 3];
@@ -155,6 +155,13 @@ fn the_best_ones_up_to_the_limit_are_told() {
         panic!("no update");
     };
     assert!(first.unreach.is_empty());
+    let explained = rib.explain_exports(LISTENER, prefix(P)).into_iter();
+    let told = |path: ExplainedExport| (path.from.unwrap().0, path.told.map(|told| told.path_id));
+    let mut explained: Vec<_> = explained.map(told).collect();
+    explained.sort_unstable_by_key(|(from, _)| *from);
+    let beyond = Err(Withheld::BeyondLimit);
+    assert_eq!(explained, [(1, beyond), (2, Ok(2)), (3, Ok(3))]);
+
     unsays(&mut rib, 2, P);
     assert_eq!(news(&mut listener, &mut rib, LISTENER), (vec![1], vec![2]));
 

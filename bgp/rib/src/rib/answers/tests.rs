@@ -117,6 +117,33 @@ fn told_paths_are_those_that_are_sent() {
     );
 }
 
+/// RFC 7911: each path, under the identifier it is sent with.
+#[test]
+fn every_path_told_with_add_path_is_answered() {
+    let mut rib = rib(&["10.0.0.0/24"]);
+    rib.peer_up(PeerId(4), session(PeerKind::Ebgp, 4));
+    let longer = fields(&[64504, 64510]);
+    rib.update(
+        PeerId(4),
+        &announce(&["10.0.0.0/24"], &longer, "172.16.0.4"),
+    );
+    let mut several = session(PeerKind::Ibgp, 3);
+    several.params.families[0].add_path_send = true;
+    rib.peer_up(PeerId(3), several);
+    let mut listener = Listener::default();
+    listener.listen(&mut rib, PeerId(3));
+    let (told, _) = all(10, |from| rib.told_from(PeerId(3), from, 10));
+    let mut told: Vec<_> = told
+        .iter()
+        .map(|told| (told.path_id, told.next_hop.addr()))
+        .collect();
+    told.sort_unstable();
+    let sent = listener.paths.iter();
+    let sent: Vec<_> = sent.map(|(route, via)| (route.path_id, *via)).collect();
+    assert_eq!(2, sent.len());
+    assert_eq!(sent, told);
+}
+
 #[test]
 fn covering_prefixes_come_longest_first() {
     let mut rib = rib(&[
