@@ -152,6 +152,9 @@ pub struct PeerConfig {
     /// How long the peer shall keep our routes as a last resort after that, in seconds up to
     /// 16777215, and how long at most we keep its routes (RFC 9494); off when absent.
     pub long_lived_secs: Option<u32>,
+    /// Where it is in our AS, it is told long-lived stale routes even if it does not know of them,
+    /// with NO_EXPORT and LOCAL_PREF 0 (RFC 9494 §4.6). Otherwise it loses them.
+    pub long_lived_to_all: bool,
     /// ADD-PATH mode offered for every family (RFC 7911).
     pub add_path: Option<AddPathMode>,
     /// How many paths per prefix it is told with ADD-PATH, all when absent.
@@ -204,6 +207,7 @@ impl PeerConfig {
             families: vec![Family::IPV4_UNICAST, Family::IPV6_UNICAST],
             restart_time_secs: Some(120),
             long_lived_secs: None,
+            long_lived_to_all: false,
             add_path: None,
             add_path_limit: None,
             max_prefixes: None,

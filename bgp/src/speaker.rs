@@ -25,6 +25,7 @@ mod news;
 mod pace;
 mod peers;
 mod questions;
+mod refresh;
 mod routes;
 mod signatures;
 
@@ -55,6 +56,7 @@ use deferral::Deferral;
 use news::News;
 use pace::Pace;
 use peers::PeerTask;
+use refresh::Refreshes;
 use signatures::Signatures;
 
 const REPORTS: usize = 64;
@@ -100,6 +102,7 @@ pub(crate) struct Owner {
     accepted: mpsc::Sender<Accepted>,
     deferral: Deferral,
     detection: Detection,
+    refreshes: Refreshes,
     news: News,
     pace: Pace,
     /// Sessions that are established.
@@ -220,6 +223,7 @@ impl Owner {
             accepted,
             deferral,
             detection: Detection::new(),
+            refreshes: Refreshes::default(),
             news: News::default(),
             pace: Pace::default(),
             established: 0,
@@ -327,6 +331,7 @@ impl Owner {
             self.news.count_at(),
             self.pace.due(),
             self.forget_at(),
+            self.refreshes.deadline(),
         ];
         let next = deadlines.into_iter().flatten().min();
         async move {
@@ -347,6 +352,7 @@ impl Owner {
             self.converged();
             self.changed();
         }
+        self.end_refreshes(now);
         if self.pace.due().is_some_and(|due| due <= now) {
             self.tell_peers();
             self.pace.told(now);

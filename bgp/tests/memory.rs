@@ -6,6 +6,8 @@
     reason = "helpers of a test fail by panicking"
 )]
 
+#[path = "memory/add_path.rs"]
+mod add_path;
 #[path = "memory/answers.rs"]
 mod answers;
 #[path = "memory/dynamic.rs"]
@@ -18,11 +20,15 @@ mod garbage;
 mod live;
 #[path = "memory/load.rs"]
 mod load;
+#[path = "memory/long_lived.rs"]
+mod long_lived;
 #[path = "memory/node.rs"]
 mod node;
 #[path = "memory/policy.rs"]
 mod policy;
 #[path = "memory/raw.rs"]
 mod raw;
+#[path = "memory/refresh.rs"]
+mod refresh;
 #[path = "memory/restart.rs"]
 mod restart;

@@ -1,7 +1,6 @@
 //! [`Rib`]: the whole of it behind one type.
 
 use std::net::IpAddr;
-use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use bgp_wire::attribute::LargeCommunity;
@@ -225,17 +224,6 @@ impl Rib {
         if effect != Change::None || !is_judged_alike {
             self.judge_again(peer, effect);
         }
-        self.settle();
-        self.out.regroup(&self.shared, &self.tables, peer);
-    }
-
-    /// Changes how many paths per prefix a peer that is up is told with ADD-PATH; it hears the
-    /// difference.
-    pub fn set_add_path_limit(&mut self, peer: PeerId, limit: Option<NonZeroU8>) {
-        let Some(known) = self.shared.peers.get_mut(peer) else {
-            return;
-        };
-        known.session.add_path_limit = limit;
         self.settle();
         self.out.regroup(&self.shared, &self.tables, peer);
     }

@@ -45,6 +45,7 @@ fn values(step: Reason, lost: &Compared, won: &Compared) -> (String, String, Str
     let told = |text: &str| (text.to_owned(), String::new(), String::new());
     match step {
         Reason::OnlyPath => told("only path"),
+        Reason::LongLived => told("long-lived stale, any other is better"),
         Reason::Local => told("learned from a peer, the best is originated here"),
         Reason::LocalPref => both("local preference", &|c| c.local_pref.to_string()),
         Reason::AsPathLength => both("AS path length", &|c| c.as_path_length.to_string()),

@@ -90,6 +90,7 @@ impl Settings {
             import: any.clone(),
             export: any,
             add_path_limit: None,
+            long_lived_to_all: false,
             max_prefixes: None,
             ..peer.clone()
         };
@@ -150,6 +151,7 @@ impl Settings {
             connect_retry_secs: any.connect_retry_secs,
             password: any.password,
             add_path_limit: any.add_path_limit,
+            long_lived_to_all: any.long_lived_to_all,
             max_prefixes: any.max_prefixes,
             graceful_shutdown: any.graceful_shutdown,
             enforce_first_as: any.enforce_first_as,
@@ -195,6 +197,7 @@ mod tests {
         assert_eq!(None, farewell(|peer| peer.keepalive_secs = Some(5)));
         assert_eq!(None, farewell(|peer| peer.connect_retry_secs = Some(5)));
         assert_eq!(None, farewell(|peer| peer.max_prefixes = Some(limit)));
+        assert_eq!(None, farewell(|peer| peer.long_lived_to_all = true));
         assert_eq!(None, farewell(|peer| peer.graceful_shutdown = true));
         assert_eq!(None, farewell(|peer| peer.enforce_first_as = false));
         assert_eq!(None, farewell(|peer| peer.allow_own_as = 1));

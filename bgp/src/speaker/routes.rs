@@ -7,11 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bgp_fsm::State;
-use bgp_rib::{LocalPath, PeerId, PeerKind, PeerSession, Reachability, Rib, RibConfig};
+use bgp_rib::{LocalPath, LongLived, PeerId, PeerKind, PeerSession, Reachability, Rib, RibConfig};
 use bgp_wire::attribute::LargeCommunity;
-use bgp_wire::{
-    AttributeError, Community, Disposition, Family, Prefix, RefreshSubtype, RouteRefresh,
-};
+use bgp_wire::{AttributeError, Community, Disposition, Family, Prefix};
 use bytes::Bytes;
 use tokio::time::Instant;
 
@@ -62,7 +60,8 @@ impl Owner {
             }
             Report::LongLived(families) => {
                 tracing::warn!(peer = %task.key, ?families, "restart time is over");
-                task.long_lived = families;
+                task.long_lived.extend(&families);
+                self.rib.long_lived(id, &families);
                 self.news.peer(id);
             }
             Report::Forget(families) => {
@@ -134,7 +133,11 @@ impl Owner {
             task.held.clear();
             task.stale = keep.to_vec();
             task.long_lived.retain(|family| keep.contains(family));
+            // What it said while it was back does not get another restart time.
+            let long_lived = task.long_lived.clone();
+            self.rib.long_lived(id, &long_lived);
         }
+        self.refreshes.forget(id);
         self.deferral.down(id);
         self.news.peer(id);
         self.news.routes();
@@ -157,17 +160,13 @@ impl Owner {
                 self.rib.update(id, &update);
             }
             Learned::EndOfRib(family) => {
+                self.refreshes.ended(id, family);
                 self.rib.end_of_rib(id, family);
                 self.deferral.end_of_rib(id, family);
                 self.pays(id, family);
                 self.no_longer_stale(id, family);
             }
-            Learned::Refresh(RouteRefresh { family, subtype }) => match subtype {
-                RefreshSubtype::Request => self.rib.refresh(id, family),
-                RefreshSubtype::BeginningOfRib => self.rib.mark_stale(id, family),
-                RefreshSubtype::EndOfRib => self.rib.sweep_stale(id, family),
-                RefreshSubtype::Unknown(_) => {}
-            },
+            Learned::Refresh(refresh) => self.refreshed(id, refresh),
         }
     }
 
@@ -215,7 +214,7 @@ impl Owner {
     }
 
     fn tell(&mut self, id: PeerId, next: fn(&mut Rib, PeerId, usize) -> Vec<Bytes>) {
-        let holds = self.options.restarting && !self.deferral.is_over();
+        let holds = self.holds_marks();
         let Some(task) = self.tasks.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return;
         };
@@ -250,6 +249,9 @@ impl Owner {
         tracing::info!("converged");
         for task in self.tasks.iter().flatten() {
             task.restarted();
+        }
+        for (id, family) in self.refreshes.put_off() {
+            self.rib.refresh(id, family);
         }
         self.news.converged();
     }
@@ -388,6 +390,15 @@ pub(super) fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerS
         params: up.negotiated.params.clone(),
         next_hop: config.next_hop,
         shared_subnets: shared_subnets(local, config.address),
+        long_lived_offered: config.restart_time_secs.is_some() && config.long_lived_secs.is_some(),
+        long_lived: match (
+            up.negotiated.long_lived.is_empty(),
+            config.long_lived_to_all,
+        ) {
+            (false, _) => LongLived::Told,
+            (true, true) => LongLived::LeastPreferred,
+            (true, false) => LongLived::Withheld,
+        },
         add_path_limit: config.add_path_limit,
         local_as: config.local_as.filter(|asn| *asn != local.asn),
         enforce_first_as: config.enforce_first_as,

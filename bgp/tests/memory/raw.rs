@@ -96,13 +96,20 @@ impl Raw {
     /// Connects and brings the session up; the node's OPEN.
     pub(crate) async fn establish(number: u8, node: &Node, restarting: bool) -> (Raw, Open) {
         let mut raw = Raw::connect(number, node).await;
-        raw.send(Message::Open(raw.open(restarting))).await;
-        let Message::Open(open) = raw.receive().await else {
+        let open = raw.open(restarting);
+        let open = raw.open_session(open).await;
+        (raw, open)
+    }
+
+    /// Brings the session up with an OPEN; the node's OPEN.
+    pub(crate) async fn open_session(&mut self, open: Open) -> Open {
+        self.send(Message::Open(open)).await;
+        let Message::Open(open) = self.receive().await else {
             panic!("no OPEN");
         };
-        assert_eq!(Message::Keepalive, raw.receive().await);
-        raw.send(Message::Keepalive).await;
-        (raw, open)
+        assert_eq!(Message::Keepalive, self.receive().await);
+        self.send(Message::Keepalive).await;
+        open
     }
 
     pub(crate) async fn send(&mut self, message: Message) {

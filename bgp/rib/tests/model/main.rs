@@ -16,9 +16,10 @@ mod reference;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 
-use bgp_rib::{Best, Counts, Outcome, PeerId, PeerKind, Rib};
+use bgp_rib::{Best, Counts, Outcome, PeerId, PeerKind, PeerSession, Rib};
 use bgp_wire::{
     Attributes, AttributesBuilder, Community, Family, NextHop, Nlri, Prefix, Reach, Unreach, Update,
 };
@@ -121,12 +122,7 @@ impl World {
                 self.reference.reachability.insert(address, *reachability);
             }
             Op::Policies(peer, import, export) => self.set_policies(*peer, *import, *export),
-            Op::PathLimit(peer, limit) => {
-                self.rib.set_add_path_limit(PeerId(*peer), *limit);
-                if let Some(known) = self.reference.peers.get_mut(peer) {
-                    known.session.add_path_limit = *limit;
-                }
-            }
+            Op::PathLimit(peer, limit) => self.set_path_limit(*peer, *limit),
             Op::Read(peer, octets) => self.read(*peer, *octets),
             Op::Forward => self.take_best_changes(),
             Op::Check => self.check(),
@@ -248,6 +244,21 @@ impl World {
         if let Some(known) = self.reference.peers.get_mut(&peer) {
             known.import = import;
             known.export = export;
+        }
+    }
+
+    fn set_path_limit(&mut self, peer: u32, limit: Option<NonZeroU8>) {
+        if !self.is_up(peer) {
+            return;
+        }
+        if let Some(known) = self.reference.peers.get_mut(&peer) {
+            known.session.add_path_limit = limit;
+            let session = PeerSession {
+                import: known.import.policy(),
+                export: known.export.policy(),
+                ..known.session.clone()
+            };
+            self.rib.set_session(PeerId(peer), session);
         }
     }
 

@@ -165,11 +165,11 @@ fn the_best_ones_up_to_the_limit_are_told() {
     unsays(&mut rib, 2, P);
     assert_eq!(news(&mut listener, &mut rib, LISTENER), (vec![1], vec![2]));
 
-    rib.set_add_path_limit(LISTENER, NonZeroU8::new(1));
+    rib.set_session(LISTENER, told_paths(PeerKind::IbgpClient, 4, Some(1)));
     let (_, withdrawn) = news(&mut listener, &mut rib, LISTENER);
     assert_eq!(withdrawn, [1]);
     assert_eq!(paths(&listener), [(3, "3".to_owned())]);
-    rib.set_add_path_limit(LISTENER, None);
+    rib.set_session(LISTENER, told_paths(PeerKind::IbgpClient, 4, None));
     listener.listen(&mut rib, LISTENER);
     assert_eq!(paths(&listener).len(), 2);
 }
