@@ -1,6 +1,7 @@
 //! What the outside may know.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bgp_fsm::{PeerRestart, State};
@@ -15,7 +16,7 @@ use crate::config::PeerKey;
 pub enum Event {
     /// Next hops of learned prefixes, `None` when a prefix is gone. Each entry replaces what was
     /// said about the prefix before. Prefixes originated here are not among them.
-    Best(Vec<(Prefix, Option<Vec<IpAddr>>)>),
+    Best(Vec<(Prefix, Option<Vec<NextHop>>)>),
     /// A peer or its numbers of routes changed; only the newest state of each peer is told, and
     /// mere numbers at most once per second.
     Peer(Box<PeerInfo>),
@@ -25,6 +26,15 @@ pub enum Event {
     /// silent), or the bounded wait for it is over: what is not learned by now will not be. Comes
     /// once, after the `Best` it speaks of.
     Converged,
+}
+
+/// Where packets of a learned prefix go.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NextHop {
+    /// The router. An IPv4 prefix may have an IPv6 one (RFC 8950).
+    pub address: IpAddr,
+    /// The interface it is on; only where its address is link-local.
+    pub interface: Option<Arc<str>>,
 }
 
 /// The speaker as a whole.

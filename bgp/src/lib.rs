@@ -37,5 +37,5 @@ pub use config::{
     Bfd, Desired, DynamicPeers, Local, MaxPrefixes, MaxPrefixesAction, Options, Originate, PORT,
     Password, PeerConfig, PeerKey, Ttl,
 };
-pub use event::{BfdInfo, Event, PeerInfo, RouteInfo, SessionInfo, Shutdown, SpeakerInfo};
+pub use event::{BfdInfo, Event, NextHop, PeerInfo, RouteInfo, SessionInfo, Shutdown, SpeakerInfo};
 pub use handle::{Handle, Speaker, Unanswered};

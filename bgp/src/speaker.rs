@@ -33,6 +33,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -108,6 +109,8 @@ pub(crate) struct Owner {
     /// Sessions that are established.
     established: usize,
     signed: Signatures,
+    /// Interfaces of link-local sessions, numbered for the RIB.
+    links: Vec<Arc<str>>,
     /// Connections from addresses that are no peer's, or that nobody could take.
     strangers: u64,
     /// Messages of peers that are gone.
@@ -228,6 +231,7 @@ impl Owner {
             pace: Pace::default(),
             established: 0,
             signed: Signatures::default(),
+            links: Vec::new(),
             strangers: 0,
             retired: Counted::default(),
             next_hops: BTreeMap::new(),

@@ -121,7 +121,11 @@ async fn take(event: Event, ends: &Ends) -> Result<()> {
     match event {
         Event::Best(changes) => {
             let changes = changes.into_iter();
-            let changes = changes.map(|(prefix, hops)| Ok((net_of(prefix)?, hops)));
+            let addresses = |hops: Vec<bgp::NextHop>| hops.into_iter().map(|hop| hop.address);
+            let changes = changes.map(|(prefix, hops)| {
+                let hops = hops.map(|hops| addresses(hops).collect());
+                Ok((net_of(prefix)?, hops))
+            });
             send(ends, Update::Learned(changes.collect::<Result<_>>()?)).await?;
         }
         Event::Peer(info) => {

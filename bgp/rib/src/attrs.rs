@@ -6,11 +6,11 @@
 
 use std::hash::BuildHasher;
 
-use bgp_wire::{Attributes, Community, NextHop};
+use bgp_wire::{Attributes, Community};
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-use crate::nexthop::{NextHopId, NextHops};
+use crate::nexthop::{NextHopId, NextHops, Via};
 use crate::path::AttrId;
 use crate::peer::DEFAULT_LOCAL_PREF;
 
@@ -108,8 +108,8 @@ impl Attrs {
     }
 
     /// Finds or adds a set and counts one reference; without next hop it is originated here.
-    pub(crate) fn acquire(&mut self, attributes: &Attributes, next_hop: Option<NextHop>) -> AttrId {
-        self.acquire_from(attributes, next_hop, AttrId::NONE)
+    pub(crate) fn acquire(&mut self, attributes: &Attributes, via: impl Into<Via>) -> AttrId {
+        self.acquire_from(attributes, via.into(), AttrId::NONE)
     }
 
     /// Finds or adds what an import policy made of a received set in use and counts one reference.
@@ -118,17 +118,12 @@ impl Attrs {
         attributes: &Attributes,
         received: AttrId,
     ) -> AttrId {
-        let next_hop = self.next_hops.get(self.get(received).next_hop);
-        self.acquire_from(attributes, next_hop, received)
+        let via = self.next_hops.via(self.get(received).next_hop);
+        self.acquire_from(attributes, via, received)
     }
 
-    fn acquire_from(
-        &mut self,
-        attributes: &Attributes,
-        next_hop: Option<NextHop>,
-        origin: AttrId,
-    ) -> AttrId {
-        let next_hop = self.next_hops.acquire(next_hop);
+    fn acquire_from(&mut self, attributes: &Attributes, via: Via, origin: AttrId) -> AttrId {
+        let next_hop = self.next_hops.acquire(via);
         let hash = hash(&self.hasher, next_hop, origin, attributes);
         let Self {
             sets,

@@ -11,7 +11,7 @@ use crate::attrs::Communities;
 use crate::decision::best_of;
 use crate::key::{FamilyIndex, Key, Unit};
 use crate::path::{PathFlags, PeerId, Said};
-use crate::peer::{LongLived, NextHopMode, PeerKind, PeerSession, Shared, reaches_upward};
+use crate::peer::{Link, LongLived, NextHopMode, PeerKind, PeerSession, Shared, reaches_upward};
 use crate::policy::{Judgement, Policy, Subject};
 use crate::reflection;
 use crate::table::Slot;
@@ -31,6 +31,7 @@ pub(crate) struct Treatment {
     pub(crate) params: Params,
     local_v4: Option<Ipv4Addr>,
     local_v6: Option<Ipv6Addr>,
+    link: Option<Link>,
     next_hop: NextHopMode,
     /// Empty for internal peers, to whom it makes no difference, so that it splits no group.
     shared_subnets: Arc<[Prefix]>,
@@ -76,6 +77,7 @@ impl Treatment {
             params: session.params.clone(),
             local_v4: session.local_v4,
             local_v6: session.local_v6,
+            link: session.link,
             next_hop: session.next_hop,
             recipient: (!shared_subnets.is_empty()).then_some(session.remote_addr),
             shared_subnets,

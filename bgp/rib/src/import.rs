@@ -11,6 +11,7 @@ use bgp_wire::capability::Role;
 use bgp_wire::{Attributes, NextHop, Prefix};
 
 use crate::attrs::{AttrSet, Attrs};
+use crate::nexthop::link_local;
 use crate::path::{AttrId, Ineligible};
 use crate::peer::{PeerSession, RibConfig};
 use crate::policy::{Change, Subject};
@@ -137,7 +138,11 @@ fn check(
     } else if let Some(reason) = reflection::check_loop(config, attributes) {
         return Some(reason);
     }
-    let is_own = next_hop.is_some_and(|next_hop| is_own(config, session, next_hop.addr()));
+    let own_link_local = session.link.map(|link| link.own);
+    let is_own = next_hop.is_some_and(|next_hop| {
+        let on_link = link_local(next_hop);
+        is_own(config, session, next_hop.addr()) || on_link.is_some() && on_link == own_link_local
+    });
     is_own.then_some(Ineligible::OwnNextHop)
 }
 

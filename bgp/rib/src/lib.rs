@@ -68,9 +68,9 @@ pub use counts::PeerCounts;
 pub use decision::Reason;
 pub use explain::{Compared, ExplainedExport, ExplainedPath, Explanation, Outcome};
 pub use export::Withheld;
-pub use nexthop::Reachability;
+pub use nexthop::{Hop, Reachability};
 pub use path::{Ineligible, PeerId};
-pub use peer::{LongLived, NextHopMode, PeerKind, PeerSession, RibConfig};
+pub use peer::{Link, LongLived, NextHopMode, PeerKind, PeerSession, RibConfig};
 pub use policy::{
     Change, CommunityMatch, Judgement, Match, PeerScope, Policy, PrefixSet, Rule, Source, Subject,
     Verdict,

@@ -3,7 +3,7 @@
 //! An attribute set refers to its next hop by index, so the interior cost is one vector access in
 //! the decision process and one change when the outside world reports it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use bgp_wire::NextHop;
 use foldhash::fast::FixedState;
@@ -28,9 +28,77 @@ impl Reachability {
 /// Index of an interned next hop.
 pub(crate) type NextHopId = u32;
 
+/// A next hop and the link that its link-local address is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Via {
+    /// None stands for our own address on each session.
+    pub(crate) next_hop: Option<NextHop>,
+    /// Number of the link; none where no link-local address counts.
+    pub(crate) link: Option<u32>,
+}
+
+impl From<Option<NextHop>> for Via {
+    fn from(next_hop: Option<NextHop>) -> Self {
+        Self {
+            next_hop,
+            link: None,
+        }
+    }
+}
+
+impl Via {
+    /// Where packets go.
+    pub(crate) fn hop(self) -> Option<Hop> {
+        let next_hop = self.next_hop?;
+        let link_local = self.link.and_then(|_| link_local(next_hop));
+        Some(match link_local {
+            Some(address) => Hop {
+                address: address.into(),
+                link: self.link,
+            },
+            None => Hop::from(next_hop.addr()),
+        })
+    }
+}
+
+/// The link-local address in a next hop.
+pub(crate) fn link_local(next_hop: NextHop) -> Option<Ipv6Addr> {
+    match next_hop {
+        NextHop::V4(_) => None,
+        NextHop::V6 { global, link_local } => {
+            link_local.or(Some(global).filter(Ipv6Addr::is_unicast_link_local))
+        }
+    }
+}
+
+/// Where packets of a prefix go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hop {
+    /// The router.
+    pub address: IpAddr,
+    /// The link it is on, by the number of [`Link`](crate::Link); only where its address is
+    /// link-local.
+    pub link: Option<u32>,
+}
+
+impl From<IpAddr> for Hop {
+    fn from(address: IpAddr) -> Self {
+        Self {
+            address,
+            link: None,
+        }
+    }
+}
+
+impl PartialEq<IpAddr> for Hop {
+    fn eq(&self, address: &IpAddr) -> bool {
+        *self == Hop::from(*address)
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
-    next_hop: Option<NextHop>,
+    via: Via,
     reachability: Reachability,
     references: u32,
 }
@@ -39,7 +107,7 @@ struct Entry {
 #[derive(Debug)]
 pub(crate) struct NextHops {
     entries: Vec<Entry>,
-    index: HashMap<Option<NextHop>, NextHopId, FixedState>,
+    index: HashMap<Via, NextHopId, FixedState>,
     free: Vec<NextHopId>,
     reported: HashMap<IpAddr, Reachability, FixedState>,
 }
@@ -56,14 +124,14 @@ impl NextHops {
     }
 
     /// Finds or makes the entry and counts one more user.
-    pub(crate) fn acquire(&mut self, next_hop: Option<NextHop>) -> NextHopId {
-        if let Some(&id) = self.index.get(&next_hop) {
+    pub(crate) fn acquire(&mut self, via: Via) -> NextHopId {
+        if let Some(&id) = self.index.get(&via) {
             self.entries[id as usize].references += 1;
             return id;
         }
         let entry = Entry {
-            next_hop,
-            reachability: self.reported_for(next_hop),
+            via,
+            reachability: self.reported_for(via.next_hop),
             references: 1,
         };
         let id = match self.free.pop() {
@@ -76,7 +144,7 @@ impl NextHops {
                 (self.entries.len() - 1) as NextHopId
             }
         };
-        self.index.insert(next_hop, id);
+        self.index.insert(via, id);
         id
     }
 
@@ -84,13 +152,18 @@ impl NextHops {
         let entry = &mut self.entries[id as usize];
         entry.references -= 1;
         if entry.references == 0 {
-            self.index.remove(&entry.next_hop);
+            self.index.remove(&entry.via);
             self.free.push(id);
         }
     }
 
     pub(crate) fn get(&self, id: NextHopId) -> Option<NextHop> {
-        self.entries[id as usize].next_hop
+        self.entries[id as usize].via.next_hop
+    }
+
+    /// The next hop with its link.
+    pub(crate) fn via(&self, id: NextHopId) -> Via {
+        self.entries[id as usize].via
     }
 
     pub(crate) fn reachability(&self, id: NextHopId) -> Reachability {
@@ -106,7 +179,7 @@ impl NextHops {
         }
         let mut affected = false;
         for entry in &mut self.entries {
-            if entry.next_hop.map(NextHop::addr) == Some(address)
+            if entry.via.next_hop.map(NextHop::addr) == Some(address)
                 && entry.reachability != reachability
             {
                 entry.reachability = reachability;
@@ -118,7 +191,8 @@ impl NextHops {
 
     /// The addresses in use, for the caller to resolve.
     pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.index.keys().flatten().map(|next_hop| next_hop.addr())
+        let next_hops = self.index.keys().filter_map(|via| via.next_hop);
+        next_hops.map(NextHop::addr)
     }
 
     /// Number of next hops in use.

@@ -123,6 +123,15 @@ pub enum LongLived {
     Told,
 }
 
+/// A link between us and a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Link {
+    /// Its number, as the caller counts them.
+    pub number: u32,
+    /// Our link-local address on it: what the peer is told as next hop (RFC 2545 §3, RFC 8950).
+    pub own: Ipv6Addr,
+}
+
 /// An established session.
 #[derive(Debug, Clone)]
 pub struct PeerSession {
@@ -142,6 +151,8 @@ pub struct PeerSession {
     pub local_v4: Option<Ipv4Addr>,
     /// The same for IPv6.
     pub local_v6: Option<Ipv6Addr>,
+    /// The link on which the session runs between link-local addresses.
+    pub link: Option<Link>,
     /// What was negotiated, families included.
     pub params: Params,
     /// Which next hop it is told.
@@ -202,7 +213,7 @@ impl PeerSession {
     /// Whether paths from the peer are judged as they were, seen from the session before.
     pub(crate) fn judges_like(&self, other: &Self) -> bool {
         let rests_on = |session: &Self| {
-            let addresses = (session.local_v4, session.local_v6);
+            let addresses = (session.local_v4, session.local_v6, session.link);
             let as_path = (session.allow_own_as, session.enforce_first_as);
             (addresses, as_path, session.require_policy)
         };

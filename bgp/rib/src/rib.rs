@@ -16,7 +16,7 @@ use crate::decision::Reason;
 use crate::import::Importer;
 use crate::key::{FamilyIndex, Tables};
 use crate::loc_rib::{Change, LocRib};
-use crate::nexthop::Reachability;
+use crate::nexthop::{Hop, Reachability, Via, link_local};
 use crate::path::{Path, PeerId};
 use crate::peer::{Peer, PeerSession, RibConfig, Shared};
 use crate::policy::Policy;
@@ -34,7 +34,7 @@ pub struct Best {
     pub peer: Option<PeerId>,
     /// The next hops that share the traffic, that of the best path first; each is listed once.
     /// Empty when the prefix is originated here without a next hop.
-    pub next_hops: Vec<IpAddr>,
+    pub next_hops: Vec<Hop>,
     /// Why the first one is the best.
     pub reason: Reason,
 }
@@ -151,7 +151,10 @@ impl Rib {
             return;
         };
         let mut importer = Importer::new(config, &known.session);
-        let received = attrs.acquire(attributes, Some(via));
+        let link = known.session.link.map(|link| link.number);
+        let link = link.filter(|_| link_local(via).is_some());
+        let next_hop = Some(via);
+        let received = attrs.acquire(attributes, Via { next_hop, link });
         for &Nlri { prefix, path_id } in nlri {
             let (id, refused) = importer.judge(attrs, prefix, received);
             let path = Path::new(peer, id, path_id, refused);

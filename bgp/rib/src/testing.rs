@@ -30,6 +30,7 @@ pub(crate) fn session(kind: PeerKind, number: u8) -> PeerSession {
         remote_router_id: Ipv4Addr::new(172, 16, 0, number),
         remote_addr: IpAddr::from([172, 16, 0, number]),
         local_v4: Some(Ipv4Addr::new(172, 16, 0, 100)),
+        link: None,
         local_v6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 100)),
         params: Params {
             four_octet_as: true,

@@ -97,6 +97,7 @@ impl Connection {
             negotiated,
             local: self.stream.local_addr().ok(),
             remote: self.stream.peer_addr().ok(),
+            link: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bgp_fsm::{ConnId, Negotiated, State};
-use bgp_rib::PeerId;
+use bgp_rib::{Link, PeerId};
 use bgp_wire::{Family, RouteRefresh, Update};
 
 /// Who reports. Numbers of peers are used again; that of a task never is, so that the last words
@@ -42,6 +42,8 @@ pub(crate) struct Up {
     pub(crate) negotiated: Negotiated,
     pub(crate) local: Option<SocketAddr>,
     pub(crate) remote: Option<SocketAddr>,
+    /// Where it runs between link-local addresses; the owner knows the numbers of links.
+    pub(crate) link: Option<Link>,
 }
 
 /// Something a peer said about routes.

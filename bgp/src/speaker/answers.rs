@@ -218,7 +218,8 @@ impl Owner {
             why.peers = told
                 .filter_map(|id| self.told(id, found, best.as_ref()))
                 .collect();
-            why.next_hops = best.map_or_else(Vec::new, |best| best.next_hops);
+            let next_hops = best.into_iter().flat_map(|best| best.next_hops);
+            why.next_hops = next_hops.map(|hop| hop.address).collect();
         }
         why.text = answer::text(&why);
         Ok(why)

@@ -5,15 +5,14 @@
 //! while routes change, as they would change with every report.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::Duration;
 
-use bgp_rib::{Best, PeerId, Rib};
+use bgp_rib::{Best, Hop, PeerId, Rib};
 use bgp_wire::Prefix;
 use tokio::time::Instant;
 
 use crate::config::PeerKey;
-use crate::event::Event;
+use crate::event::{Event, NextHop};
 use crate::speaker::Owner;
 
 /// Prefixes per event.
@@ -120,7 +119,7 @@ impl Owner {
         converged.then_some(Event::Converged)
     }
 
-    fn best_changes(&mut self) -> Vec<(Prefix, Option<Vec<IpAddr>>)> {
+    fn best_changes(&mut self) -> Vec<(Prefix, Option<Vec<NextHop>>)> {
         let mut changes = Vec::new();
         while changes.len() < BATCH
             && let Some(prefix) = self.news.orphans.pop_first()
@@ -131,10 +130,22 @@ impl Owner {
         if changes.is_empty() {
             changes = self.rib.best_changes(BATCH);
         }
-        let learned = |best: Best| best.peer.map(|_| best.next_hops);
+        let learned = |best: Best| {
+            let next_hops = best.next_hops.into_iter();
+            best.peer
+                .map(|_| next_hops.map(|hop| self.next_hop(hop)).collect())
+        };
         let told = changes
             .into_iter()
             .map(|(prefix, best)| (prefix, best.and_then(learned)));
         told.collect()
+    }
+
+    fn next_hop(&self, hop: Hop) -> NextHop {
+        let interface = hop.link.and_then(|number| self.links.get(number as usize));
+        NextHop {
+            address: hop.address,
+            interface: interface.cloned(),
+        }
     }
 }

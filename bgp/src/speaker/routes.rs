@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bgp_fsm::State;
-use bgp_rib::{LocalPath, LongLived, PeerId, PeerKind, PeerSession, Reachability, Rib, RibConfig};
+use bgp_rib::{
+    Link, LocalPath, LongLived, PeerId, PeerKind, PeerSession, Reachability, Rib, RibConfig,
+};
 use bgp_wire::attribute::LargeCommunity;
 use bgp_wire::{AttributeError, Community, Disposition, Family, Prefix};
 use bytes::Bytes;
@@ -89,10 +91,11 @@ impl Owner {
         self.changed();
     }
 
-    fn session_up(&mut self, now: Instant, id: PeerId, up: Box<Up>) {
+    fn session_up(&mut self, now: Instant, id: PeerId, mut up: Box<Up>) {
         let Some(task) = self.tasks.get_mut(id.0 as usize).and_then(Option::as_mut) else {
             return;
         };
+        up.link = link_of(&mut self.links, &task.config, &up);
         let session = peer_session(&self.desired.local, &task.config, &up);
         tracing::info!(
             peer = %task.key,
@@ -360,6 +363,27 @@ fn shared_subnets(local: &Local, peer: IpAddr) -> Arc<[Prefix]> {
     }
 }
 
+/// Number of an interface in the RIB.
+fn number_of(links: &mut Vec<Arc<str>>, interface: &Arc<str>) -> u32 {
+    let known = links.iter().position(|known| known == interface);
+    known.unwrap_or_else(|| {
+        links.push(interface.clone());
+        links.len() - 1
+    }) as u32
+}
+
+/// The link of a session between link-local addresses.
+fn link_of(links: &mut Vec<Arc<str>>, config: &PeerConfig, up: &Up) -> Option<Link> {
+    let (interface, local) = config.interface.as_ref().zip(up.local)?;
+    match local.ip() {
+        IpAddr::V6(own) if own.is_unicast_link_local() => Some(Link {
+            number: number_of(links, interface),
+            own,
+        }),
+        IpAddr::V4(_) | IpAddr::V6(_) => None,
+    }
+}
+
 pub(super) fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerSession {
     let own = up.local.map(|address| address.ip().to_canonical());
     // Nobody can be told to send packets to a loopback address.
@@ -369,7 +393,7 @@ pub(super) fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerS
         Some(IpAddr::V6(_)) | None => None,
     };
     let own_v6: Option<Ipv6Addr> = match own {
-        Some(IpAddr::V6(address)) => Some(address),
+        Some(IpAddr::V6(address)) => Some(address).filter(|_| up.link.is_none()),
         Some(IpAddr::V4(_)) | None => None,
     };
     let kind = match (
@@ -384,7 +408,10 @@ pub(super) fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerS
         kind,
         remote_as: up.negotiated.remote_as,
         remote_router_id: up.negotiated.remote_id,
-        remote_addr: config.address,
+        remote_addr: up
+            .remote
+            .map_or(config.address, |remote| remote.ip().to_canonical()),
+        link: up.link,
         local_v4: own_v4.or(local.next_hop_v4),
         local_v6: own_v6.or(local.next_hop_v6),
         params: up.negotiated.params.clone(),

@@ -124,6 +124,8 @@ impl Node {
                 for (prefix, next_hops) in changes {
                     match next_hops {
                         Some(next_hops) => {
+                            let next_hops = next_hops.into_iter().map(|hop| hop.address);
+                            let next_hops: Vec<IpAddr> = next_hops.collect();
                             self.story.push(format!("{prefix} via {next_hops:?}"));
                             self.learned.insert(prefix, next_hops);
                         }

@@ -1,6 +1,6 @@
 use std::net::Ipv4Addr;
 
-use bgp_wire::{AsPath, AttributesBuilder};
+use bgp_wire::{AsPath, AttributesBuilder, NextHop};
 
 use super::*;
 

@@ -1,5 +1,6 @@
 mod changes;
 mod leaving;
+mod link;
 mod local_as;
 mod roles;
 

@@ -22,7 +22,8 @@ impl Treatment {
         let received = shared
             .attrs
             .next_hops
-            .get(shared.attrs.get(said.attrs).next_hop);
+            .get(shared.attrs.get(said.attrs).next_hop)
+            .and_then(beyond_link);
         let next_hop = match (received, self.next_hop) {
             (None, _) => self.own_next_hop(prefix)?,
             (Some(received), NextHopMode::Keep) => received,
@@ -46,11 +47,7 @@ impl Treatment {
             (Prefix::V4(_), NextHop::V4(_)) => Some(next_hop),
             (Prefix::V4(_), NextHop::V6 { .. }) if !family.extended_next_hop => None,
             (Prefix::V6(_), NextHop::V4(_)) => None,
-            // A link-local address means nothing beyond the link it was received on (RFC 2545 §3).
-            (_, NextHop::V6 { global, .. }) => Some(NextHop::V6 {
-                global,
-                link_local: None,
-            }),
+            (_, NextHop::V6 { .. }) => Some(next_hop),
         }
     }
 
@@ -60,14 +57,26 @@ impl Treatment {
     }
 
     fn own_next_hop(&self, prefix: Prefix) -> Option<NextHop> {
-        let v6 = self.local_v6.map(|global| NextHop::V6 {
-            global,
-            link_local: None,
-        });
+        let link_local = self.link.map(|link| link.own);
+        // RFC 2545 §3 has a global address first; BIRD and FRR take a link-local one alone too.
+        let v6 = match (self.local_v6, link_local) {
+            (Some(global), link_local) => Some(NextHop::V6 { global, link_local }),
+            (None, Some(global)) => Some(NextHop::from(IpAddr::V6(global))),
+            (None, None) => None,
+        };
+        let v4 = self.local_v4.map(NextHop::V4);
         match prefix {
-            Prefix::V4(_) => self.local_v4.map(NextHop::V4).or(v6),
+            // On a link with link-local addresses there need be no IPv4 address at all.
+            Prefix::V4(_) if link_local.is_some() && self.takes_v6(prefix) => v6,
+            Prefix::V4(_) => v4.or(v6),
             Prefix::V6(_) => v6,
         }
+    }
+
+    /// The peer takes IPv6 next hops for IPv4 routes (RFC 8950).
+    fn takes_v6(&self, prefix: Prefix) -> bool {
+        let family = self.params.family(prefix.family());
+        family.is_some_and(|family| family.extended_next_hop)
     }
 
     /// The attributes a peer treated so is told (RFC 4271 §5.1, RFC 4456 §8).
@@ -174,5 +183,19 @@ fn strip_for_another_as(told: &mut AttributesBuilder) {
 fn mark_leaving(told: &mut AttributesBuilder) {
     if !told.communities.contains(&Community::GRACEFUL_SHUTDOWN) {
         told.communities.push(Community::GRACEFUL_SHUTDOWN);
+    }
+}
+
+/// What of a received next hop means something beyond the link it was received on (RFC 2545 §3).
+fn beyond_link(received: NextHop) -> Option<NextHop> {
+    match received {
+        NextHop::V4(_) => Some(received),
+        NextHop::V6 { global, .. } => {
+            let is_link_local = global.is_unicast_link_local() || global.is_unspecified();
+            (!is_link_local).then_some(NextHop::V6 {
+                global,
+                link_local: None,
+            })
+        }
     }
 }

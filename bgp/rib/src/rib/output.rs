@@ -128,7 +128,7 @@ fn best_of<K>(shared: &Shared, slot: &Slot<K>) -> Option<Best> {
     let best = slot.best()?;
     let next_hops = slot.sharing().filter_map(|path| {
         let next_hop = shared.attrs.get(path.attrs).next_hop;
-        Some(shared.attrs.next_hops.get(next_hop)?.addr())
+        shared.attrs.next_hops.via(next_hop).hop()
     });
     Some(Best {
         peer: (best.peer != PeerId::LOCAL).then_some(best.peer),

@@ -77,6 +77,7 @@ pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
         remote_router_id: Ipv4Addr::new(192, 0, 2, 10 + (peer as u8 * 5) % 8 + number % 2 * 16),
         remote_addr: IpAddr::from([172, 16, 0, peer as u8 + 1]),
         local_v4: Some(Ipv4Addr::new(172, 16, 0, 100)),
+        link: None,
         local_v6: (peer != 7).then(|| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 100)),
         params: Params {
             four_octet_as: peer != 2,

@@ -323,7 +323,10 @@ impl World {
             (first.peer.map(PeerId), next_hops)
         });
         let best = self.rib.best(prefix);
-        let simple = |best: &Best| (best.peer, best.next_hops.clone());
+        let simple = |best: &Best| {
+            let next_hops = best.next_hops.iter().map(|hop| hop.address);
+            (best.peer, next_hops.collect::<Vec<_>>())
+        };
         assert_eq!(best.as_ref().map(simple), expected, "best of {prefix}");
         let held = self.forwarding.get(&prefix);
         assert_eq!(held.map(simple), expected, "forwarding of {prefix}");
