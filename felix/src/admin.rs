@@ -198,7 +198,7 @@ fn bgp(board: &Board, infos: &BTreeMap<PeerKey, PeerInfo>) -> Value {
         .peers
         .iter()
         .map(|(name, spec)| {
-            let info = infos.get(&PeerKey::from(name.as_str()));
+            let info = infos.get(&crate::speaker::key(spec));
             json!({
                 "name": name,
                 "type": spec.kind.name(),

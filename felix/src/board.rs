@@ -159,8 +159,8 @@ impl Board {
         let mut problems = self.configuration_problems();
         let section = self.calc.borrow().bgp.clone();
         let speaker = self.speaker.borrow();
-        for (name, spec) in section.iter().flat_map(|bgp| &bgp.peers) {
-            if let Some(info) = speaker.peers.get(&PeerKey::from(name.as_str())) {
+        for spec in section.iter().flat_map(|bgp| bgp.peers.values()) {
+            if let Some(info) = speaker.peers.get(&crate::speaker::key(spec)) {
                 problems.extend(session_problems(spec, info));
             }
         }

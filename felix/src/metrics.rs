@@ -188,7 +188,7 @@ impl Metrics {
         let section = board.calc.borrow().bgp.clone();
         let Some(section) = section else { return };
         for (name, spec) in &section.peers {
-            let info = peers.get(&PeerKey::from(name.as_str()));
+            let info = peers.get(&crate::speaker::key(spec));
             let asn = spec.remote_as.to_string();
             let labels = [name.as_str(), asn.as_str(), spec.kind.name()];
             let up = info.is_some_and(|info| info.state == bgp::State::Established);
@@ -317,7 +317,7 @@ mod tests {
             advertised: 2,
         };
         let info = PeerInfo {
-            key: "Mesh_192_0_2_9".into(),
+            key: "192.0.2.9".into(),
             range: None,
             address: "192.0.2.9".parse().unwrap(),
             port: 179,

@@ -14,6 +14,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::board::Board;
 
+pub(crate) use desired::key;
+
 use desired::desired;
 
 mod desired;

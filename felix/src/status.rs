@@ -242,7 +242,7 @@ fn peers(board: &Board) -> Vec<PeerStatus> {
         })
         .collect();
     peers.extend(section.peers.iter().map(|(name, spec)| {
-        let info = speaker.peers.get(&bgp::PeerKey::from(name.as_str()));
+        let info = speaker.peers.get(&crate::speaker::key(spec));
         let counts = info.map(bgp::PeerInfo::total).unwrap_or_default();
         PeerStatus {
             name: name.clone(),

@@ -34,13 +34,8 @@ pub(super) fn desired(section: &Bgp, settings: &Settings) -> Desired {
         },
         peers: section
             .peers
-            .iter()
-            .map(|(name, spec)| {
-                (
-                    PeerKey::from(name.as_str()),
-                    peer(spec, settings, &mut policies),
-                )
-            })
+            .values()
+            .map(|spec| (key(spec), peer(spec, local.asn, settings, &mut policies)))
             .collect(),
         dynamic: BTreeMap::new(),
         originate: section
@@ -66,7 +61,23 @@ fn addresses(local: &felix_calc::Local) -> Vec<IpAddr> {
     v4.map(IpAddr::from).into_iter().chain(v6).collect()
 }
 
-fn peer<'a>(spec: &'a PeerSpec, settings: &Settings, policies: &mut Policies<'a>) -> PeerConfig {
+/// What the speaker calls a peer: its address, and the port if it is not the usual one.
+///
+/// Not the name that says why the peer exists: a node that leaves the mesh and becomes a route
+/// reflector stays the same peer, and its session stays too.
+pub(crate) fn key(spec: &PeerSpec) -> PeerKey {
+    match spec.port {
+        bgp::PORT => PeerKey::from(spec.address.to_string()),
+        port => PeerKey::from(SocketAddr::new(spec.address, port).to_string()),
+    }
+}
+
+fn peer<'a>(
+    spec: &'a PeerSpec,
+    asn: u32,
+    settings: &Settings,
+    policies: &mut Policies<'a>,
+) -> PeerConfig {
     let mut config = PeerConfig::new(spec.address, spec.remote_as);
     config.port = spec.port;
     config.passive = spec.passive;
@@ -89,7 +100,9 @@ fn peer<'a>(spec: &'a PeerSpec, settings: &Settings, policies: &mut Policies<'a>
     config.restart_time_secs = Some(restart.min(4095));
     config.ttl = match (spec.ttl_security, spec.multihop) {
         (Some(hops), _) => Ttl::Security { hops },
-        (None, true) => Ttl::Multihop(u8::MAX),
+        // Inside the AS the default is any distance: the same, whatever the peer comes from.
+        (None, true) if spec.remote_as != spec.local_as.unwrap_or(asn) => Ttl::Multihop(u8::MAX),
+        (None, true) => Ttl::Default,
         (None, false) => Ttl::Default,
     };
     config.reflector_client = spec.reflector_client;
@@ -185,7 +198,7 @@ mod tests {
             .collect();
         assert_eq!(listen, ["192.0.2.1:179", "[2001:db8::1]:179"]);
         assert_eq!(desired.local.subnets.len(), 1);
-        let peer = &desired.peers[&PeerKey::from("Global_192_0_2_9")];
+        let peer = &desired.peers[&PeerKey::from("192.0.2.9:1790")];
         assert_eq!(
             (peer.port, peer.remote_as, peer.passive),
             (1790, 64500, true)
@@ -218,6 +231,34 @@ mod tests {
         };
         let listen = desired(&section(), &settings).local.listen;
         assert_eq!(listen, [SocketAddr::new(any, 179)]);
+    }
+
+    #[test]
+    fn a_node_is_the_same_peer_in_the_mesh_and_as_a_reflector() {
+        let settings = Settings {
+            listen: None,
+            restart_time_secs: 120,
+        };
+        let mut section = section();
+        let mut mesh = section.peers.remove("Global_192_0_2_9").unwrap();
+        mesh = PeerSpec {
+            kind: PeerKind::NodeMesh,
+            port: 179,
+            remote_as: 64512,
+            local_as: None,
+            multihop: false,
+            ..mesh
+        };
+        let reflector = PeerSpec {
+            kind: PeerKind::NodePeer,
+            multihop: true,
+            ..mesh.clone()
+        };
+        section.peers = [("Mesh_192_0_2_9".to_owned(), mesh)].into();
+        let before = desired(&section, &settings).peers;
+        section.peers = [("Node_192_0_2_9".to_owned(), reflector)].into();
+        assert_eq!(desired(&section, &settings).peers, before);
+        assert!(before.contains_key(&PeerKey::from("192.0.2.9")));
     }
 
     #[test]
