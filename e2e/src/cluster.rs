@@ -63,20 +63,7 @@ impl Cluster {
         tor.namespace
             .ip(&format!("address add {}/128 dev lo", OUTSIDE[1]))?;
         let nodes = (1..=nodes)
-            .map(|number| {
-                let [v4, v6] = node_addresses(number);
-                let node = Node::new(
-                    &lab,
-                    &format!("node{number}"),
-                    &[&format!("{v4}/24"), &format!("{v6}/64")],
-                    &datastore,
-                )?;
-                node.namespace
-                    .ip(&format!("route add default via {}", ROUTER[0]))?;
-                node.namespace
-                    .ip(&format!("-6 route add default via {}", ROUTER[1]))?;
-                Ok(node)
-            })
+            .map(|number| new_node(&lab, &datastore, number))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
             nodes,
@@ -165,6 +152,22 @@ impl Cluster {
         })
         .map(|((), took)| took)
     }
+}
+
+/// A node with its addresses and its way out; starts nothing.
+pub(crate) fn new_node(lab: &Lab, datastore: &Path, number: usize) -> Result<Node> {
+    let [v4, v6] = node_addresses(number);
+    let node = Node::new(
+        lab,
+        &format!("node{number}"),
+        &[&format!("{v4}/24"), &format!("{v6}/64")],
+        datastore,
+    )?;
+    node.namespace
+        .ip(&format!("route add default via {}", ROUTER[0]))?;
+    node.namespace
+        .ip(&format!("-6 route add default via {}", ROUTER[1]))?;
+    Ok(node)
 }
 
 /// Addresses of node number `number`, counted from one.

@@ -24,6 +24,7 @@ pub mod lab;
 pub mod node;
 pub mod peer;
 pub mod pod;
+pub mod reflectors;
 pub mod router;
 pub mod speaker;
 pub mod traffic;
