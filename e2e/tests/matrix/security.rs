@@ -96,4 +96,6 @@ cells! {
     exabgp_both_one_hop_away: both_one_hop_away Exabgp "xegtsm";
     bird_distance_unknown: distance_unknown Bird "xbfar";
     frr_distance_unknown: distance_unknown Frr "xffar";
+    gobgp_distance_unknown: distance_unknown Gobgp "xgfar";
+    exabgp_distance_unknown: distance_unknown Exabgp "xefar";
 }
