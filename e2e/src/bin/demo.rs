@@ -109,6 +109,7 @@ fn steps(cluster: &mut Cluster) -> Result<()> {
     kill_agent(cluster)?;
     delete_route(cluster)?;
     unplug(cluster)?;
+    reflect(cluster)?;
     heading("Done: every check above held");
     Ok(())
 }
@@ -281,25 +282,7 @@ fn kill_agent(cluster: &mut Cluster) -> Result<()> {
     heading(&format!(
         "SIGKILL to an agent while {RATE} packets a second flow"
     ));
-    let (from, to) = (pod(cluster, "pod1a")?, pod(cluster, "pod2a")?);
-    let flows = [
-        (
-            "IPv4 out of node1",
-            Flow::start(&from.namespace, &to.namespace, to.address(false)?, RATE)?,
-        ),
-        (
-            "IPv4 into node1",
-            Flow::start(&to.namespace, &from.namespace, from.address(false)?, RATE)?,
-        ),
-        (
-            "IPv6 out of node1",
-            Flow::start(&from.namespace, &to.namespace, to.address(true)?, RATE)?,
-        ),
-        (
-            "IPv6 into node1",
-            Flow::start(&to.namespace, &from.namespace, from.address(true)?, RATE)?,
-        ),
-    ];
+    let flows = flows(cluster)?;
     std::thread::sleep(Duration::from_secs(1));
     let node = &mut cluster.nodes[0];
     let old = node.pid()?;
@@ -311,19 +294,38 @@ fn kill_agent(cluster: &mut Cluster) -> Result<()> {
     println!("  started  pid {}, ready after {took:.0?}", node.pid()?);
     cluster.wait_converged()?;
     std::thread::sleep(Duration::from_secs(2));
+    nothing_lost(flows)
+}
+
+/// Traffic both ways between a pod of node1 and one of node2.
+fn flows(cluster: &Cluster) -> Result<[(&'static str, Flow); 4]> {
+    let (from, to) = (pod(cluster, "pod1a")?, pod(cluster, "pod2a")?);
+    let flow = |from: &Pod, to: &Pod, v6: bool| {
+        Flow::start(&from.namespace, &to.namespace, to.address(v6)?, RATE)
+    };
+    Ok([
+        ("IPv4 out of node1", flow(from, to, false)?),
+        ("IPv4 into node1", flow(to, from, false)?),
+        ("IPv6 out of node1", flow(from, to, true)?),
+        ("IPv6 into node1", flow(to, from, true)?),
+    ])
+}
+
+fn nothing_lost(flows: [(&str, Flow); 4]) -> Result<()> {
     let mut lost = 0;
     for (name, flow) in flows {
+        let count = flow.stop()?;
         let Count {
             sent,
             received,
             longest_gap,
             ..
-        } = flow.stop()?;
+        } = count;
         println!(
             "  {name:<18} sent {sent}, received {received}, lost {}, longest gap {longest_gap:.0?}",
-            sent - received
+            count.lost()
         );
-        lost += sent - received;
+        lost += count.lost();
     }
     ensure!(lost == 0, "{lost} packets were lost");
     Ok(())
@@ -368,6 +370,45 @@ fn unplug(cluster: &Cluster) -> Result<()> {
         node.pod_interfaces()?.len() == PODS_PER_NODE - 1,
         "an interface is left over"
     );
+    Ok(())
+}
+
+fn reflect(cluster: &mut Cluster) -> Result<()> {
+    heading(&format!(
+        "From the mesh to two route reflectors while {RATE} packets a second flow"
+    ));
+    let flows = flows(cluster)?;
+    cluster.add_reflectors(2)?;
+    for node in 0..NODES {
+        let meshed = (0..NODES).filter(|other| *other != node);
+        cluster.wait_sessions(node, &meshed.chain([3, 4]).collect::<Vec<_>>())?;
+    }
+    println!("  added    node4 and node5 with a cluster id, and a BGPPeer that selects them");
+    cluster.wait_converged()?;
+    cluster.end_mesh()?;
+    for node in 0..NODES {
+        cluster.wait_sessions(node, &[3, 4])?;
+    }
+    cluster.wait_converged()?;
+    println!("  edited   nodeToNodeMeshEnabled: false; sessions of node1 now:");
+    for peer in e2e::reflectors::sessions(&cluster.nodes[0])? {
+        let text = |name: &str| peer[name].as_str().unwrap_or("?").to_owned();
+        println!(
+            "           {:<12} {:<12} {}",
+            text("address"),
+            text("type"),
+            text("state")
+        );
+    }
+    let old = cluster.nodes[3].pid()?;
+    cluster.nodes[3].stop(Signal::SIGKILL)?;
+    println!("  killed   the agent of reflector node4, pid {old}, with SIGKILL");
+    std::thread::sleep(Duration::from_secs(3));
+    cluster.wait_converged()?;
+    nothing_lost(flows)?;
+    cluster.nodes[3].start()?;
+    let took = cluster.nodes[3].wait_ready(e2e::cluster::LIMIT)?;
+    println!("  started  node4 again, ready after {took:.0?}");
     Ok(())
 }
 
