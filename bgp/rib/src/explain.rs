@@ -37,7 +37,7 @@ pub struct ExplainedPath {
     /// Its attributes as received.
     pub received: Attributes,
     /// The attributes that count: as received, or as the import policy changed them, and with
-    /// what RFC 9234 §5 adds.
+    /// what its session adds to all paths (RFC 9234 §5, RFC 8326 §4.2).
     pub attributes: Attributes,
     /// The rule of the import policy that decided, or else the last that changed something; none
     /// where the policy was not asked or no rule had a say.
@@ -261,7 +261,7 @@ fn explained_path(shared: &Shared, prefix: Prefix, path: &Path, outcome: Outcome
         path_id: path.path_id,
         next_hop,
         received: received.attributes.clone(),
-        attributes: counting(shared, path, set),
+        attributes: shared.counting(path.peer, set).into_owned(),
         rule: import_rule(shared, prefix, path, received),
         is_stale: path.is_stale(),
         outcome,
@@ -288,13 +288,6 @@ fn compared(shared: &Shared, path: &Path, candidate: &Candidate) -> Compared {
         peer_address: peer.map(|peer| peer.session.remote_addr),
         path_id: candidate.path_id,
     }
-}
-
-/// The attributes of a path with what its peer's role adds.
-fn counting(shared: &Shared, path: &Path, set: &AttrSet) -> Attributes {
-    let mut fields = set.attributes.to_builder();
-    fields.only_to_customer = shared.only_to_customer(path.peer, set);
-    fields.build().unwrap_or_else(|_| set.attributes.clone())
 }
 
 /// The rule of the import policy that had a say; asked again, as nobody keeps it.

@@ -199,7 +199,7 @@ impl Treatment {
             prefix,
             is_local: said.peer == PeerId::LOCAL,
             peer_is_external: self.kind.is_external(),
-            attributes: &set.attributes,
+            attributes: &shared.counting(said.peer, set),
             local_pref: shared.local_pref(said.peer, set),
             next_hop: next_hop.map(NextHop::addr),
         })

@@ -2,12 +2,13 @@
 //!
 //! [`Rib`]: crate::Rib
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use bgp_wire::capability::Role;
-use bgp_wire::{Params, Prefix};
+use bgp_wire::{Attributes, AttributesBuilder, Community, Params, Prefix};
 
 use crate::attrs::{AttrSet, Attrs, Communities};
 use crate::decision::Candidate;
@@ -357,6 +358,25 @@ impl Shared {
             .is_some_and(|peer| peer.session.is_leaving())
     }
 
+    /// The attributes of a path from this source with what its session adds to all of them.
+    pub(crate) fn counting<'a>(&self, source: PeerId, set: &'a AttrSet) -> Cow<'a, Attributes> {
+        let Some(Peer { session, .. }) = self.peer(source) else {
+            return Cow::Borrowed(&set.attributes);
+        };
+        if !session.is_leaving() && !session.role().is_some_and(reaches_upward) {
+            return Cow::Borrowed(&set.attributes);
+        }
+        let mut fields = set.attributes.to_builder();
+        fields.only_to_customer = self.only_to_customer(source, set);
+        if session.is_leaving() {
+            mark_leaving(&mut fields);
+        }
+        // As received is as good as it gets for what is too long for any message.
+        fields
+            .build()
+            .map_or(Cow::Borrowed(&set.attributes), Cow::Owned)
+    }
+
     /// ONLY_TO_CUSTOMER of a path, where it is not there that which our role has us add when it
     /// comes in (RFC 9234 §5).
     pub(crate) fn only_to_customer(&self, source: PeerId, set: &AttrSet) -> Option<u32> {
@@ -374,6 +394,13 @@ pub(crate) fn reaches_upward(role: Role) -> bool {
     match role {
         Role::Customer | Role::Peer | Role::RouteServerClient => true,
         Role::Provider | Role::RouteServer => false,
+    }
+}
+
+/// RFC 8326 §4: who hears of it shall prefer other paths.
+pub(crate) fn mark_leaving(fields: &mut AttributesBuilder) {
+    if !fields.communities.contains(&Community::GRACEFUL_SHUTDOWN) {
+        fields.communities.push(Community::GRACEFUL_SHUTDOWN);
     }
 }
 

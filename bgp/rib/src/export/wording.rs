@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 use super::{Treatment, Withheld};
 use crate::path::{PeerId, Said};
-use crate::peer::{LongLived, NextHopMode, Peer, Shared};
+use crate::peer::{LongLived, NextHopMode, Peer, Shared, mark_leaving};
 use crate::reflection;
 use crate::rib::ToldPath;
 
@@ -86,11 +86,7 @@ impl Treatment {
         said: Said,
     ) -> Result<Attributes, EncodeError> {
         let set = shared.attrs.get(said.attrs);
-        let mut told = set.attributes.to_builder();
-        told.only_to_customer = shared.only_to_customer(said.peer, set);
-        if shared.is_leaving(said.peer) {
-            mark_leaving(&mut told);
-        }
+        let mut told = shared.counting(said.peer, set).to_builder();
         if !self.kind.is_external() {
             told.local_pref = Some(shared.local_pref(said.peer, set));
         }
@@ -177,13 +173,6 @@ fn strip_for_another_as(told: &mut AttributesBuilder) {
     // RFC 4360 §6.
     told.ext_communities
         .retain(|community: &ExtCommunity| community.is_transitive());
-}
-
-/// RFC 8326 §4: who hears of it shall prefer other paths.
-fn mark_leaving(told: &mut AttributesBuilder) {
-    if !told.communities.contains(&Community::GRACEFUL_SHUTDOWN) {
-        told.communities.push(Community::GRACEFUL_SHUTDOWN);
-    }
 }
 
 /// What of a received next hop means something beyond the link it was received on (RFC 2545 §3).

@@ -4,16 +4,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU8;
 
 use bgp_rib::{LocalPath, LongLived, NextHopMode, PeerKind, PeerSession, Reachability, RibConfig};
-use bgp_wire::attribute::{AttributeType, UnknownAttribute};
+use bgp_wire::attribute::{AttributeType, ExtCommunity, UnknownAttribute};
+use bgp_wire::capability::Role;
 use bgp_wire::{
     AsPath, AttributesBuilder, Community, Family, FamilyParams, NextHop, Origin, Params, PeerType,
     Prefix,
 };
 use proptest::prelude::*;
 
-use crate::policies::PolicyChoice;
+use crate::policies::{EXTENDED, PolicyModel, policy};
 
 pub(crate) const OWN_AS: u32 = 64500;
+/// Our AS on some of the sessions.
+const OTHER_AS: u32 = 64999;
 pub(crate) const PEERS: u32 = 12;
 /// The peers that send path identifiers.
 pub(crate) const ADD_PATH_PEERS: [u32; 2] = [6, 9];
@@ -56,7 +59,9 @@ pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
         0 | 10 => (PeerKind::Ebgp, 64501),
         1 => (PeerKind::Ebgp, 4_200_000_001),
         2 | 11 => (PeerKind::Ebgp, 64502),
-        3 | 4 | 7 => (PeerKind::Ibgp, OWN_AS),
+        3 => (PeerKind::Ibgp, OTHER_AS),
+        4 | 7 => (PeerKind::Ibgp, OWN_AS),
+        9 => (PeerKind::IbgpClient, OTHER_AS),
         _ => (PeerKind::IbgpClient, OWN_AS),
     };
     let mut families = vec![FamilyParams::plain(Family::IPV4_UNICAST)];
@@ -102,15 +107,42 @@ pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
             _ => LongLived::Withheld,
         },
         add_path_limit: (peer >= 10).then_some(TWO),
-        local_as: None,
+        local_as: matches!(peer, 1 | 3 | 9).then_some(OTHER_AS),
         enforce_first_as: false,
         role: None,
         graceful_shutdown: false,
         require_policy: false,
         allow_own_as: u8::from(peer == 2),
         prepend: u8::from(peer == 2),
-        import: PolicyChoice::AcceptAll.policy(),
-        export: PolicyChoice::AcceptAll.policy(),
+        import: PolicyModel::accept_all().policy(),
+        export: PolicyModel::accept_all().policy(),
+    }
+}
+
+/// What may change in a session that goes on.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// External peers only.
+    local_as: Option<u32>,
+    enforce_first_as: bool,
+    role: Option<Role>,
+    graceful_shutdown: bool,
+    require_policy: bool,
+    allow_own_as: u8,
+    prepend: u8,
+}
+
+impl Options {
+    pub(crate) fn apply(&self, session: &mut PeerSession) {
+        if session.kind.is_external() {
+            session.local_as = self.local_as;
+        }
+        session.enforce_first_as = self.enforce_first_as;
+        session.role = self.role;
+        session.graceful_shutdown = self.graceful_shutdown;
+        session.require_policy = self.require_policy;
+        session.allow_own_as = self.allow_own_as;
+        session.prepend = self.prepend;
     }
 }
 
@@ -150,7 +182,8 @@ pub(crate) enum Op {
     Refresh(u32, Family),
     Originate(usize, Option<LocalPath>),
     Reach(u8, bool, Reachability),
-    Policies(u32, PolicyChoice, PolicyChoice),
+    Policies(u32, PolicyModel, PolicyModel),
+    Options(u32, Options),
     PathLimit(u32, Option<NonZeroU8>),
     /// One peer reads some messages.
     Read(u32, usize),
@@ -206,6 +239,7 @@ fn op(peers: Vec<u32>) -> impl Strategy<Value = Op> {
             .prop_map(|(number, v6, reachability)| Op::Reach(number, v6, reachability)),
         3 => (peer(), policy(), policy())
             .prop_map(|(peer, import, export)| Op::Policies(peer, import, export)),
+        3 => (peer(), options()).prop_map(|(peer, options)| Op::Options(peer, options)),
         2 => (peer(), path_limit()).prop_map(|(peer, limit)| Op::PathLimit(peer, limit)),
         14 => (peer(), prop_oneof![1..40usize, 40..400usize]).prop_map(|(peer, octets)| Op::Read(peer, octets)),
         3 => Just(Op::Forward),
@@ -235,7 +269,7 @@ pub(crate) fn delivery_ops(some: &'static [u32]) -> impl Strategy<Value = Vec<Op
         1 => (peer(), path_limit()).prop_map(|(peer, limit)| Op::PathLimit(peer, limit)),
         3 => peer().prop_map(|peer| Op::Refresh(peer, Family::IPV4_UNICAST)),
         2 => (peer(), policy()).prop_map(|(peer, export)| {
-            Op::Policies(peer, PolicyChoice::AcceptAll, export)
+            Op::Policies(peer, PolicyModel::accept_all(), export)
         }),
         9 => (peer(), 1..50usize).prop_map(|(peer, octets)| Op::Read(peer, octets)),
         2 => Just(Op::Forward),
@@ -251,14 +285,29 @@ fn path_limit() -> impl Strategy<Value = Option<NonZeroU8>> {
     prop::sample::select(vec![None, Some(NonZeroU8::MIN), Some(TWO)])
 }
 
-fn policy() -> impl Strategy<Value = PolicyChoice> {
-    prop::sample::select(vec![
-        PolicyChoice::AcceptAll,
-        PolicyChoice::AcceptAll,
-        PolicyChoice::RejectAll,
-        PolicyChoice::NotTen,
-        PolicyChoice::LocalAndV6,
-    ])
+fn options() -> impl Strategy<Value = Options> {
+    let role = prop::option::of(prop::sample::select(vec![
+        Role::Provider,
+        Role::RouteServer,
+        Role::RouteServerClient,
+        Role::Customer,
+        Role::Peer,
+    ]));
+    let local_as = prop::sample::select(vec![None, Some(OTHER_AS), Some(64510)]);
+    let flag = || prop::bool::weighted(0.3);
+    (local_as, role, flag(), flag(), flag(), 0..2u8, 0..2u8).prop_map(
+        |(local_as, role, first_as, graceful_shutdown, require_policy, allow_own_as, prepend)| {
+            Options {
+                local_as,
+                enforce_first_as: first_as,
+                role,
+                graceful_shutdown,
+                require_policy,
+                allow_own_as,
+                prepend,
+            }
+        },
+    )
 }
 
 fn reachability() -> impl Strategy<Value = Reachability> {
@@ -277,6 +326,7 @@ fn communities() -> impl Strategy<Value = Vec<Community>> {
         1 => Just(vec![Community::NO_EXPORT_SUBCONFED]),
         1 => Just(vec![Community::LLGR_STALE]),
         1 => Just(vec![Community::NO_LLGR]),
+        1 => Just(vec![Community::NO_PEER]),
         1 => Just(vec![Community::GRACEFUL_SHUTDOWN, Community::new(64500, 2)]),
     ]
 }
@@ -301,6 +351,7 @@ fn as_path() -> impl Strategy<Value = AsPath> {
         AsPath::sequence(&[64501, 64510]),
         AsPath::sequence(&[64502, 4_200_000_009]),
         AsPath::sequence(&[64502, OWN_AS]),
+        AsPath::sequence(&[64501, OTHER_AS]),
     ])
 }
 
@@ -326,25 +377,39 @@ fn fields() -> impl Strategy<Value = AttributesBuilder> {
             value: vec![1, 2, 3],
         }]),
     ];
-    let first = (as_path(), origin, med, local_pref, communities());
-    (first, originator_id, cluster_list, unknown).prop_map(
-        |(
-            (as_path, origin, med, local_pref, communities),
-            originator_id,
-            cluster_list,
-            unknown,
-        )| {
-            AttributesBuilder {
-                origin,
-                as_path,
-                med,
-                local_pref,
-                communities,
+    let extended = prop::sample::subsequence(EXTENDED.map(ExtCommunity).to_vec(), 0..=2);
+    let extended = prop_oneof![3 => Just(vec![]), 1 => extended];
+    let only_to_customer = prop::sample::select(vec![64501, 64502, 64510]);
+    let only_to_customer = prop::option::weighted(0.2, only_to_customer);
+    let first = (as_path(), origin, med, local_pref, communities(), extended);
+    (
+        first,
+        originator_id,
+        cluster_list,
+        unknown,
+        only_to_customer,
+    )
+        .prop_map(
+            |(
+                (as_path, origin, med, local_pref, communities, ext_communities),
                 originator_id,
                 cluster_list,
                 unknown,
-                ..AttributesBuilder::default()
-            }
-        },
-    )
+                only_to_customer,
+            )| {
+                AttributesBuilder {
+                    origin,
+                    as_path,
+                    med,
+                    local_pref,
+                    communities,
+                    ext_communities,
+                    originator_id,
+                    cluster_list,
+                    only_to_customer,
+                    unknown,
+                    ..AttributesBuilder::default()
+                }
+            },
+        )
 }

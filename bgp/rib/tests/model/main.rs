@@ -16,7 +16,6 @@ mod reference;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::num::NonZeroU8;
 use std::sync::Arc;
 
 use bgp_rib::{Best, Counts, Outcome, PeerId, PeerKind, PeerSession, Rib};
@@ -26,7 +25,7 @@ use bgp_wire::{
 use proptest::prelude::*;
 
 use history::{ADD_PATH_PEERS, Op, PEERS, config, delivery_ops, next_hop, ops, prefixes, session};
-use policies::PolicyChoice;
+use policies::PolicyModel;
 use receiver::Receiver;
 use reference::{Path, Peer, Reference};
 
@@ -121,8 +120,13 @@ impl World {
                 self.rib.set_next_hop(address, *reachability);
                 self.reference.reachability.insert(address, *reachability);
             }
-            Op::Policies(peer, import, export) => self.set_policies(*peer, *import, *export),
-            Op::PathLimit(peer, limit) => self.set_path_limit(*peer, *limit),
+            Op::Policies(peer, import, export) => self.set_policies(*peer, import, export),
+            Op::Options(peer, options) => {
+                self.change_session(*peer, |session| options.apply(session));
+            }
+            Op::PathLimit(peer, limit) => {
+                self.change_session(*peer, |session| session.add_path_limit = *limit);
+            }
             Op::Read(peer, octets) => self.read(*peer, *octets),
             Op::Forward => self.take_best_changes(),
             Op::Check => self.check(),
@@ -141,8 +145,8 @@ impl World {
         self.receivers.insert(peer, Receiver::new(&session.params));
         let known = Peer {
             session: session.clone(),
-            import: PolicyChoice::AcceptAll,
-            export: PolicyChoice::AcceptAll,
+            import: PolicyModel::accept_all(),
+            export: PolicyModel::accept_all(),
         };
         self.reference.peers.insert(peer, known);
         self.rib.peer_up(PeerId(peer), session);
@@ -235,30 +239,22 @@ impl World {
         prefixes.map(|prefix| Nlri { prefix, path_id }).collect()
     }
 
-    fn set_policies(&mut self, peer: u32, import: PolicyChoice, export: PolicyChoice) {
-        if !self.is_up(peer) {
+    fn set_policies(&mut self, peer: u32, import: &PolicyModel, export: &PolicyModel) {
+        let Some(known) = self.reference.peers.get_mut(&peer) else {
             return;
-        }
-        self.rib
-            .set_policies(PeerId(peer), import.policy(), export.policy());
-        if let Some(known) = self.reference.peers.get_mut(&peer) {
-            known.import = import;
-            known.export = export;
-        }
+        };
+        known.import = import.clone();
+        known.export = export.clone();
+        known.session.import = import.policy();
+        known.session.export = export.policy();
+        let (import, export) = (import.policy(), export.policy());
+        self.rib.set_policies(PeerId(peer), import, export);
     }
 
-    fn set_path_limit(&mut self, peer: u32, limit: Option<NonZeroU8>) {
-        if !self.is_up(peer) {
-            return;
-        }
+    fn change_session(&mut self, peer: u32, change: impl FnOnce(&mut PeerSession)) {
         if let Some(known) = self.reference.peers.get_mut(&peer) {
-            known.session.add_path_limit = limit;
-            let session = PeerSession {
-                import: known.import.policy(),
-                export: known.export.policy(),
-                ..known.session.clone()
-            };
-            self.rib.set_session(PeerId(peer), session);
+            change(&mut known.session);
+            self.rib.set_session(PeerId(peer), known.session.clone());
         }
     }
 
@@ -330,10 +326,14 @@ impl World {
         assert_eq!(best.as_ref().map(simple), expected, "best of {prefix}");
         let held = self.forwarding.get(&prefix);
         assert_eq!(held.map(simple), expected, "forwarding of {prefix}");
+        self.check_explanation(prefix, best);
+    }
 
-        let paths = self.reference.paths.get(&prefix).map_or(0, Vec::len);
+    fn check_explanation(&mut self, prefix: Prefix, best: Option<Best>) {
+        let paths = self.reference.paths.get(&prefix).cloned();
+        let paths = paths.unwrap_or_default();
         let explained = self.rib.explain(prefix).map_or(vec![], |all| all.paths);
-        assert_eq!(explained.len(), paths, "paths of {prefix}");
+        assert_eq!(explained.len(), paths.len(), "paths of {prefix}");
         let is_best = |outcome: &Outcome| matches!(outcome, Outcome::Best(_));
         let outcomes: Vec<Outcome> = explained.iter().map(|path| path.outcome).collect();
         assert_eq!(
@@ -342,6 +342,27 @@ impl World {
         );
         if let Some(best) = best {
             assert_eq!(outcomes[0], Outcome::Best(best.reason));
+        }
+        for path in &explained {
+            let id = (path.peer.map(|peer| peer.0), path.path_id);
+            let known = paths.iter().find(|known| (known.peer, known.path_id) == id);
+            let known = known.expect("a path that the model has");
+            assert_eq!(path.received, known.fields.build().unwrap());
+            let (counts, rule) = self.reference.imported(prefix, known);
+            assert_eq!(path.rule.as_deref(), rule, "rule about {known:?}");
+            if let Some(counts) = counts {
+                assert_eq!(path.attributes, counts.build().unwrap());
+            }
+        }
+        for peer in (0..PEERS).filter(|peer| self.receivers.contains_key(peer)) {
+            let explained = self.rib.explain_export(PeerId(peer), prefix);
+            let told = explained.and_then(|explained| explained.told.ok());
+            let told = told.map(|told| (told.next_hop, told.attributes));
+            assert_eq!(
+                told,
+                self.reference.told_of_best(peer, prefix),
+                "to peer {peer}"
+            );
         }
     }
 
