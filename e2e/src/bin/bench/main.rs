@@ -2,11 +2,14 @@
 //!
 //! Parts: `cni` (ADD and DEL latency beside `ptp` with `host-local`, a hundred
 //! pods on one node), `routes` (100,000 kernel routes beside `ip -batch`) and
-//! `agent` (memory and idle processor time). Without a part, all of them.
+//! `agent` (memory and idle processor time); without a part, these three. `bgp`
+//! (the speaker under load beside BIRD, FRR and GoBGP) takes a quarter of an hour
+//! and runs only when it is named.
 
 #![allow(clippy::print_stdout, reason = "this program exists to print figures")]
 
 mod agent;
+mod bgp;
 mod cni;
 mod routes;
 
@@ -17,12 +20,15 @@ use e2e::command;
 /// Figures of Tortie beside its peers, measured on this machine in this run.
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: cni, routes, agent. Nothing means everything.
+    /// What to measure: cni, routes, agent, bgp. Nothing means the first three.
     parts: Vec<String>,
+    /// Part bgp: every scenario once, and no page is written.
+    #[arg(long)]
+    quick: bool,
 }
 
 fn main() -> Result<()> {
-    let mut parts = Arguments::parse().parts;
+    let Arguments { mut parts, quick } = Arguments::parse();
     if parts.is_empty() {
         parts = ["cni", "routes", "agent"].map(str::to_owned).to_vec();
     }
@@ -33,7 +39,8 @@ fn main() -> Result<()> {
             "cni" => cni::bench()?,
             "routes" => routes::bench()?,
             "agent" => agent::bench()?,
-            other => bail!("no part {other}: there are cni, routes and agent"),
+            "bgp" => bgp::bench(quick)?,
+            other => bail!("no part {other}: there are cni, routes, agent and bgp"),
         }
     }
     Ok(())
