@@ -3,7 +3,9 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use bgp_api::{Advertised, Page, Path, Peer, PeerDetail, Route, RouteAnswer, Summary, Why};
+use bgp_api::{
+    Advertised, Cleared, Page, Path, Peer, PeerDetail, Route, RouteAnswer, Summary, Why,
+};
 use bgp_rib::Reachability;
 use bgp_wire::Prefix;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -95,6 +97,17 @@ impl Speaker {
         speaker::start(inputs, options, decode);
         (Handle { desired, commands }, event_receiver)
     }
+}
+
+/// How a peer is cleared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clear {
+    /// Its routes are asked for, if it understands that (RFC 2918), and ours are told again. The
+    /// session goes on.
+    Soft,
+    /// The session ends with Cease, Administrative Reset, and another one begins. A peer whose
+    /// session is closed because it sent too many prefixes may come back.
+    Hard,
 }
 
 /// A running speaker. Clones speak to the same one; it ends when the last of them is dropped.
@@ -221,6 +234,15 @@ impl Handle {
         let why = self.ask(move |owner| owner.why(&asked, prefix, exact, peer.as_deref()));
         let why = why.await.ok_or(Unanswered::Ended)?;
         why.map_err(Unanswered::NoPeer)
+    }
+
+    /// Clears a peer, by its name or address.
+    ///
+    /// # Errors
+    /// [`Unanswered`]
+    pub async fn clear(&self, name: &str, how: Clear) -> Result<Cleared, Unanswered> {
+        let cleared = self.about(name, move |owner, name| owner.clear(name, how));
+        cleared.await
     }
 
     async fn about<T: Send + 'static>(

@@ -38,4 +38,4 @@ pub use config::{
     Password, PeerConfig, PeerKey, Ttl,
 };
 pub use event::{BfdInfo, Event, NextHop, PeerInfo, RouteInfo, SessionInfo, Shutdown, SpeakerInfo};
-pub use handle::{Handle, Speaker, Unanswered};
+pub use handle::{Clear, Handle, Speaker, Unanswered};

@@ -106,6 +106,10 @@ pub(crate) struct Session {
     learned: Vec<Learned>,
     reports: VecDeque<Report>,
     liveness: Liveness,
+    /// The owner wants no session for a while.
+    closed: bool,
+    /// Requests to start anew that were obeyed.
+    resets: u64,
     stopped: bool,
 }
 
@@ -126,6 +130,7 @@ impl Session {
         // Not marked as seen: it may have changed before this task began.
         let control = channels.control.borrow();
         let (settings, fsm) = (control.settings.clone(), control.fsm());
+        let (closed, resets) = (control.closed.is_some(), control.resets);
         drop(control);
         Session {
             reporter,
@@ -145,6 +150,8 @@ impl Session {
             learned: Vec::new(),
             reports: VecDeque::new(),
             liveness: Liveness::default(),
+            closed,
+            resets,
             stopped: false,
         }
     }

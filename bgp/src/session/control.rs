@@ -4,12 +4,13 @@ use bgp_fsm::{Action, Event, Reason, State, Stop};
 use bgp_wire::Notification;
 use bgp_wire::notification::{code, subcode};
 
-use crate::session::Session;
+use crate::session::{Control, Session};
 
 impl Session {
     /// Begins, unless the peer is shut down.
     pub(super) fn begin(&mut self) {
         match self.settings.peer.shut_down.clone() {
+            None if self.closed => {}
             None => self.feed(Event::Start),
             Some(text) => self.last_error = Some(shut_down(&text)),
         }
@@ -21,7 +22,7 @@ impl Session {
         let control = self.channels.control.borrow_and_update().clone();
         let old = std::mem::replace(&mut self.settings, control.settings.clone());
         self.peer.set_config(self.start.elapsed(), control.fsm());
-        let new = control.settings;
+        let new = control.settings.clone();
         if old.peer.password != new.peer.password {
             self.rotate();
         }
@@ -31,7 +32,7 @@ impl Session {
                 self.feed(Event::Stop(Stop::Notify(notification)));
                 self.last_error = Some(shut_down(text));
             }
-            (Some(_), None) if self.liveness.is_held() => {}
+            (Some(_), None) if self.liveness.is_held() || self.closed => {}
             (Some(_), None) => self.feed(Event::Start),
             (None, None) | (Some(_), Some(_)) => {}
         }
@@ -39,10 +40,26 @@ impl Session {
             tracing::info!(peer = %new.key, "peer changed, its session starts anew");
             self.feed(Event::Reset(notification));
         }
+        self.obey(&control);
         let stop = control.stop.or(gone.then_some(Stop::Restart));
         if let Some(stop) = stop {
             self.feed(Event::Stop(stop));
             self.stopped = true;
+        }
+    }
+
+    /// Closes the session, opens it again, or has it start anew, if that is new.
+    fn obey(&mut self, control: &Control) {
+        let was_closed = std::mem::replace(&mut self.closed, control.closed.is_some());
+        match &control.closed {
+            Some(notification) if !was_closed => {
+                self.feed(Event::Stop(Stop::Notify(notification.clone())));
+            }
+            None if was_closed && !self.liveness.is_held() => self.begin(),
+            Some(_) | None => {}
+        }
+        if std::mem::replace(&mut self.resets, control.resets) != control.resets {
+            self.feed(Event::Reset(Notification::administrative_reset("")));
         }
     }
 

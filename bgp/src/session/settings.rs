@@ -20,6 +20,10 @@ pub(crate) struct Control {
     pub(crate) settings: Arc<Settings>,
     /// OPENs say that we come back from a restart.
     pub(crate) restarting: bool,
+    /// The session shall be closed with this until it is gone: the peer has sent too much.
+    pub(crate) closed: Option<Notification>,
+    /// How often the session was asked to start anew.
+    pub(crate) resets: u64,
     /// The session shall end for good.
     pub(crate) stop: Option<Stop>,
 }

@@ -19,6 +19,8 @@ async fn session_stopped_before_it_began_ends() {
     let (control, control_in) = watch::channel(Control {
         settings: Arc::new(settings),
         restarting: false,
+        closed: None,
+        resets: 0,
         stop: None,
     });
     let (_incoming, incoming_in) = mpsc::channel(1);

@@ -63,6 +63,8 @@ pub(super) struct PeerTask {
     pub(super) long_lived: Vec<Family>,
     /// Numbers of routes that the outside has been told.
     pub(super) told: Vec<(Family, PeerCounts)>,
+    /// Families it is to be asked for again (RFC 2918).
+    pub(super) asks: Vec<Family>,
     /// The established session.
     pub(super) up: Option<Box<session::Up>>,
     /// Changes of state.
@@ -89,6 +91,11 @@ impl PeerTask {
     pub(super) fn stop(&self, stop: Stop) {
         self.control
             .send_modify(|control| control.stop = Some(stop));
+    }
+
+    /// Asks for another session in place of the present one.
+    pub(super) fn reset(&self) {
+        self.control.send_modify(|control| control.resets += 1);
     }
 
     /// OPENs no longer say that we come back from a restart.
@@ -139,6 +146,8 @@ impl Owner {
         let (control, control_in) = watch::channel(Control {
             settings: Arc::new(settings),
             restarting: self.options.restarting && !self.deferral.is_over(),
+            closed: None,
+            resets: 0,
             stop: None,
         });
         let (incoming, incoming_in) = mpsc::channel(INCOMING);
@@ -166,6 +175,7 @@ impl Owner {
             stale: Vec::new(),
             long_lived: Vec::new(),
             told: Vec::new(),
+            asks: Vec::new(),
             up: None,
             transitions: 0,
             owes: None,

@@ -7,10 +7,13 @@
 
 use std::collections::BTreeSet;
 
+use bgp_api::Cleared;
 use bgp_rib::PeerId;
-use bgp_wire::{Family, RefreshSubtype, RouteRefresh};
+use bgp_wire::{Family, Message, Params, RefreshSubtype, RouteRefresh};
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
+use crate::handle::Clear;
 use crate::speaker::Owner;
 
 /// Refreshes that have begun, and those to be answered later.
@@ -77,7 +80,46 @@ impl Refreshes {
     }
 }
 
+/// Asks a peer for all its routes of a family (RFC 2918 §3).
+pub(super) fn request(family: Family) -> Bytes {
+    let mut bytes = BytesMut::new();
+    let subtype = RefreshSubtype::Request;
+    let request = Message::RouteRefresh(RouteRefresh { family, subtype });
+    match request.encode(&Params::default(), &mut bytes) {
+        Ok(()) => bytes.freeze(),
+        // Four octets: there is nothing in it that could fail.
+        Err(_) => Bytes::new(),
+    }
+}
+
 impl Owner {
+    /// Has the session of a peer start anew, or its routes exchanged again; `None` for an unknown
+    /// peer.
+    pub(crate) fn clear(&mut self, name: &str, how: Clear) -> Option<Cleared> {
+        let id = self.find(name)?;
+        let task = self.task(id)?;
+        let peer = task.key.to_string();
+        match how {
+            Clear::Hard => {
+                tracing::info!(peer, "cleared, its session starts anew");
+                task.reset();
+            }
+            Clear::Soft => {
+                let up = task.up.as_ref();
+                let families = up.map_or_else(Vec::new, |up| up.negotiated.families.clone());
+                if up.is_some_and(|up| up.negotiated.route_refresh) {
+                    task.asks.clone_from(&families);
+                }
+                for family in families {
+                    self.rib.refresh(id, family);
+                }
+                self.changed();
+            }
+        }
+        let soft = how == Clear::Soft;
+        Some(Cleared { peer, soft })
+    }
+
     /// Our own end-of-RIB marks wait for the end of the deferral.
     pub(super) fn holds_marks(&self) -> bool {
         self.options.restarting && !self.deferral.is_over()

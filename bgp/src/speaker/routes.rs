@@ -19,7 +19,7 @@ use crate::config::{Local, Originate, PeerConfig};
 use crate::session::{Chunk, Learned, Report, Reporter, Up};
 use crate::speaker::deferral::Expected;
 use crate::speaker::peers::PeerTask;
-use crate::speaker::{Owner, random};
+use crate::speaker::{Owner, random, refresh};
 
 /// Messages given to a session at once.
 const CHUNK_OCTETS: usize = 64 << 10;
@@ -233,7 +233,7 @@ impl Owner {
             }
             let Ok(room) = room else { return };
             let mut messages = next(&mut self.rib, id, CHUNK_OCTETS);
-            if messages.is_empty() && (holds || task.held.is_empty()) {
+            if messages.is_empty() && task.asks.is_empty() && (holds || task.held.is_empty()) {
                 return;
             }
             if holds {
@@ -241,6 +241,7 @@ impl Owner {
             } else {
                 messages.extend(task.held.release());
             }
+            messages.extend(task.asks.drain(..).map(refresh::request));
             if !messages.is_empty() {
                 room.send(Chunk { conn, messages });
             }

@@ -19,7 +19,7 @@ use crate::node::{Node, PATIENCE, address, prefix};
 pub(crate) struct Raw {
     pub(crate) number: u8,
     pub(crate) stream: TcpStream,
-    params: Params,
+    pub(crate) params: Params,
     input: BytesMut,
     /// Octets received.
     pub(crate) octets: usize,

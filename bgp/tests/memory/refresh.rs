@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bgp::{Family, Options};
+use bgp::{Clear, Family, Options, Unanswered};
 use bgp_wire::{Capability, Message, RefreshSubtype, RouteRefresh};
 
 use crate::node::{Node, PATIENCE, options, prefix};
@@ -30,6 +30,7 @@ async fn established(number: u8) -> (Node, Raw) {
     let mut open = raw.open(false);
     open.capabilities.push(Capability::EnhancedRouteRefresh);
     raw.open_session(open).await;
+    raw.params.enhanced_route_refresh = true;
     raw.announce(&[P, Q]).await;
     (node, raw)
 }
@@ -76,4 +77,50 @@ async fn a_refresh_before_end_of_rib_is_ignored() {
     raw.announce(&["10.181.2.0/26"]).await;
     node.learns("10.181.2.0/26", "192.0.2.183").await;
     assert_eq!(3, node.learned.len());
+}
+
+/// RFC 2918: routes are asked for and told again, the session goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_soft_clear_repeats_routes_both_ways() {
+    let (mut node, mut raw) = established(184).await;
+    raw.end_of_rib().await;
+    node.learns(Q, "192.0.2.185").await;
+    node.set(|desired| {
+        let prefix = prefix("10.184.0.0/26");
+        desired.originate.insert(prefix, Default::default());
+    });
+    while raw.receive_update().await.reach.is_empty() {}
+    let cleared = node.handle.clear("127.0.0.185", Clear::Soft).await;
+    assert!(cleared.unwrap().soft);
+    let mut asked = false;
+    let mut told = Vec::new();
+    while !asked || told.len() < 3 {
+        match raw.receive().await {
+            Message::RouteRefresh(refresh) if refresh.subtype == RefreshSubtype::Request => {
+                asked = true;
+            }
+            Message::RouteRefresh(refresh) => told.push(Some(refresh.subtype)),
+            Message::Update(update) => {
+                assert_eq!(1, update.reach[0].nlri.len());
+                told.push(None);
+            }
+            other => assert_eq!(Message::Keepalive, other),
+        }
+    }
+    let (begin, end) = (RefreshSubtype::BeginningOfRib, RefreshSubtype::EndOfRib);
+    assert_eq!([Some(begin), None, Some(end)], told[..]);
+    assert_eq!(0, node.handle.peers().await[0].flaps);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hard_clear_starts_the_session_anew() {
+    let (mut node, mut raw) = established(186).await;
+    let cleared = node.handle.clear("127.0.0.187", Clear::Hard).await;
+    assert!(!cleared.unwrap().soft);
+    let notification = raw.receive_notification().await;
+    assert_eq!((6, 4), (notification.code, notification.subcode));
+    // Whoever is let in is sent an OPEN.
+    let _raw = Raw::connect_after_hold(187, &mut node).await;
+    let nobody = node.handle.clear("nobody", Clear::Hard).await;
+    assert_eq!(Err(Unanswered::NoPeer("nobody".to_owned())), nobody);
 }
