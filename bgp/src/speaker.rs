@@ -381,6 +381,7 @@ impl Owner {
                 next = more.try_recv().ok();
             }
         }
+        self.pace.more(!more.is_empty());
     }
 
     /// Ends all sessions.

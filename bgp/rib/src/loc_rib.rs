@@ -22,6 +22,8 @@ pub(crate) struct LocRib<K> {
     dirty: Vec<PrefixId>,
     /// Prefixes whose multipath set changed and was not asked for yet, each at most once.
     queued: Vec<PrefixId>,
+    /// Prefixes to be forgotten, empty but while they are collected.
+    unused: Vec<PrefixId>,
     scratch: Scratch,
 }
 
@@ -43,6 +45,7 @@ impl<K: Key> LocRib<K> {
             held: Held::default(),
             dirty: Vec::new(),
             queued: Vec::new(),
+            unused: Vec::new(),
             scratch: Scratch::default(),
         }
     }
@@ -178,8 +181,16 @@ impl<K: Key> LocRib<K> {
             for path in slot.paths.iter_mut() {
                 path.flags.clear(PathFlags::CHANGED);
             }
-            remove_if_unused(&mut self.table, id);
+            if slot.is_unused() {
+                self.unused.push(id);
+            }
         }
+        self.forget_unused();
+    }
+
+    fn forget_unused(&mut self) {
+        self.table.remove_all(&self.unused);
+        self.unused.clear();
     }
 
     pub(crate) fn is_dirty(&self) -> bool {
@@ -194,8 +205,11 @@ impl<K: Key> LocRib<K> {
             let slot = self.table.slot_mut(id);
             slot.marks.clear(Marks::QUEUED);
             each(slot);
-            remove_if_unused(&mut self.table, id);
+            if slot.is_unused() {
+                self.unused.push(id);
+            }
         }
+        self.forget_unused();
         if self.queued.is_empty() {
             self.queued.shrink_to(1024);
         }
@@ -205,13 +219,6 @@ impl<K: Key> LocRib<K> {
     /// The best path of a prefix.
     pub(crate) fn best(&self, key: K) -> Option<Path> {
         self.table.slot(self.table.find(key)?).best()
-    }
-}
-
-fn remove_if_unused<K: Key>(table: &mut PrefixTable<K>, id: PrefixId) {
-    let slot = table.slot(id);
-    if slot.paths.is_empty() && slot.marks == Marks::default() {
-        table.remove(id);
     }
 }
 
@@ -235,6 +242,11 @@ struct Outcome {
 }
 
 impl<K> Slot<K> {
+    /// No path, and nobody waits to hear of it.
+    fn is_unused(&self) -> bool {
+        self.paths.is_empty() && self.marks == Marks::default()
+    }
+
     /// The best path as of the last decision.
     pub(crate) fn best(&self) -> Option<Path> {
         (self.best_count > 0).then(|| self.paths.first()).flatten()

@@ -140,6 +140,21 @@ impl Rib {
         }
     }
 
+    /// Looks up what an UPDATE is about, and changes nothing.
+    ///
+    /// A large table is slow because each lookup waits for memory. Told of the next few UPDATEs
+    /// together, the machine waits for all of them at once.
+    pub fn expect(&self, update: &Update) {
+        let announced = update.reach.iter().flat_map(|reach| &reach.nlri);
+        let withdrawn = update.unreach.iter().flat_map(|unreach| &unreach.nlri);
+        for nlri in announced.chain(withdrawn) {
+            match nlri.prefix {
+                Prefix::V4(key) => self.tables.v4.table.touch(key),
+                Prefix::V6(key) => self.tables.v6.table.touch(key),
+            }
+        }
+    }
+
     fn announce(&mut self, peer: PeerId, attributes: &Attributes, via: NextHop, nlri: &[Nlri]) {
         let Self { shared, tables, .. } = self;
         let Shared {

@@ -21,6 +21,9 @@ use crate::speaker::deferral::Expected;
 use crate::speaker::peers::PeerTask;
 use crate::speaker::{Owner, random, refresh};
 
+/// UPDATEs the RIB is told to expect.
+const AHEAD: usize = 16;
+
 /// Messages given to a session at once.
 const CHUNK_OCTETS: usize = 64 << 10;
 
@@ -74,8 +77,16 @@ impl Owner {
             }
             Report::Learned(learned) => {
                 self.deferral.heard(now, id);
-                for learned in learned {
-                    self.learn(id, learned);
+                let mut learned = learned.into_iter();
+                while !learned.as_slice().is_empty() {
+                    for next in learned.as_slice().iter().take(AHEAD) {
+                        if let Learned::Update(update) = next {
+                            self.rib.expect(update);
+                        }
+                    }
+                    for learned in learned.by_ref().take(AHEAD) {
+                        self.learn(id, learned);
+                    }
                 }
             }
             Report::Hungry => {

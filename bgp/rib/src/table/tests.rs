@@ -22,7 +22,7 @@ fn ids_are_stable_over_growth_and_reused_after_removal() {
     for number in (0..count).step_by(97) {
         assert_eq!(table.find(key(number)), Some(number));
     }
-    table.remove(5000);
+    table.remove_all(&[5000]);
     assert_eq!(table.find(key(5000)), None);
     assert_eq!((table.len(), table.end()), (count as usize - 1, count));
     assert_eq!(table.find_or_insert(key(999_999)), 5000);
@@ -36,8 +36,8 @@ fn removed_prefixes_are_not_iterated() {
     for number in 0..3 {
         table.find_or_insert(key(number));
     }
-    table.remove(1);
-    table.remove(1);
+    table.remove_all(&[1]);
+    table.remove_all(&[1]);
     let keys: Vec<_> = table.iter().map(|(id, slot)| (id, slot.key)).collect();
     assert_eq!(keys, [(0, key(0)), (2, key(2))]);
 }
