@@ -15,6 +15,7 @@
 mod answer;
 mod config;
 mod detection;
+mod discovery;
 mod event;
 mod handle;
 pub mod http;

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::config::{PeerConfig, Ttl};
 
-pub(crate) use kernel::interface_name;
+pub(crate) use kernel::{interface_index, interface_name};
 pub(crate) use md5::{expect_signature, sign};
 
 /// Packets of control protocols get their own traffic class (RFC 4271 appendix E: precedence 6).

@@ -13,6 +13,7 @@
 //! | accepted connections | 64 | the kernel's backlog holds them |
 //! | accepted connections of one peer | 4 | more are closed and counted |
 //! | dynamic peers | the limit of their range | connections are closed and counted |
+//! | neighbours found on links | 16 | who looks for them waits |
 //! | questions | 64 | who asks waits |
 //! | news | 16 | merged per prefix in the RIB, per peer here |
 
@@ -28,6 +29,7 @@ mod questions;
 mod refresh;
 mod routes;
 mod signatures;
+mod unnumbered;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
@@ -47,6 +49,7 @@ use tokio::time::Instant;
 
 use crate::config::{Desired, Options, PeerKey};
 use crate::detection::Detection;
+use crate::discovery::Discovered;
 use crate::event::{Event, Shutdown};
 use crate::handle::Command;
 use crate::listener::{Accepted, Listener};
@@ -59,9 +62,11 @@ use pace::Pace;
 use peers::PeerTask;
 use refresh::Refreshes;
 use signatures::Signatures;
+use unnumbered::WatchedLinks;
 
 const REPORTS: usize = 64;
 const ACCEPTED: usize = 64;
+const DISCOVERED: usize = 16;
 
 /// Reports are applied this long before anything else is looked at.
 const BURST: Duration = Duration::from_millis(5);
@@ -78,6 +83,13 @@ pub(crate) struct Inputs {
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: mpsc::Sender<Event>,
 }
+
+/// Where sessions, listeners and links tell the task what happens.
+type Senders = (
+    mpsc::Sender<(Reporter, Report)>,
+    mpsc::Sender<Accepted>,
+    mpsc::Sender<Discovered>,
+);
 
 /// Everything the task owns.
 pub(crate) struct Owner {
@@ -111,6 +123,7 @@ pub(crate) struct Owner {
     signed: Signatures,
     /// Interfaces of link-local sessions, numbered for the RIB.
     links: Vec<Arc<str>>,
+    links_watched: WatchedLinks,
     /// Connections from addresses that are no peer's, or that nobody could take.
     strangers: u64,
     /// Messages of peers that are gone.
@@ -148,8 +161,14 @@ async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) 
     } = inputs;
     let (reports, mut reports_in) = mpsc::channel(REPORTS);
     let (accepted, mut accepted_in) = mpsc::channel(ACCEPTED);
+    let (discovered, mut discovered_in) = mpsc::channel(DISCOVERED);
     let first = desired.borrow_and_update().clone();
-    let mut owner = Owner::new(first, options, (decode, runtime), (reports, accepted));
+    let mut owner = Owner::new(
+        first,
+        options,
+        (decode, runtime),
+        (reports, accepted, discovered),
+    );
     owner.start();
     let (how, done) = loop {
         owner.settle();
@@ -184,6 +203,7 @@ async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) 
                 owner.changed();
             }
             Some(accepted) = accepted_in.recv() => owner.match_to_peer(accepted),
+            Some(discovered) = discovered_in.recv() => owner.discovered(&discovered),
             Ok(permit) = events.reserve(), if has_news => {
                 if let Some(event) = owner.next_news() {
                     permit.send(event);
@@ -205,7 +225,7 @@ impl Owner {
         desired: Desired,
         options: Options,
         (decode, runtime): (Decode, Handle),
-        (reports, accepted): (mpsc::Sender<(Reporter, Report)>, mpsc::Sender<Accepted>),
+        (reports, accepted, discovered): Senders,
     ) -> Self {
         let deferral = Deferral::new(Instant::now(), options.settle, options.deferral);
         Owner {
@@ -232,6 +252,7 @@ impl Owner {
             established: 0,
             signed: Signatures::default(),
             links: Vec::new(),
+            links_watched: WatchedLinks::new(discovered),
             strangers: 0,
             retired: Counted::default(),
             next_hops: BTreeMap::new(),
@@ -245,6 +266,7 @@ impl Owner {
         for (key, config) in &desired.peers {
             self.add_peer(key, config);
         }
+        self.watch_links();
         self.listen();
         self.changed();
     }
@@ -279,6 +301,7 @@ impl Owner {
             }
         }
         self.change_dynamic();
+        self.watch_links();
         let unwanted = |address: &SocketAddr| !desired.local.listen.contains(address);
         let unwanted: Vec<SocketAddr> = self.listeners.keys().copied().filter(unwanted).collect();
         for address in unwanted {

@@ -12,7 +12,7 @@ use socket2::SockAddr;
 ///
 /// # Errors
 /// There is no such interface.
-pub(super) fn interface_index(name: &str) -> io::Result<u32> {
+pub(crate) fn interface_index(name: &str) -> io::Result<u32> {
     let missing = || io::Error::new(io::ErrorKind::NotFound, format!("no interface {name}"));
     let name = CString::new(name).map_err(|_| missing())?;
     #[allow(unsafe_code, reason = "no library covers it")]

@@ -142,7 +142,8 @@ impl Owner {
     }
 
     fn spawn(&mut self, id: PeerId, key: &PeerKey, config: &PeerConfig) -> PeerTask {
-        let settings = self.settings(key, config, None);
+        let neighbour = self.neighbour(config);
+        let settings = self.settings(key, config, neighbour);
         let (control, control_in) = watch::channel(Control {
             settings: Arc::new(settings),
             restarting: self.options.restarting && !self.deferral.is_over(),
@@ -157,7 +158,7 @@ impl Owner {
             config: config.clone(),
             range: None,
             lonely: None,
-            neighbour: None,
+            neighbour,
             number: 0,
             control,
             incoming,
