@@ -48,6 +48,10 @@ impl<'a> Importer<'a> {
         prefix: Prefix,
         received: AttrId,
     ) -> (AttrId, Option<Ineligible>) {
+        let as_received = |attrs: &mut Attrs, refused| {
+            attrs.add_reference(received);
+            (received, refused)
+        };
         let set = attrs.get(received);
         let next_hop = attrs.next_hops.get(set.next_hop);
         if self.received != received {
@@ -55,28 +59,21 @@ impl<'a> Importer<'a> {
             self.refused = check(self.config, self.session, &set.attributes, next_hop);
             self.rewritten.clear();
         }
-        if self.refused.is_some() {
-            attrs.add_reference(received);
-            return (received, self.refused);
-        }
         let session = self.session;
-        let judgement = session
-            .import
-            .evaluate(&subject(session, prefix, set, next_hop));
+        if self.refused.is_some() || !session.import.is_given() {
+            return as_received(attrs, self.refused);
+        }
+        let subject = subject(session, prefix, set, next_hop);
+        let judgement = session.import.evaluate(&subject);
         if !judgement.is_accepted() {
-            attrs.add_reference(received);
-            return (received, Some(Ineligible::Policy));
+            return as_received(attrs, Some(Ineligible::Policy));
         }
         if judgement.changes.is_empty() {
-            attrs.add_reference(received);
-            return (received, None);
+            return as_received(attrs, None);
         }
         match self.rewrite(set, judgement.changes) {
             Some(attributes) => (attrs.acquire_rewritten(attributes, received), None),
-            None => {
-                attrs.add_reference(received);
-                (received, Some(Ineligible::TooLong))
-            }
+            None => as_received(attrs, Some(Ineligible::TooLong)),
         }
     }
 
