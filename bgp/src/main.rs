@@ -2,14 +2,16 @@
 
 mod standalone;
 
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Result;
 use bgp::Options;
 use clap::{Parser, Subcommand};
 
-use standalone::run;
+use standalone::{file, run};
 
 #[derive(Debug, Parser)]
 #[command(name = "tortie-bgp", version, about = "BGP speaker")]
@@ -20,7 +22,13 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Speak BGP. SIGHUP reads the file again, SIGTERM says goodbye to the peers, SIGUSR1 ends
+    /// Say whether a configuration file makes sense, and what is wrong with it.
+    Check {
+        /// Configuration file (YAML).
+        #[arg(value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Speak BGP. The file is read again when it changes and on SIGHUP, SIGTERM says goodbye to the peers, SIGUSR1 ends
     /// without a word so that they keep our routes.
     Run {
         /// Configuration file (YAML).
@@ -43,6 +51,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
+        Command::Check { config } => check(&config),
         Command::Run {
             config,
             socket,
@@ -68,5 +77,24 @@ fn main() -> ExitCode {
             );
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Prints what a file asks for, or why it cannot be used.
+fn check(config: &Path) -> Result<()> {
+    let read = file::load(config)?;
+    let desired = read.desired;
+    let text = format!(
+        "{}: AS {}, {} peers, {} ranges of peers, {} prefixes originated\n",
+        config.display(),
+        desired.local.asn,
+        desired.peers.len(),
+        desired.dynamic.len(),
+        desired.originate.len()
+    );
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        // The reader had enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
     }
 }

@@ -1,18 +1,20 @@
 //! The process: signals, reload, answers.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use bgp::{Event, Handle, Options, Shutdown, Speaker, http};
+use bgp::{Event, Handle, Options, Reachability, Shutdown, Speaker, http};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
-use super::file;
+use super::file::{self, Config};
+use super::watch::Watch;
 
 /// Runs a speaker until a signal ends it; it answers at the socket and, if given, at the address.
 ///
@@ -32,7 +34,8 @@ pub(crate) fn run(
         .with_ansi(io::stderr().is_terminal())
         .with_writer(io::stderr)
         .init();
-    let desired = file::load(config)?;
+    let mut watch = Watch::new(config);
+    let first = file::load(config)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
         let answers = listen(socket)?;
@@ -43,9 +46,11 @@ pub(crate) fn run(
             }
             None => None,
         };
-        let (handle, events) = Speaker::start(desired, options);
+        let (handle, events) = Speaker::start(first.desired.clone(), options);
+        tell_next_hops(&handle, &BTreeMap::new(), &first.next_hops).await;
         let server = tokio::spawn(answer(answers, pages, handle.clone()));
-        let result = serve(config, &handle, events).await;
+        let mut current = Current { config, now: first };
+        let result = serve(&mut current, &mut watch, &handle, events).await;
         server.abort();
         // Nobody will answer there any more; somebody may have removed it already.
         let _gone = fs::remove_file(socket);
@@ -53,20 +58,59 @@ pub(crate) fn run(
     })
 }
 
-async fn serve(config: &Path, handle: &Handle, mut events: mpsc::Receiver<Event>) -> Result<()> {
+/// The file and what was last read in it.
+struct Current<'a> {
+    config: &'a Path,
+    now: Config,
+}
+
+impl Current<'_> {
+    /// Reads the file again; what cannot be read changes nothing.
+    async fn reload(&mut self, handle: &Handle) {
+        match file::load(self.config) {
+            Ok(new) if new == self.now => tracing::info!("configuration read again, no change"),
+            Ok(new) => {
+                tracing::info!("configuration read again");
+                handle.set(new.desired.clone());
+                tell_next_hops(handle, &self.now.next_hops, &new.next_hops).await;
+                self.now = new;
+            }
+            Err(error) => tracing::error!("configuration not changed: {error:#}"),
+        }
+    }
+}
+
+/// Tells what is known about next hops, and of those that are no longer listed that nothing is.
+async fn tell_next_hops(
+    handle: &Handle,
+    old: &BTreeMap<IpAddr, Reachability>,
+    new: &BTreeMap<IpAddr, Reachability>,
+) {
+    for address in old.keys().filter(|address| !new.contains_key(*address)) {
+        let nothing_known = Reachability::Reachable { metric: 0 };
+        handle.set_next_hop(*address, nothing_known).await;
+    }
+    for (address, said) in new {
+        if old.get(address) != Some(said) {
+            handle.set_next_hop(*address, *said).await;
+        }
+    }
+}
+
+async fn serve(
+    current: &mut Current<'_>,
+    watch: &mut Watch,
+    handle: &Handle,
+    mut events: mpsc::Receiver<Event>,
+) -> Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut restart = signal(SignalKind::user_defined1())?;
     loop {
         tokio::select! {
-            _ = reload.recv() => match file::load(config) {
-                Ok(desired) => {
-                    tracing::info!("configuration read again");
-                    handle.set(desired);
-                }
-                Err(error) => tracing::error!("configuration not changed: {error:#}"),
-            },
+            _ = reload.recv() => current.reload(handle).await,
+            () = watch.changed() => current.reload(handle).await,
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = restart.recv() => {
