@@ -340,7 +340,8 @@ pub struct Options {
     /// We come back from a restart and the kernel kept our routes: OPENs say so until
     /// [`Event::Converged`](crate::Event::Converged) (RFC 4724 §4.1).
     pub restarting: bool,
-    /// The kernel keeps our routes when we go away: the F bit of our OPENs.
+    /// The kernel forwards with the routes of an earlier run: the F bit of our OPENs until
+    /// [`Event::Converged`](crate::Event::Converged). Later ones have it in any case.
     pub forwarding: bool,
     /// How long after the start peers may come up and still be waited for.
     pub settle: Duration,

@@ -62,6 +62,8 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
     let Some(first) = first else { return Ok(()) };
     let options = Options {
         restarting,
+        // After a reboot peers must not send to routes that are no longer there.
+        forwarding: restarting,
         ..Options::default()
     };
     let (handle, mut events) = Speaker::start(desired(&first, &settings), options);

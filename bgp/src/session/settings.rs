@@ -24,6 +24,8 @@ pub(crate) struct Control {
     pub(crate) closed: Option<Notification>,
     /// How often the session was asked to start anew.
     pub(crate) resets: u64,
+    /// OPENs say that the kernel forwards with our routes.
+    pub(crate) forwarding: bool,
     /// The session shall end for good.
     pub(crate) stop: Option<Stop>,
 }
@@ -34,6 +36,7 @@ impl Control {
         let mut config = self.settings.fsm.clone();
         if let Some(restart) = &mut config.restart {
             restart.restarting = self.restarting;
+            restart.forwarding = self.forwarding;
         }
         config
     }

@@ -21,6 +21,7 @@ async fn session_stopped_before_it_began_ends() {
         restarting: false,
         closed: None,
         resets: 0,
+        forwarding: true,
         stop: None,
     });
     let (_incoming, incoming_in) = mpsc::channel(1);

@@ -98,10 +98,13 @@ impl PeerTask {
         self.control.send_modify(|control| control.resets += 1);
     }
 
-    /// OPENs no longer say that we come back from a restart.
+    /// OPENs no longer say that we come back from a restart, and what peers keep of us from now
+    /// on is forwarded.
     pub(super) fn restarted(&self) {
-        self.control
-            .send_modify(|control| control.restarting = false);
+        self.control.send_modify(|control| {
+            control.restarting = false;
+            control.forwarding = true;
+        });
     }
 }
 
@@ -149,6 +152,7 @@ impl Owner {
             restarting: self.options.restarting && !self.deferral.is_over(),
             closed: None,
             resets: 0,
+            forwarding: self.options.forwarding || self.deferral.is_over(),
             stop: None,
         });
         let (incoming, incoming_in) = mpsc::channel(INCOMING);

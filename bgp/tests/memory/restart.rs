@@ -90,6 +90,27 @@ async fn restarted_speaker_tells_routes_at_once_and_end_of_rib_after_its_peers()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kernel_without_routes_is_said_until_convergence() {
+    let change = |desired: &mut bgp::Desired| {
+        desired.peers.insert("raw".into(), expects(62));
+    };
+    let empty = Options {
+        forwarding: false,
+        ..options()
+    };
+    let mut node = Node::start_with(61, 64561, &[], change, empty).await;
+    let (mut raw, open) = Raw::establish(62, &node, false).await;
+    let families = &restart_of(&open).families;
+    assert!(families.contains(&(Family::IPV4_UNICAST, false)));
+    raw.end_of_rib().await;
+    node.until("convergence", |node| node.converged).await;
+    drop(raw);
+    let (_raw, open) = Raw::establish(62, &node, false).await;
+    let families = &restart_of(&open).families;
+    assert!(families.contains(&(Family::IPV4_UNICAST, true)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_peer_delays_convergence_only_by_the_settle_time() {
     let dead = PeerConfig::new(address(250), 64999);
     let change = |desired: &mut bgp::Desired| {
