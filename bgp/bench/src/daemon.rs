@@ -156,7 +156,7 @@ impl Daemon {
     /// # Errors
     /// It is gone.
     pub fn cpu(&self) -> Result<Duration> {
-        process::cpu(&self.pids())
+        process::cpu(&self.pids()).with_context(|| format!("its log ends:\n{}", self.log()))
     }
 
     /// Waits until it does nothing any more, at most for `limit`.

@@ -7,7 +7,7 @@
 //!
 //! The program starts itself again as the first process of a process namespace, with mount and
 //! network namespaces of its own. When it ends, however it ends, the kernel ends every process
-//! in there and takes the namespaces away; files are on a tmpfs that goes with them.
+//! in there and takes the namespaces away; files are on tmpfs that goes with them.
 
 use std::fmt::Write;
 use std::net::Ipv4Addr;
@@ -89,14 +89,12 @@ fn settle() -> Result<()> {
         nothing,
     )
     .context("mount /proc")?;
-    mount(
-        Some("tmpfs"),
-        "/run",
-        Some("tmpfs"),
-        MsFlags::empty(),
-        nothing,
-    )
-    .context("mount /run")?;
+    // FRR leaves files in /var/tmp.
+    for folder in ["/run", "/var/tmp"] {
+        let flags = MsFlags::empty();
+        mount(Some("tmpfs"), folder, Some("tmpfs"), flags, nothing)
+            .with_context(|| format!("mount {folder}"))?;
+    }
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, OPEN_FILES.min(most), most)?;
     Ok(())

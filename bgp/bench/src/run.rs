@@ -147,7 +147,7 @@ impl Run {
         self.finish(name, wall.map(|_| start.elapsed()), clocks)
     }
 
-    /// As [`Run::phase`], where `reached` says when it is done. It is asked every 50 ms.
+    /// As [`Run::phase`], where `reached` says when it is done. It is asked every 50 to 100 ms.
     ///
     /// # Errors
     /// As [`Run::phase`], and what `reached` answers.
@@ -161,11 +161,13 @@ impl Run {
         let clocks = self.clocks()?;
         let start = Instant::now();
         self.tester.run(sends, self.limit)?;
-        let mut wall = None;
+        let (mut wall, mut pause) = (None, POLL);
         while wall.is_none() && start.elapsed() < self.limit {
-            self.tester.stay(POLL)?;
+            self.tester.stay(pause)?;
             let asked = start.elapsed();
             wall = reached(&self.daemon)?.then_some(asked);
+            // Asking must not become work that counts.
+            pause = POLL.max((start.elapsed() - asked) * 5);
         }
         self.finish(name, wall, clocks)
     }
@@ -211,8 +213,9 @@ impl Run {
         self.note(name, wall, clocks)?;
         let missing = self.tester.missing();
         if wall.is_none() {
-            let missing = missing.unwrap_or_default();
-            self.gave_up(format!("{name}, after {:?}: {missing}", self.limit));
+            let (missing, log) = (missing.unwrap_or_default(), self.daemon.log());
+            let text = format!("{name}, after {:?}: {missing}\n{log}", self.limit);
+            self.gave_up(text.trim_end().to_owned());
         } else if let Some(missing) = missing {
             let problem = format!("{name}, when it had gone quiet: {missing}");
             self.measured.problems.push(problem);

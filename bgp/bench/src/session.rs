@@ -29,8 +29,6 @@ pub enum State {
 pub enum Outcome {
     /// Nothing special.
     Fine,
-    /// The session is established now.
-    Established,
     /// The connection is gone; the text says how.
     Gone(String),
 }
@@ -48,6 +46,10 @@ pub struct Session {
     connected: bool,
     unsent: VecDeque<(Rc<[u8]>, usize)>,
     partial: Vec<u8>,
+    /// When it goes away it is dialled again; else that is an error.
+    pub redialled: bool,
+    /// It is not dialled again before.
+    pub not_before: Instant,
     /// What it holds, when it is looked at.
     pub table: Option<Table>,
     /// Whether the event loop was asked to tell when the socket takes more.
@@ -67,6 +69,8 @@ impl Session {
             connected: false,
             unsent: VecDeque::new(),
             partial: Vec::new(),
+            redialled: false,
+            not_before: Instant::now(),
             table,
             watched_for_room: true,
             first_written: None,
@@ -172,21 +176,19 @@ impl Session {
             Err(error) => return Ok(Outcome::Gone(error.to_string())),
         };
         let mut rest = &scratch[..kept + octets];
-        let mut outcome = Outcome::Fine;
         while let Some(length) = wire::length(rest)?
             && length <= rest.len()
         {
             let (message, after) = rest.split_at(length);
             rest = after;
-            match self.message(message[18], &message[wire::HEADER..])? {
-                Outcome::Fine => {}
-                Outcome::Established => outcome = Outcome::Established,
-                gone @ Outcome::Gone(_) => return Ok(gone),
+            let outcome = self.message(message[18], &message[wire::HEADER..])?;
+            if outcome != Outcome::Fine {
+                return Ok(outcome);
             }
         }
         self.partial.clear();
         self.partial.extend(rest);
-        Ok(outcome)
+        Ok(Outcome::Fine)
     }
 
     fn message(&mut self, kind: u8, body: &[u8]) -> Result<Outcome> {
@@ -204,7 +206,6 @@ impl Session {
             }
             (wire::KEEPALIVE, State::Opening) => {
                 self.state = State::Established;
-                return Ok(Outcome::Established);
             }
             // Route refreshes of others; there is nothing to send again in a test.
             (wire::KEEPALIVE, State::Established) | (5, _) => {}

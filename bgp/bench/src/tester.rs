@@ -44,6 +44,7 @@ pub struct Tester {
     pending: usize,
     next_keepalives: Instant,
     keepalive: Rc<[u8]>,
+    end_of_rib: Rc<[u8]>,
     /// What is said about sessions that went away while they were dialled.
     last_refusal: String,
 }
@@ -68,12 +69,13 @@ impl Tester {
             pending: 0,
             next_keepalives: Instant::now() + KEEPALIVE_INTERVAL,
             keepalive: wire::KEEPALIVE_MESSAGE.as_slice().into(),
+            end_of_rib: wire::END_OF_RIB.as_slice().into(),
             last_refusal: String::new(),
         })
     }
 
     /// Establishes these sessions with at most `at_once` dials in flight; a dial that fails is
-    /// repeated. Answers how long it took.
+    /// repeated. Answers how long it took. Then it says that nothing was to be said (RFC 4724).
     ///
     /// # Errors
     /// `limit` is over; the error says how many are missing and what the last refusal was.
@@ -83,40 +85,52 @@ impl Tester {
         at_once: usize,
         limit: Duration,
     ) -> Result<Duration> {
-        let start = Instant::now();
         self.last_refusal = "none".to_owned();
-        let mut due: Vec<(Instant, usize)> = which.iter().map(|one| (start, *one)).collect();
-        due.reverse();
-        let mut opening: Vec<usize> = Vec::new();
-        loop {
-            let now = Instant::now();
-            while opening.len() < at_once
-                && let Some(place) = due.iter().rposition(|(when, _)| *when <= now)
-            {
-                let (_, session) = due.remove(place);
-                self.dial(session)?;
-                opening.push(session);
-            }
-            self.turn()?;
-            opening.retain(|session| match self.sessions[*session].state {
-                State::Opening => true,
-                State::Established => false,
-                State::Down => {
-                    due.push((Instant::now() + RETRY, *session));
-                    false
-                }
-            });
-            if opening.is_empty() && due.is_empty() {
-                return Ok(start.elapsed());
+        for session in which {
+            self.sessions[*session].redialled = true;
+        }
+        let start = Instant::now();
+        let took = loop {
+            let missing = self.dial_some(which, at_once)?;
+            if missing == 0 {
+                break start.elapsed();
             }
             ensure!(
                 start.elapsed() < limit,
-                "{} of {} sessions are not established after {limit:?}; last refusal: {}",
-                opening.len() + due.len(),
+                "{missing} of {} sessions are not established after {limit:?}; last refusal: {}",
                 which.len(),
                 self.last_refusal
             );
+            self.turn()?;
+        };
+        for session in which {
+            self.sessions[*session].redialled = false;
+            self.sessions[*session].queue(Rc::clone(&self.end_of_rib));
+            self.write(*session)?;
         }
+        Ok(took)
+    }
+
+    /// Dials what is down and may be dialled; answers how many are not established.
+    fn dial_some(&mut self, which: &[usize], at_once: usize) -> Result<usize> {
+        let count = |sessions: &[Session], state| {
+            let all = which.iter().map(|one| sessions[*one].state);
+            all.filter(|one| *one == state).count()
+        };
+        let mut opening = count(&self.sessions, State::Opening);
+        let missing = which.len() - count(&self.sessions, State::Established);
+        let now = Instant::now();
+        for session in which {
+            if opening >= at_once {
+                break;
+            }
+            let one = &self.sessions[*session];
+            if one.state == State::Down && one.not_before <= now {
+                self.dial(*session)?;
+                opening += 1;
+            }
+        }
+        Ok(missing)
     }
 
     fn dial(&mut self, session: usize) -> Result<()> {
@@ -125,6 +139,7 @@ impl Tester {
         if let Outcome::Gone(why) = session.dial(to)? {
             self.last_refusal = why;
             session.hang_up();
+            session.not_before = Instant::now() + RETRY;
         } else if let Some(stream) = &session.stream {
             let interest = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
             let event = EpollEvent::new(interest, session.index as u64);
@@ -283,11 +298,12 @@ impl Tester {
     fn after(&mut self, index: usize, outcome: Outcome) -> Result<()> {
         let session = &mut self.sessions[index];
         if let Outcome::Gone(why) = outcome {
-            if session.state == State::Established {
+            if session.state == State::Established && !session.redialled {
                 bail!("client {index}: the session ended: {why}");
             }
             self.last_refusal = why;
             session.hang_up();
+            session.not_before = Instant::now() + RETRY;
             return Ok(());
         }
         let watch = session.wants_to_write();

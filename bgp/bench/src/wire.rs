@@ -28,6 +28,17 @@ pub const KEEPALIVE_MESSAGE: [u8; HEADER] = {
     message
 };
 
+/// The end-of-RIB marker of IPv4 unicast (RFC 4724 §2): nothing was said before, and whoever
+/// waits for the end of it need not.
+pub const END_OF_RIB: [u8; HEADER + 4] = {
+    let mut message = [0xff; HEADER + 4];
+    message[16] = 0;
+    message[17] = 23;
+    message[18] = UPDATE;
+    (message[19], message[20], message[21], message[22]) = (0, 0, 0, 0);
+    message
+};
+
 /// An OPEN with multiprotocol IPv4 unicast and four-octet AS numbers.
 pub fn open(asn: u32, router_id: Ipv4Addr) -> Vec<u8> {
     let two_octets = u16::try_from(asn).unwrap_or(23456);

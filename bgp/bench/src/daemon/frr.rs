@@ -25,15 +25,23 @@ pub(super) fn command(link: &Link, plan: Plan<'_>) -> Result<Command> {
 
 pub(super) fn zebra(link: &Link) -> Result<Command> {
     let mut command = program(link, "zebra", "")?;
+    // As Debian starts it.
+    command.args(["--nl-bufsize", "90000000"]);
     command.arg("--socket").arg(link.path(ZEBRA));
     Ok(command)
 }
 
 fn program(link: &Link, name: &str, configuration: &str) -> Result<Command> {
     let file = link.file(&format!("{name}.conf"), configuration)?;
+    // It gives up root for the user of Debian's package.
+    link::run(
+        Command::new("chown")
+            .args(["-R", "frr:frr"])
+            .arg(link.path("")),
+    )?;
     let mut command = link::command(format!("/usr/lib/frr/{name}"));
     command
-        .args(["--skip_runas", "--vty_port", "0"])
+        .args(["--vty_port", "0"])
         .args(["--log", "stdout", "--log-level", "errors"])
         .arg("--config_file")
         .arg(file)
