@@ -98,11 +98,7 @@ async fn watch(interface: &Arc<str>, news: &mpsc::Sender<Discovered>) -> io::Res
             }
             heard = link.hear() => match heard? {
                 // Who asks may have missed us; whoever asks all the time has to wait.
-                Some((_, Said::Solicitation)) => {
-                    if link.advertised.is_none_or(|at| at.elapsed() >= FIRST) {
-                        link.advertise()?;
-                    }
-                }
+                Some((_, Said::Solicitation)) if link.may_answer() => link.advertise()?,
                 Some((from, Said::Advertisement)) => {
                     let other = neighbour.filter(|(known, _)| *known != from);
                     if other.is_some_and(|(_, heard)| heard.elapsed() < SILENCE) {
@@ -116,7 +112,7 @@ async fn watch(interface: &Arc<str>, news: &mpsc::Sender<Discovered>) -> io::Res
                         return Ok(());
                     }
                 }
-                None => {}
+                Some((_, Said::Solicitation)) | None => {}
             },
         }
     }
@@ -155,6 +151,10 @@ impl Link {
             index,
             advertised: None,
         })
+    }
+
+    fn may_answer(&self) -> bool {
+        self.advertised.is_none_or(|at| at.elapsed() >= FIRST)
     }
 
     fn advertise(&mut self) -> io::Result<()> {

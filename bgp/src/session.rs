@@ -96,6 +96,8 @@ pub(crate) struct Session {
     farewell: Option<String>,
     /// The password changed since the session came up.
     rotated: bool,
+    /// Nothing came from the peer since.
+    silent: bool,
     dialling: Option<(ConnId, Dialling)>,
     /// A connection the state machine is being asked about.
     offered: Option<TcpStream>,
@@ -143,6 +145,7 @@ impl Session {
             last_error: None,
             farewell: None,
             rotated: false,
+            silent: false,
             dialling: None,
             offered: None,
             connections: Vec::new(),
@@ -212,6 +215,7 @@ impl Session {
             Wake::Liveness => self.liveness_changed(),
             Wake::Reported => {}
             Wake::Offered(stream) => {
+                self.drop_outdated();
                 self.offered = Some(stream);
                 self.feed(Event::Accepted);
                 self.offered = None;
@@ -378,6 +382,7 @@ impl Session {
                 (Received::RouteRefresh, Some(Learned::Refresh(refresh)))
             }
         };
+        self.silent = false;
         self.feed(Event::Received(conn, received));
         let expected = self.peer.config().remote_as;
         if let (Some(error), Some(claimed)) = (&mut self.last_error, claimed)

@@ -59,7 +59,7 @@ impl Session {
                 };
                 connection.params = negotiated.params.clone();
                 let up = connection.up(*negotiated);
-                (self.farewell, self.rotated) = (None, false);
+                (self.farewell, self.rotated, self.silent) = (None, false, false);
                 self.report(Report::Up(Box::new(up)));
             }
             Action::Down { reason, keep, .. } => {

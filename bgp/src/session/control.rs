@@ -74,9 +74,20 @@ impl Session {
                 self.last_error = Some(problem);
             }
         }
-        self.rotated = true;
+        (self.rotated, self.silent) = (true, true);
         if let Some((conn, _)) = self.dialling.take() {
             self.act(Action::Connect(conn));
+        }
+    }
+
+    /// The peer dials with the new password and has said nothing on the connection from before
+    /// it: a peer that ends its session for the change, as BIRD and FRR do, says so with the old
+    /// one, and that does not get through.
+    pub(super) fn drop_outdated(&mut self) {
+        let signed = self.settings.peer.password.is_some();
+        let established = self.peer.established().map(|(conn, _)| conn);
+        if let Some(conn) = established.filter(|_| signed && self.silent) {
+            self.feed(Event::Closed(conn));
         }
     }
 

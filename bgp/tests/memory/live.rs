@@ -130,6 +130,38 @@ async fn password_is_set_rotated_and_removed_without_a_new_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn peer_that_starts_anew_with_the_new_password_is_let_in_at_once() {
+    let mut a = Node::start(117, &[]).await;
+    let mut b = Node::start(118, &[]).await;
+    let (at_a, at_b) = connect(&mut a, &mut b).await;
+    for (key, node) in [(&at_a, &mut a), (&at_b, &mut b)] {
+        change(node, key, |peer| {
+            peer.restart_time_secs = None;
+            peer.password = Some("first".into());
+        });
+    }
+    for (key, node) in [(&at_a, &mut a), (&at_b, &mut b)] {
+        let graceful = |info: &PeerInfo| info.session.as_ref().map(|s| s.graceful_restart);
+        node.peer_until(key, "a session that is not graceful", |info| {
+            graceful(info) == Some(false)
+        })
+        .await;
+    }
+    change(&mut a, &at_a, |peer| {
+        peer.password = Some("second".into());
+    });
+    let mut config = b.desired.peers[&at_b].clone();
+    b.set(|desired| desired.peers.clear());
+    b.idle(Duration::from_millis(500)).await;
+    // Its farewell was signed with the old password.
+    assert_eq!(State::Established, a.peer(&at_a).await.state);
+    config.password = Some("second".into());
+    b.add_peer(config);
+    b.established(&at_b).await;
+    a.established(&at_a).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn wrong_password_is_a_time_out_that_asks_the_right_question() {
     let mut a = Node::start(109, &[]).await;
     let mut b = Node::start(110, &[]).await;
