@@ -76,6 +76,8 @@ pub struct PeerInfo {
     /// The last malformed attribute of this session: its routes were withdrawn, or it was
     /// discarded (RFC 7606).
     pub malformed: Option<String>,
+    /// It has sent as many prefixes as give reason to look at it, or more than it may.
+    pub warning: Option<String>,
     /// What the OPENs agreed on, while established.
     pub session: Option<SessionInfo>,
     /// Families of which stale routes are kept (RFC 4724 §4.2).

@@ -22,6 +22,7 @@ mod answers;
 mod deferral;
 mod dynamic;
 mod end_of_rib;
+mod limits;
 mod news;
 mod pace;
 mod peers;
@@ -359,6 +360,7 @@ impl Owner {
             self.pace.due(),
             self.forget_at(),
             self.refreshes.deadline(),
+            self.reopen_at(),
         ];
         let next = deadlines.into_iter().flatten().min();
         async move {
@@ -380,6 +382,7 @@ impl Owner {
             self.changed();
         }
         self.end_refreshes(now);
+        self.reopen(now);
         if self.pace.due().is_some_and(|due| due <= now) {
             self.tell_peers();
             self.pace.told(now);

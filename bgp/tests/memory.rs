@@ -16,6 +16,8 @@ mod dynamic;
 mod exchange;
 #[path = "memory/garbage.rs"]
 mod garbage;
+#[path = "memory/limits.rs"]
+mod limits;
 #[path = "memory/live.rs"]
 mod live;
 #[path = "memory/load.rs"]

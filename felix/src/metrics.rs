@@ -330,6 +330,7 @@ mod tests {
             session: None,
             stale: Vec::new(),
             long_lived: Vec::new(),
+            warning: None,
             malformed: None,
             bfd: None,
             paths: 5,

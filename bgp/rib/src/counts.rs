@@ -47,9 +47,22 @@ struct HeldFrom {
     received: u32,
     accepted: u32,
     best: u32,
+    /// Above the prefix limit; received, but not accepted.
+    surplus: u32,
 }
 
 impl Held {
+    /// How many paths are above the prefix limit.
+    pub(crate) fn surplus(&self, peer: PeerId) -> u32 {
+        self.0.get(peer.0 as usize).map_or(0, |held| held.surplus)
+    }
+
+    /// How many are not.
+    pub(crate) fn within_limit(&self, peer: PeerId) -> u32 {
+        let held = self.0.get(peer.0 as usize);
+        held.map_or(0, |held| held.received - held.surplus)
+    }
+
     /// Everything but what the peer is told.
     pub(crate) fn of(&self, peer: PeerId) -> PeerCounts {
         let held = self.0.get(peer.0 as usize).copied().unwrap_or_default();
@@ -73,6 +86,7 @@ impl Held {
         self.change(path, |held| {
             held.received += 1;
             held.accepted += u32::from(path.refused.is_none());
+            held.surplus += u32::from(path.is_surplus());
         });
     }
 
@@ -80,6 +94,7 @@ impl Held {
         self.change(path, |held| {
             held.received -= 1;
             held.accepted -= u32::from(path.refused.is_none());
+            held.surplus -= u32::from(path.is_surplus());
         });
     }
 
@@ -88,6 +103,8 @@ impl Held {
         self.change(new, |held| {
             held.accepted += u32::from(new.refused.is_none());
             held.accepted -= u32::from(old.refused.is_none());
+            held.surplus += u32::from(new.is_surplus());
+            held.surplus -= u32::from(old.is_surplus());
         });
     }
 

@@ -8,7 +8,7 @@ use crate::attrs::Attrs;
 use crate::counts::Held;
 use crate::decision::{Candidate, Selection, select, tie_break};
 use crate::key::Key;
-use crate::path::{Path, PathFlags, Paths, PeerId};
+use crate::path::{Ineligible, Path, PathFlags, Paths, PeerId};
 use crate::peer::Shared;
 use crate::table::{Marks, PrefixId, PrefixTable, Slot};
 
@@ -50,11 +50,16 @@ impl<K: Key> LocRib<K> {
         }
     }
 
-    /// Adds or replaces a path, taking over one reference to its attribute set.
-    pub(crate) fn announce(&mut self, attrs: &mut Attrs, key: K, mut path: Path) {
+    /// Adds or replaces a path, taking over one reference to its attribute set. A new one is not
+    /// used when its peer has as many as `limit` without it.
+    pub(crate) fn announce(&mut self, attrs: &mut Attrs, key: K, mut path: Path, limit: u32) {
         let id = self.table.find_or_insert(key);
         let slot = self.table.slot_mut(id);
+        let is_full = self.held.within_limit(path.peer) >= limit;
         let Some(position) = slot.paths.position(path.peer, path.path_id) else {
+            if is_full {
+                path.refused = Some(Ineligible::MaxPrefixes);
+            }
             slot.paths.push(path);
             self.held.added(&path);
             self.mark_dirty(id);
@@ -63,6 +68,9 @@ impl<K: Key> LocRib<K> {
         let Some(old) = slot.paths.get_mut(position) else {
             return;
         };
+        if is_full && old.is_surplus() {
+            path.refused = old.refused;
+        }
         self.held.judged(old, &path);
         attrs.release(old.attrs);
         let unchanged = (old.attrs, old.refused) == (path.attrs, path.refused);

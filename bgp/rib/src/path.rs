@@ -73,6 +73,8 @@ pub enum Ineligible {
     FirstAs,
     /// ONLY_TO_CUSTOMER says that it must not come from this peer (RFC 9234 §5).
     RouteLeak,
+    /// The peer has sent more prefixes than it may, and this is one of the surplus.
+    MaxPrefixes,
     /// The peer's import policy rejects it.
     Policy,
     /// The peer's import policy makes more of its attributes than a message can hold.
@@ -93,6 +95,7 @@ impl Ineligible {
             Self::UnreachableNextHop => "next hop unreachable",
             Self::FirstAs => "first AS of the path is not the peer's",
             Self::RouteLeak => "route leak (OTC)",
+            Self::MaxPrefixes => "above the prefix limit",
             Self::Policy => "rejected by import policy",
             Self::TooLong => "attributes too long after import policy",
             Self::NoPolicy => "no import policy for an external peer",
@@ -161,6 +164,11 @@ impl Path {
             flags: PathFlags(0),
             refused,
         }
+    }
+
+    /// Held, but above the prefix limit of its peer.
+    pub(crate) fn is_surplus(&self) -> bool {
+        self.refused == Some(Ineligible::MaxPrefixes)
     }
 
     pub(crate) fn is_stale(&self) -> bool {

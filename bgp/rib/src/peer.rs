@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU8;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::Arc;
 
 use bgp_wire::capability::Role;
@@ -164,6 +164,9 @@ pub struct PeerSession {
     /// How many paths per prefix it is told where ADD-PATH is negotiated (RFC 7911), all when
     /// absent.
     pub add_path_limit: Option<NonZeroU8>,
+    /// How many prefixes of each family may be used, all when absent; with path identifiers
+    /// (RFC 7911) each path counts. What comes above is held.
+    pub max_prefixes: Option<NonZeroU32>,
     /// We have said in our OPEN that we know of long-lived stale paths (RFC 9494).
     pub long_lived_offered: bool,
     /// What it is told of long-lived stale paths.
@@ -199,6 +202,10 @@ impl PeerSession {
     /// What we are to the peer; roles are between ASes (RFC 9234 §3).
     pub(crate) fn role(&self) -> Option<Role> {
         self.role.filter(|_| self.kind.is_external())
+    }
+
+    pub(crate) fn prefix_limit(&self) -> u32 {
+        self.max_prefixes.map_or(u32::MAX, NonZeroU32::get)
     }
 
     /// Whether paths from the peer are about to go with its session (RFC 8326 §4.2).

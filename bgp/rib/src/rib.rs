@@ -23,6 +23,7 @@ use crate::policy::Policy;
 use crate::table::PrefixId;
 
 mod answers;
+mod limit;
 mod output;
 
 pub use answers::{Part, Position, ToldPath, V6};
@@ -114,6 +115,7 @@ impl Rib {
         };
         self.shared.peers.set(peer, new);
         self.judge_again(peer, change);
+        self.refill(peer);
         // The memory of a new update group is read from the Loc-RIB.
         self.settle();
         self.out.join(&self.shared, &self.tables, peer);
@@ -166,6 +168,7 @@ impl Rib {
             return;
         };
         let mut importer = Importer::new(config, &known.session);
+        let limit = known.session.prefix_limit();
         let link = known.session.link.map(|link| link.number);
         let link = link.filter(|_| link_local(via).is_some());
         let next_hop = Some(via);
@@ -174,8 +177,8 @@ impl Rib {
             let (id, refused) = importer.judge(attrs, prefix, received);
             let path = Path::new(peer, id, path_id, refused);
             match prefix {
-                Prefix::V4(key) => tables.v4.announce(attrs, key, path),
-                Prefix::V6(key) => tables.v6.announce(attrs, key, path),
+                Prefix::V4(key) => tables.v4.announce(attrs, key, path, limit),
+                Prefix::V6(key) => tables.v6.announce(attrs, key, path, limit),
             }
         }
         attrs.release(received);
@@ -210,8 +213,8 @@ impl Rib {
         let attrs = shared.attrs.acquire(&attributes, next_hop);
         let path = Path::new(PeerId::LOCAL, attrs, 0, None);
         match prefix {
-            Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path),
-            Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path),
+            Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path, u32::MAX),
+            Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path, u32::MAX),
         }
         Ok(())
     }
@@ -242,6 +245,7 @@ impl Rib {
         if effect != Change::None || !is_judged_alike {
             self.judge_again(peer, effect);
         }
+        self.refill(peer);
         self.settle();
         self.out.regroup(&self.shared, &self.tables, peer);
     }
@@ -261,6 +265,10 @@ impl Rib {
         let mut importer = Importer::new(config, &known.session);
         let mut judge = |attrs: &mut Attrs, prefix: Prefix, path: &mut Path| {
             let old = *path;
+            if old.is_surplus() {
+                // Judged when there is room for it.
+                return Change::None;
+            }
             let received = attrs.received(old.attrs);
             (path.attrs, path.refused) = importer.judge(attrs, prefix, received);
             attrs.release(old.attrs);

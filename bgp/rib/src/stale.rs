@@ -145,7 +145,11 @@ impl Marker<'_> {
             return Change::Remove;
         };
         let old = path.attrs;
-        (path.attrs, path.refused) = self.importer.judge(attrs, prefix, received);
+        let refused;
+        (path.attrs, refused) = self.importer.judge(attrs, prefix, received);
+        if !path.is_surplus() {
+            path.refused = refused;
+        }
         attrs.release(old);
         Change::Wording
     }

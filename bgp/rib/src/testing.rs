@@ -47,6 +47,7 @@ pub(crate) fn session(kind: PeerKind, number: u8) -> PeerSession {
         },
         shared_subnets: [].into(),
         next_hop: crate::NextHopMode::Default,
+        max_prefixes: None,
         long_lived_offered: true,
         long_lived: Default::default(),
         add_path_limit: None,

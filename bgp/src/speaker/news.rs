@@ -85,6 +85,7 @@ impl Owner {
             return;
         }
         for id in self.peers.values().copied().collect::<Vec<_>>() {
+            self.use_room(id);
             let counts = self.peer_counts(id);
             if self.task(id).is_some_and(|task| task.told != counts) {
                 self.news.peer(id);

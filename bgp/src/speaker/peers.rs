@@ -18,6 +18,7 @@ use crate::config::{PeerConfig, PeerKey};
 use crate::detection::{Told, Wanted};
 use crate::session::{self, Channels, Chunk, Control, Reporter, Session, Settings};
 use crate::speaker::end_of_rib::Held;
+use crate::speaker::limits::Limits;
 use crate::speaker::routes::peer_session;
 use crate::speaker::{Owner, random};
 
@@ -63,6 +64,8 @@ pub(super) struct PeerTask {
     pub(super) long_lived: Vec<Family>,
     /// Numbers of routes that the outside has been told.
     pub(super) told: Vec<(Family, PeerCounts)>,
+    /// What was said of the number of prefixes it sent.
+    pub(super) limits: Limits,
     /// Families it is to be asked for again (RFC 2918).
     pub(super) asks: Vec<Family>,
     /// The established session.
@@ -96,6 +99,11 @@ impl PeerTask {
     /// Asks for another session in place of the present one.
     pub(super) fn reset(&self) {
         self.control.send_modify(|control| control.resets += 1);
+    }
+
+    /// Closes the session with this, or lets it open again.
+    pub(super) fn close(&self, with: Option<Notification>) {
+        self.control.send_modify(|control| control.closed = with);
     }
 
     /// OPENs no longer say that we come back from a restart, and what peers keep of us from now
@@ -180,6 +188,7 @@ impl Owner {
             stale: Vec::new(),
             long_lived: Vec::new(),
             told: Vec::new(),
+            limits: Limits::default(),
             asks: Vec::new(),
             up: None,
             transitions: 0,
@@ -273,6 +282,9 @@ impl Owner {
             return;
         };
         task.config = new.clone();
+        if old.max_prefixes != new.max_prefixes {
+            task.reopen();
+        }
         if new.shut_down.is_none() && old.shut_down.is_some() {
             task.last_error = None;
         }
@@ -287,6 +299,7 @@ impl Owner {
             let (import, export) = (new.import.clone(), new.export.clone());
             self.rib.set_policies(id, import, export);
         }
+        self.check_limits(id);
         self.news.routes();
     }
 

@@ -46,6 +46,7 @@ impl Owner {
             flaps: task.flaps,
             last_error: task.last_error.clone(),
             malformed: task.fault.clone(),
+            warning: task.warning(),
             session: task.up.as_deref().and_then(session_info),
             stale: task.stale.clone(),
             long_lived: task.long_lived.clone(),

@@ -102,7 +102,9 @@ impl Owner {
         match how {
             Clear::Hard => {
                 tracing::info!(peer, "cleared, its session starts anew");
-                task.reset();
+                if !task.reopen() {
+                    task.reset();
+                }
             }
             Clear::Soft => {
                 let up = task.up.as_ref();

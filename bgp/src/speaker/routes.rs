@@ -19,7 +19,7 @@ use crate::config::{Local, Originate, PeerConfig};
 use crate::session::{Chunk, Learned, Report, Reporter, Up};
 use crate::speaker::deferral::Expected;
 use crate::speaker::peers::PeerTask;
-use crate::speaker::{Owner, random, refresh};
+use crate::speaker::{Owner, limits, random, refresh};
 
 /// UPDATEs the RIB is told to expect.
 const AHEAD: usize = 16;
@@ -44,6 +44,7 @@ impl Owner {
                     task.transitions += 1;
                 }
                 task.state = state;
+                let error = error.map(|error| task.why_closed().unwrap_or(error));
                 if let Some(error) = error {
                     // The same error over and over is no news.
                     if task.last_error.as_ref() == Some(&error) {
@@ -60,7 +61,7 @@ impl Owner {
             Report::Down { keep, reason } => {
                 tracing::warn!(peer = %task.key, %reason, kept = ?keep, "session down");
                 task.flaps += 1;
-                task.last_error = Some(reason);
+                task.last_error = Some(task.why_closed().unwrap_or(reason));
                 self.session_down(id, &keep);
             }
             Report::LongLived(families) => {
@@ -88,6 +89,7 @@ impl Owner {
                         self.learn(id, learned);
                     }
                 }
+                self.check_limits(id);
             }
             Report::Hungry => {
                 self.feed(id);
@@ -429,6 +431,7 @@ pub(super) fn peer_session(local: &Local, config: &PeerConfig, up: &Up) -> PeerS
         params: up.negotiated.params.clone(),
         next_hop: config.next_hop,
         shared_subnets: shared_subnets(local, config.address),
+        max_prefixes: limits::used(config),
         long_lived_offered: config.restart_time_secs.is_some() && config.long_lived_secs.is_some(),
         long_lived: match (
             up.negotiated.long_lived.is_empty(),

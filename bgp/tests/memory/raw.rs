@@ -112,6 +112,13 @@ impl Raw {
         open
     }
 
+    /// Brings the session up after the node's OPEN was read.
+    pub(crate) async fn establish_after_open(&mut self) {
+        self.send(Message::Open(self.open(false))).await;
+        assert_eq!(Message::Keepalive, self.receive().await);
+        self.send(Message::Keepalive).await;
+    }
+
     pub(crate) async fn send(&mut self, message: Message) {
         let mut bytes = BytesMut::new();
         message.encode(&self.params, &mut bytes).unwrap();

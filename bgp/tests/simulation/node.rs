@@ -161,6 +161,7 @@ impl Node {
             shared_subnets: Arc::from([]),
             add_path_limit: None,
             link: None,
+            max_prefixes: None,
             long_lived_offered: self.is_patient(),
             long_lived: match negotiated.long_lived.is_empty() {
                 false => LongLived::Told,

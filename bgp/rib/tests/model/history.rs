@@ -100,6 +100,7 @@ pub(crate) fn session(peer: u32, number: u8) -> PeerSession {
             7 => NextHopMode::OwnAddress,
             _ => NextHopMode::Default,
         },
+        max_prefixes: None,
         long_lived_offered: peer % 4 != 3,
         long_lived: match peer % 3 {
             0 => LongLived::Told,
