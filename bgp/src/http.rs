@@ -1,7 +1,7 @@
 //! A speaker's answers over HTTP; `bgp-api` lists the pages.
 //!
-//! Nothing here changes routes or settings, and nobody is asked who they are: serve it on loopback
-//! or on a Unix socket that only the right people can open.
+//! Nothing here changes settings; `clear` has a session start anew. Nobody is asked who they are:
+//! serve it on loopback or on a Unix socket that only the right people can open.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -12,13 +12,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bgp_api::{Failure, Page};
 use futures_util::stream;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::handle::{Handle, LONGEST_PAGE, Unanswered};
+use crate::handle::{Clear, Handle, LONGEST_PAGE, Unanswered};
 
 /// Elements of a page when nobody says how many.
 const LIMIT: usize = 1000;
@@ -39,6 +39,7 @@ pub fn router_of(speaker: impl Fn() -> Option<Handle> + Send + Sync + 'static) -
         .route("/summary", get(summary))
         .route("/peers", get(peers))
         .route("/peers/{peer}", get(peer))
+        .route("/peers/{peer}/clear", post(clear))
         .route("/peers/{peer}/received", get(received))
         .route("/peers/{peer}/advertised", get(advertised))
         .route("/metrics", get(metrics))
@@ -102,6 +103,29 @@ async fn peers(State(source): State<Source>) -> Result<Response, Refused> {
 
 async fn peer(State(source): State<Source>, Path(name): Path<String>) -> Result<Response, Refused> {
     let answer = speaker(&source)?.peer(&name).await?;
+    Ok(Json(answer).into_response())
+}
+
+#[derive(Deserialize)]
+struct How {
+    soft: Option<String>,
+    hard: Option<String>,
+}
+
+async fn clear(
+    State(source): State<Source>,
+    Path(name): Path<String>,
+    Query(how): Query<How>,
+) -> Result<Response, Refused> {
+    let how = match (how.soft, how.hard) {
+        (Some(_), None) => Clear::Soft,
+        (None, Some(_)) => Clear::Hard,
+        _ => {
+            let text = "say how: ?soft keeps the session, ?hard makes another one";
+            return Err(Refused(StatusCode::BAD_REQUEST, text.to_owned()));
+        }
+    };
+    let answer = speaker(&source)?.clear(&name, how).await?;
     Ok(Json(answer).into_response())
 }
 

@@ -34,3 +34,5 @@ mod raw;
 mod refresh;
 #[path = "memory/restart.rs"]
 mod restart;
+#[path = "memory/why.rs"]
+mod why;

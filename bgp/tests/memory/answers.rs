@@ -13,12 +13,16 @@ use crate::node::{Node, PATIENCE, connect, prefix};
 
 /// Status and body of a page.
 async fn get(node: &Node, page: &str) -> (u16, String) {
+    request(node, "GET", page).await
+}
+
+async fn request(node: &Node, method: &str, page: &str) -> (u16, String) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = http::router(node.handle.clone());
     let server = tokio::spawn(async move { axum::serve(listener, router).await });
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {page} HTTP/1.0\r\n\r\n");
+    let request = format!("{method} {page} HTTP/1.0\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     let read = stream.read_to_string(&mut answer);
@@ -29,7 +33,7 @@ async fn get(node: &Node, page: &str) -> (u16, String) {
     (status, body.to_owned())
 }
 
-async fn ask<T: DeserializeOwned>(node: &Node, page: &str) -> T {
+pub(crate) async fn ask<T: DeserializeOwned>(node: &Node, page: &str) -> T {
     let (status, body) = get(node, page).await;
     assert_eq!(200, status, "{page}: {body}");
     serde_json::from_str(&body).unwrap_or_else(|error| panic!("{page}: {error}: {body}"))
@@ -171,4 +175,26 @@ async fn long_answers_come_in_pages_and_in_one_piece() {
             .iter()
             .any(|route| route.prefix.to_string() == prefix("10.5.219.0/24").to_string())
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clearing_a_peer_softly_keeps_its_session_and_hard_does_not() {
+    let mut a = Node::start(74, &["10.74.0.0/26"]).await;
+    let mut b = Node::start(75, &[]).await;
+    let (at_a, _) = connect(&mut a, &mut b).await;
+    let page = format!("/peers/{at_a}/clear");
+    let (status, body) = request(&a, "POST", &page).await;
+    assert!(status == 400 && body.contains("say how"), "{status} {body}");
+    let (status, body) = request(&a, "POST", &format!("{page}?soft")).await;
+    assert!(
+        status == 200 && body.contains("\"soft\":true"),
+        "{status} {body}"
+    );
+    assert_eq!(0, a.peer(&at_a).await.flaps);
+    let (status, _) = request(&a, "POST", &format!("{page}?hard")).await;
+    assert_eq!(200, status);
+    let again = |info: &bgp::PeerInfo| info.flaps == 1 && info.session.is_some();
+    a.peer_until(&at_a, "a new session", again).await;
+    let (status, _) = request(&a, "POST", "/peers/nobody/clear?hard").await;
+    assert_eq!(404, status);
 }
