@@ -17,6 +17,11 @@ use crate::routes::is_host;
 pub(crate) fn bgp_defaults(name: &str, configuration: &BgpConfiguration) -> BgpDefaults {
     let spec = &configuration.spec;
     let mut problems = Problems::of("BGPConfiguration", name);
+    let level = spec.log_severity_screen.as_deref();
+    if level.is_some_and(|level| level != "Info") {
+        let consequence = "the agent logs what its setting log says";
+        problems.unsupported("spec.logSeverityScreen", consequence);
+    }
     if name != crds::names::DEFAULT {
         check_override(spec, &mut problems);
         return BgpDefaults {
