@@ -39,7 +39,7 @@ impl AttrId {
 }
 
 /// Number of a list of changes that an export policy makes, within one update group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ChangesId(pub(crate) u32);
 
 impl ChangesId {

@@ -20,6 +20,8 @@ pub(crate) struct ChangeLists(RefCell<Lists>);
 #[derive(Debug, Clone, Default)]
 struct Lists {
     lists: Vec<Box<[Change]>>,
+    /// Asked for last, and mostly next too.
+    last: ChangesId,
     numbers: HashMap<Box<[Change]>, ChangesId>,
 }
 
@@ -37,24 +39,37 @@ impl ChangeLists {
         if changes.is_empty() {
             return ChangesId::NONE;
         }
-        let list: Box<[Change]> = changes.iter().copied().cloned().collect();
         let mut lists = self.0.borrow_mut();
-        if let Some(number) = lists.numbers.get(&list) {
-            return *number;
+        let last = lists.get(lists.last);
+        if !last.iter().eq(changes.iter().copied()) {
+            lists.last = lists.find_or_add(changes);
         }
-        lists.lists.push(list.clone());
-        let number = ChangesId(lists.lists.len() as u32);
-        lists.numbers.insert(list, number);
-        number
+        lists.last
     }
 
     /// Makes the changes of a list.
     pub(super) fn apply(&self, number: ChangesId, told: &mut AttributesBuilder) {
-        let lists = self.0.borrow();
-        let index = (number.0 as usize).checked_sub(1);
-        let list = index.and_then(|index| lists.lists.get(index));
-        for change in list.into_iter().flatten() {
+        for change in self.0.borrow().get(number) {
             change.apply(told);
         }
+    }
+}
+
+impl Lists {
+    fn get(&self, number: ChangesId) -> &[Change] {
+        let index = (number.0 as usize).checked_sub(1);
+        let list = index.and_then(|index| self.lists.get(index));
+        list.map_or(&[], |list| list)
+    }
+
+    fn find_or_add(&mut self, changes: &[&Change]) -> ChangesId {
+        let list: Box<[Change]> = changes.iter().copied().cloned().collect();
+        if let Some(number) = self.numbers.get(&list) {
+            return *number;
+        }
+        self.lists.push(list.clone());
+        let number = ChangesId(self.lists.len() as u32);
+        self.numbers.insert(list, number);
+        number
     }
 }
