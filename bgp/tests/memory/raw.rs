@@ -156,6 +156,19 @@ impl Raw {
         }
     }
 
+    /// The node ends the connection within a moment.
+    pub(crate) async fn ends_soon(&mut self) -> bool {
+        let end = Instant::now() + Duration::from_millis(300);
+        loop {
+            let mut ignored = [0; 4096];
+            match tokio::time::timeout_at(end, self.stream.read(&mut ignored)).await {
+                Ok(Ok(0) | Err(_)) => return true,
+                Ok(Ok(_)) => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
     /// Skips everything up to the NOTIFICATION, after which the connection ends.
     pub(crate) async fn receive_notification(&mut self) -> Notification {
         loop {
