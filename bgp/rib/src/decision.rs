@@ -113,6 +113,7 @@ pub(crate) struct Candidate {
 }
 
 /// What a step compares, as a number: lower wins.
+#[inline(always)]
 fn rank(step: Reason, candidate: &Candidate) -> u128 {
     match step {
         Reason::OnlyPath => 0,
@@ -170,15 +171,11 @@ pub(crate) fn select(candidates: &[Candidate], selection: &mut Selection) {
     selection.lost_at.resize(candidates.len(), None);
     selection.alive.clear();
     selection.alive.extend(0..candidates.len() as u32);
-    for step in STEPS {
+    for eliminate in ELIMINATE {
         if selection.alive.len() <= 1 {
             return;
         }
-        if step == Reason::Med {
-            eliminate_by_med(candidates, selection);
-        } else {
-            eliminate(step, candidates, selection);
-        }
+        eliminate(candidates, selection);
     }
     // Two paths equal in every step cannot come from one table: peer and path id differ there.
     selection.alive.truncate(1);
@@ -211,12 +208,44 @@ pub(crate) fn tie_break(a: &Candidate, b: &Candidate) -> Ordering {
         .unwrap_or(Ordering::Equal)
 }
 
-fn eliminate(step: Reason, candidates: &[Candidate], selection: &mut Selection) {
+/// One function per step, so that each compares just what it is about.
+const ELIMINATE: [fn(&[Candidate], &mut Selection); STEPS.len()] = [
+    eliminate::<0>,
+    eliminate::<1>,
+    eliminate::<2>,
+    eliminate::<3>,
+    eliminate::<4>,
+    eliminate::<5>,
+    eliminate::<6>,
+    eliminate::<7>,
+    eliminate::<8>,
+    eliminate::<9>,
+    eliminate::<10>,
+    eliminate::<11>,
+];
+
+fn eliminate<const STEP: usize>(candidates: &[Candidate], selection: &mut Selection) {
+    let step = STEPS[STEP];
+    if step == Reason::Med {
+        eliminate_by_med(candidates, selection);
+        return;
+    }
     let Selection { lost_at, alive, .. } = selection;
     let rank_of = |index: u32| rank(step, &candidates[index as usize]);
-    let Some(lowest) = alive.iter().map(|&index| rank_of(index)).min() else {
+    let Some((&first, others)) = alive.split_first() else {
         return;
     };
+    let first = rank_of(first);
+    let mut lowest = first;
+    let mut differ = false;
+    for &index in others {
+        let rank = rank_of(index);
+        differ |= rank != first;
+        lowest = lowest.min(rank);
+    }
+    if !differ {
+        return;
+    }
     alive.retain(|&index| {
         let stays = rank_of(index) == lowest;
         if !stays {
