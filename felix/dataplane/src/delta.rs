@@ -21,6 +21,8 @@ pub(crate) struct Delta<K, V> {
     pending: Set<K>,
     /// How many keys are as they should be.
     settled: usize,
+    /// How many keys have a desired value that is not there, or not so.
+    missing: usize,
 }
 
 /// What should be and what is, at one key; never nothing on both sides.
@@ -48,6 +50,10 @@ impl<V: PartialEq> Sides<V> {
         self.desired.is_some() && !self.differ()
     }
 
+    fn are_missing(&self) -> bool {
+        self.desired.is_some() && self.differ()
+    }
+
     fn are_empty(&self) -> bool {
         self.desired.is_none() && self.actual.is_none()
     }
@@ -59,6 +65,7 @@ impl<K, V> Default for Delta<K, V> {
             sides: Map::default(),
             pending: Set::default(),
             settled: 0,
+            missing: 0,
         }
     }
 }
@@ -90,11 +97,14 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
             Entry::Vacant(entry) => entry.insert_entry(Sides::default()),
         };
         let sides = entry.get_mut();
-        let (differed, were_settled) = (sides.differ(), sides.are_settled());
+        let (differed, was_desired) = (sides.differ(), sides.desired.is_some());
         let result = change(sides);
-        self.settled += usize::from(sides.are_settled());
-        self.settled -= usize::from(were_settled);
-        match (differed, sides.differ()) {
+        let (differ, is_desired) = (sides.differ(), sides.desired.is_some());
+        self.settled += usize::from(is_desired && !differ);
+        self.settled -= usize::from(was_desired && !differed);
+        self.missing += usize::from(is_desired && differ);
+        self.missing -= usize::from(was_desired && differed);
+        match (differed, differ) {
             (false, true) => {
                 self.pending.insert(entry.key().clone());
             }
@@ -120,15 +130,18 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
             self.sides.entry(key).or_default().actual = Some(value);
         }
         self.sides.retain(|_, sides| !sides.are_empty());
-        self.settled = 0;
+        (self.settled, self.missing) = (0, 0);
         let mut drifted = Vec::new();
         for (key, sides) in &self.sides {
             if !sides.differ() {
                 self.settled += 1;
                 continue;
             }
-            if sides.desired.is_some() && !before.contains(key) {
-                drifted.push(key.clone());
+            if sides.are_missing() {
+                self.missing += 1;
+                if !before.contains(key) {
+                    drifted.push(key.clone());
+                }
             }
             self.pending.insert(key.clone());
         }
@@ -169,6 +182,11 @@ impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
     /// Whether something should be here, and is, just so.
     pub(crate) fn is_settled(&self, key: &K) -> bool {
         self.sides.get(key).is_some_and(Sides::are_settled)
+    }
+
+    /// How many keys have a desired value that is not there, or not so.
+    pub(crate) fn missing(&self) -> usize {
+        self.missing
     }
 
     /// How many keys have a desired value that is there, just so.
@@ -262,6 +280,8 @@ mod tests {
             }
             let settled = (0..5).filter(|key| delta.is_settled(key)).count();
             assert_eq!(delta.settled(), settled);
+            let desired = (0..5).filter(|key| delta.desired(key).is_some()).count();
+            assert_eq!(delta.missing(), desired - settled);
         }
     }
 }

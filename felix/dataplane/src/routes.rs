@@ -360,10 +360,11 @@ fn resolved(protocol: u8, wanted: Option<&felix_calc::Route>, host: &Host) -> Op
 }
 
 /// The route as a deletion names it: by key, kind and protocol, whatever its next hops are.
-fn deletion(route: &Route) -> RouteChange {
-    let mut route = route.clone();
-    if route.kind != RouteKind::Unicast || route.nexthops.len() != 1 {
-        route.nexthops.clear();
+fn deletion(route: &Arc<Route>) -> RouteChange {
+    if route.kind == RouteKind::Unicast && route.nexthops.len() == 1 {
+        return RouteChange::Delete(route.clone());
     }
-    RouteChange::Delete(Arc::new(route))
+    let mut named = Route::clone(route);
+    named.nexthops.clear();
+    RouteChange::Delete(Arc::new(named))
 }

@@ -68,10 +68,18 @@ pub(crate) fn plan(
     }
     let limit = plan.changes.len() + ROUND;
     let mut deletions = Vec::new();
-    for key in delta
-        .pending()
-        .filter(|key| !refused(key) && !seen.contains(*key))
-    {
+    // To be written, as far as they have not been come across.
+    let mut missing = delta.missing();
+    for key in delta.pending() {
+        if missing == 0 && deletions.len() == ROUND {
+            // The rest of a mass deletion is not looked at each time.
+            plan.be_back(now);
+            break;
+        }
+        if refused(key) || seen.contains(key) {
+            missing -= usize::from(delta.desired(key).is_some());
+            continue;
+        }
         if plan.changes.len() == limit {
             // The rest follows at once, and only then deletions.
             deletions.clear();
@@ -82,6 +90,7 @@ pub(crate) fn plan(
             continue;
         };
         if let Some(desired) = &sides.desired {
+            missing -= 1;
             write(&mut plan, key, desired, sides.actual.is_some());
             continue;
         }
