@@ -44,8 +44,14 @@ pub struct SpeakerInfo {
     pub listening: Vec<SocketAddr>,
     /// [`Event::Converged`] has come or is about to.
     pub converged: bool,
-    /// Peers that are up and have not told everything yet; they delay convergence.
+    /// Peers that are up and have not told everything yet; they delay convergence. Since when is
+    /// in their [`PeerInfo::since`].
     pub waiting_for: Vec<PeerKey>,
+    /// Peers that are not up; they delay convergence only while peers may settle.
+    pub missing: Vec<PeerKey>,
+    /// When convergence comes at the latest, unless a peer still comes up while peers may settle;
+    /// absent once it has come.
+    pub converges_by: Option<SystemTime>,
     /// Accepted connections that were closed because they are no peer's, or too many.
     pub strangers: u64,
 }

@@ -65,6 +65,20 @@ impl Deferral {
         self.waiting.keys().copied().filter(move |_| waits)
     }
 
+    /// Configured peers that may still come up in time; nobody once they may not.
+    pub(crate) fn missing(&self, now: Instant) -> impl Iterator<Item = PeerId> {
+        let waits = !self.over && now < self.settle_at;
+        self.missing.iter().copied().filter(move |_| waits)
+    }
+
+    /// When the wait ends at the latest as things stand, none once it is over.
+    pub(crate) fn ends_by(&self, now: Instant) -> Option<Instant> {
+        let settle_at = (!self.missing.is_empty()).then_some(self.settle_at);
+        let limit_at = (!self.waiting.is_empty()).then_some(self.limit_at);
+        let last = settle_at.max(limit_at);
+        (!self.over).then(|| last.unwrap_or(now).max(now))
+    }
+
     pub(crate) fn added(&mut self, peer: PeerId) {
         self.missing.insert(peer);
     }

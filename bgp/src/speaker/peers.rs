@@ -124,7 +124,10 @@ impl Owner {
     /// Starts a peer.
     pub(super) fn add_peer(&mut self, key: &PeerKey, config: &PeerConfig) {
         let id = self.begin_peer(key, config);
-        self.deferral.added(id);
+        // Who shall not come is not waited for.
+        if config.shut_down.is_none() {
+            self.deferral.added(id);
+        }
     }
 
     /// Starts a peer that no start waits for.
@@ -298,6 +301,9 @@ impl Owner {
             // Paths from the peer may outlive its session.
             let (import, export) = (new.import.clone(), new.export.clone());
             self.rib.set_policies(id, import, export);
+        }
+        if new.shut_down.is_some() {
+            self.deferral.removed(id);
         }
         self.check_limits(id);
         self.news.routes();

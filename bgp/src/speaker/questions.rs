@@ -1,7 +1,10 @@
 //! Answers to questions about peers and routes.
 
+use std::time::SystemTime;
+
 use bgp_rib::{ExplainedPath, Outcome, PeerCounts, PeerId};
 use bgp_wire::{Family, NextHop, Prefix};
+use tokio::time::Instant;
 
 use crate::event::{PeerInfo, RouteInfo, SessionInfo, SpeakerInfo};
 use crate::session::{Direction, Up};
@@ -17,7 +20,10 @@ impl Owner {
 
     pub(crate) fn info(&self) -> SpeakerInfo {
         let listeners = self.listeners.values();
+        let now = Instant::now();
         let waiting = self.deferral.waiting_for();
+        let missing = self.deferral.missing(now);
+        let ends_by = self.deferral.ends_by(now);
         let task = |id: PeerId| self.tasks.get(id.0 as usize)?.as_ref();
         SpeakerInfo {
             listening: listeners.filter_map(|l| l.address().ok()).collect(),
@@ -26,6 +32,11 @@ impl Owner {
                 .filter_map(task)
                 .map(|task| task.key.clone())
                 .collect(),
+            missing: missing
+                .filter_map(task)
+                .map(|task| task.key.clone())
+                .collect(),
+            converges_by: ends_by.map(|at| SystemTime::now() + at.duration_since(now)),
             strangers: self.strangers,
         }
     }

@@ -190,3 +190,66 @@ async fn node_that_came_back_unnoticed_replaces_its_old_session() {
         );
     }
 }
+
+/// A node restarts: what it waits for, and until when, can be seen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_wait_for_peers_is_visible_and_ends_for_a_dead_one() {
+    let change = |desired: &mut bgp::Desired| {
+        desired.peers.insert("raw".into(), expects(199));
+        let dead = PeerConfig::new(address(251), 64999);
+        desired.peers.insert("dead".into(), dead);
+    };
+    let options = Options {
+        settle: Duration::from_secs(2),
+        deferral: Duration::from_secs(600),
+        ..restarting()
+    };
+    let mut node = Node::start_with(198, 64698, &[], change, options).await;
+    let (mut raw, _) = Raw::establish(199, &node, false).await;
+    node.established(&"raw".into()).await;
+    let info = node.handle.info().await;
+    assert_eq!(
+        (vec!["dead".into()], vec!["raw".into()]),
+        (info.missing, info.waiting_for)
+    );
+    assert!(info.converges_by.unwrap() > std::time::SystemTime::now());
+    raw.end_of_rib().await;
+    node.until("convergence", |node| node.converged).await;
+    let info = node.handle.info().await;
+    assert!(info.converged && info.missing.is_empty() && info.waiting_for.is_empty());
+    assert_eq!(None, info.converges_by);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_is_shut_down_delays_nothing_and_one_that_restarts_twice_is_heard() {
+    let change = |desired: &mut bgp::Desired| {
+        desired.peers.insert("raw".into(), expects(201));
+        let mut off = PeerConfig::new(address(252), 64998);
+        off.shut_down = Some("maintenance".into());
+        desired.peers.insert("off".into(), off);
+    };
+    let options = Options {
+        settle: Duration::from_secs(600),
+        deferral: Duration::from_secs(600),
+        ..restarting()
+    };
+    let mut node = Node::start_with(200, 64700, &["10.200.0.0/26"], change, options).await;
+    let raw_key = "raw".into();
+    let (mut raw, _) = Raw::establish(201, &node, false).await;
+    raw.announce(&["10.201.0.0/26"]).await;
+    node.learns("10.201.0.0/26", "192.0.2.201").await;
+    drop(raw);
+    node.peer_until(&raw_key, "its end", |info| info.session.is_none())
+        .await;
+    assert!(!node.converged);
+    let (mut raw, open) = Raw::establish(201, &node, true).await;
+    assert!(restart_of(&open).restarting, "we are not done either");
+    // A peer that restarts itself sends its end-of-RIB late: its silence is enough.
+    raw.announce(&["10.201.0.0/26"]).await;
+    node.until("convergence", |node| node.converged).await;
+    assert!(
+        node.story.iter().all(|line| !line.ends_with("gone")),
+        "{:?}",
+        node.story
+    );
+}

@@ -89,3 +89,33 @@ fn without_peers_there_is_nothing_to_wait_for() {
     let start = Instant::now();
     assert!(Deferral::new(start, secs(10), secs(30)).ends(start));
 }
+
+#[test]
+fn peer_that_restarts_again_is_waited_for_again_and_no_longer() {
+    let (start, mut deferral) = deferral();
+    deferral.removed(DEAD);
+    deferral.up(start, LIVE, owes(&[V4]));
+    deferral.down(LIVE);
+    assert!(!deferral.ends(start + secs(1)), "it may come back");
+    deferral.up(start + secs(2), LIVE, owes(&[V4]));
+    assert!(!deferral.ends(start + secs(11)), "it owes an end-of-RIB");
+    deferral.down(LIVE);
+    assert!(deferral.ends(start + secs(11)), "it had its time");
+}
+
+#[test]
+fn the_end_of_the_wait_is_known() {
+    let (start, mut deferral) = deferral();
+    let missing = |deferral: &Deferral, at| deferral.missing(start + secs(at)).collect::<Vec<_>>();
+    assert_eq!(vec![LIVE, DEAD], missing(&deferral, 0));
+    assert_eq!(Some(start + secs(10)), deferral.ends_by(start));
+    deferral.up(start + secs(5), LIVE, owes(&[V4]));
+    assert_eq!(vec![DEAD], missing(&deferral, 5));
+    assert_eq!(Some(start + secs(35)), deferral.ends_by(start + secs(5)));
+    deferral.end_of_rib(LIVE, V4);
+    assert!(!deferral.ends(start + secs(6)));
+    assert_eq!(Some(start + secs(10)), deferral.ends_by(start + secs(6)));
+    assert!(deferral.ends(start + secs(10)));
+    assert!(missing(&deferral, 10).is_empty());
+    assert_eq!(None, deferral.ends_by(start + secs(10)));
+}
