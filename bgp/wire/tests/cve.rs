@@ -290,3 +290,94 @@ fn small_on_the_wire_stays_small() {
     let update = read(&update_of(&[], &attributes, &hex(ROUTE)), &params);
     assert!(update.verdicts.len() <= bgp_wire::MAX_VERDICTS);
 }
+
+/// Outbound route filters, and the other capability codes of old drafts, nested and cut.
+#[test]
+fn outbound_route_filter_capabilities() {
+    let orf = hex("0001 00 01 02 40 03 80 01");
+    for code in [3, 130] {
+        for len in 0..=orf.len() {
+            for count in [0, 1, 2, 255] {
+                let mut value = orf[..len].to_vec();
+                if let Some(entries) = value.get_mut(4) {
+                    *entries = count;
+                }
+                let len = u8::try_from(value.len()).unwrap();
+                let parameter = [&[len + 4, 2, len + 2, code, len][..], &value].concat();
+                let open = message(1, &[hex(FIXED), parameter].concat());
+                let decoded = decode(&open, &Params::default()).unwrap();
+                let Message::Open(open) = decoded else {
+                    panic!("{decoded:?}");
+                };
+                // Kept as it came, for people, and offered to nobody.
+                assert_eq!(open.capabilities.len(), 1);
+            }
+        }
+    }
+}
+
+/// Segments of 255 AS numbers, which have no room for one more.
+#[test]
+fn full_as_path_segments() {
+    let params = Params {
+        extended_message: true,
+        ..params()
+    };
+    let segment = [&[2, 255][..], &hex("0000fbf1").repeat(255)].concat();
+    for segments in [1, 2, 60] {
+        let path = segment.repeat(segments);
+        let attributes = [hex("40010100 400304c0000201"), attribute(0x40, 2, &path)].concat();
+        let update = read(&update_of(&[], &attributes, &hex(ROUTE)), &params);
+        let set = update.attributes.unwrap();
+        assert_eq!(set.hops(), 255 * segments as u32);
+        let mut longer = set.to_builder();
+        longer.as_path.prepend(64496, 3);
+        let longer = longer.build().unwrap();
+        assert_eq!(longer.hops(), 255 * segments as u32 + 3);
+        let text = longer.as_path().to_string();
+        assert!(text.starts_with("64496 64496 64496 64497 64497"), "{text}");
+    }
+    // A segment that claims one more than there is.
+    let mut cut = segment;
+    cut.truncate(2 + 254 * 4);
+    let attributes = [hex("40010100 400304c0000201"), attribute(0x40, 2, &cut)].concat();
+    let update = read(&update_of(&[], &attributes, &hex(ROUTE)), &params);
+    assert_eq!(update.verdicts[0].disposition, Disposition::Withdraw);
+}
+
+/// Attributes nobody here reads travel on as they came, marked Partial (RFC 4271 §5).
+#[test]
+fn unknown_transitive_attributes_travel_on() {
+    let value: Vec<u8> = (0..=255).cycle().take(600).collect();
+    let attributes = [hex(MANDATORY), attribute(0xc0, 99, &value)].concat();
+    let update = read(&update_of(&[], &attributes, &hex(ROUTE)), &params());
+    assert_eq!(update.verdicts, []);
+    let wire = update.attributes.unwrap().to_builder().build().unwrap();
+    let expected = [&[0xf0, 99, 2, 88][..], &value].concat();
+    let found = wire.wire().windows(expected.len()).any(|w| w == expected);
+    assert!(found, "{:?}", wire.wire());
+}
+
+/// The longest messages there are, and those one octet longer than negotiated.
+#[test]
+fn messages_of_every_length_to_the_longest() {
+    let extended = Params {
+        extended_message: true,
+        ..params()
+    };
+    // 19 octets of header, 4 of lengths, 20 of attributes.
+    let routes = |octets: usize| {
+        let nlri = hex(ROUTE).repeat((octets - 43) / 4);
+        let rest = vec![0; (octets - 43) % 4];
+        update_of(&[], &hex(MANDATORY), &[nlri, rest].concat())
+    };
+    let longest = routes(65_535);
+    assert_eq!(longest.len(), 65_535);
+    assert_eq!(read(&longest, &extended).reach[0].nlri.len(), 16_373);
+    assert_eq!(told(&routes(4097), &params()), (1, 2, vec![0x10, 0x01]));
+    assert_eq!(read(&routes(4096), &params()).reach.len(), 1);
+    assert_eq!(told(&longest, &params()).0, 1);
+    // RFC 8654 §4: OPEN and KEEPALIVE stay short.
+    let open = message(1, &[hex(FIXED), vec![0xff; 4096]].concat());
+    assert_eq!(told(&open, &extended), (1, 2, vec![0x10, 0x1c]));
+}
