@@ -68,6 +68,12 @@ pub async fn run(listener: TcpListener, sources: Sources) -> Result<()> {
 }
 
 impl Sources {
+    /// What the speaker counts; nothing before it runs, or when it is too busy to say.
+    async fn numbers(&self) -> Option<bgp::metrics::Numbers> {
+        let handle = self.speaker.borrow().clone()?;
+        timeout(SPEAKER, handle.numbers()).await.ok().flatten()
+    }
+
     /// All peers as of now.
     async fn peers(&self) -> BTreeMap<PeerKey, PeerInfo> {
         let handle = self.speaker.borrow().clone();
@@ -84,8 +90,8 @@ impl Sources {
 }
 
 async fn metrics(State(sources): State<Sources>) -> (StatusCode, String) {
-    let peers = sources.peers().await;
-    match sources.metrics.text(&sources.board, &peers) {
+    let numbers = sources.numbers().await;
+    match sources.metrics.text(&sources.board, numbers.as_ref()) {
         Ok(text) => (StatusCode::OK, text),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error:#}\n")),
     }
