@@ -13,6 +13,7 @@ use crate::run::{Measured, Run};
 use crate::universe::{Random, Universe};
 
 const SENDER: u32 = 65001;
+const SILENCE: Duration = Duration::from_secs(4);
 
 /// Announces and withdraws; the kernel's own count says when that is done, and a full listing
 /// whether it is right.
@@ -34,6 +35,8 @@ pub(super) fn run(kind: Kind, prefixes: usize, limit: Duration) -> Result<Measur
     };
     let mut run = Run::start(kind, &universe, plan, limit)?;
     run.establish()?;
+    // The agent keeps off the kernel until its peers have been silent for a while.
+    run.tester.stay(SILENCE)?;
     let before = count(&run.daemon)?;
     let full = before + prefixes;
     let into = run.phase_until("into the kernel", &[(0, feed.announce)], |daemon| {
