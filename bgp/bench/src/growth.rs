@@ -92,7 +92,7 @@ impl Growth {
         };
         let (prefixes, peers) = (&self.prefixes, &self.peers);
         let x = "prefixes, 1 sender to 1 receiver";
-        let clients = "clients of a reflector, 4 blocks each";
+        let clients = "clients, 4 blocks each; announcements grow with the square";
         vec![
             (
                 "performance-memory-prefixes.svg",

@@ -29,6 +29,9 @@ impl Report {
     /// Seconds of wall time and ratios, step by step.
     pub fn wall(&self) -> String {
         self.steps(|figures, kind, step| {
+            if !figures.scenario.is_timed() {
+                return None;
+            }
             let figure = figures.figure(kind, step)?;
             Some(figure.wall.unwrap_or(f64::INFINITY))
         })
@@ -58,8 +61,12 @@ impl Report {
         for figures in &self.figures {
             for step in figures.steps() {
                 let values = self.kinds.iter().map(|kind| value(figures, *kind, step));
+                let values: Vec<_> = values.collect();
+                if values.iter().all(Option::is_none) {
+                    continue;
+                }
                 let name = format!("{}: {step}", figures.scenario.title());
-                rows.push(self.row(name, &values.collect::<Vec<_>>(), 3));
+                rows.push(self.row(name, &values, 3));
             }
         }
         table(&rows)
@@ -141,7 +148,7 @@ impl Report {
             // Writing to a string cannot fail.
             let _ = writeln!(page, "- {version}.");
         }
-        let _ = write!(page, "{METHOD}\n{} runs each.\n", median_of(self.rounds));
+        let _ = write!(page, "{METHOD}\n{}.\n", median_of(self.rounds));
         let _ = write!(page, "\n## Wall time (s)\n\n{}", self.wall());
         let _ = write!(
             page,
@@ -171,9 +178,9 @@ impl Report {
 
 fn median_of(rounds: usize) -> &'static str {
     if rounds > 1 {
-        "The figures are medians of three"
+        "The figures are medians of three runs; GoBGP runs once"
     } else {
-        "The figures are single"
+        "The figures are of single runs"
     }
 }
 

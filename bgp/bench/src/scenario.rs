@@ -70,6 +70,11 @@ impl Scenario {
         }
     }
 
+    /// Whether its wall time says anything.
+    pub fn is_timed(self) -> bool {
+        self != Self::Idle
+    }
+
     /// Whether it says anything about this speaker, in a time that is bearable.
     pub fn concerns(self, kind: Kind) -> bool {
         match kind {

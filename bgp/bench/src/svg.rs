@@ -57,9 +57,11 @@ impl Chart {
             (across, up)
         };
         self.axes(&mut svg, right, top, place);
+        let mut names = Vec::new();
         for (number, series) in self.series.iter().enumerate() {
             let colour = COLOURS[number % COLOURS.len()];
-            line(&mut svg, series, colour, top, place);
+            line(&mut svg, series, colour, place);
+            name(&mut svg, &mut names, series, colour, top, place);
         }
         svg.push_str("</svg>\n");
         svg
@@ -111,23 +113,15 @@ impl Chart {
     }
 }
 
-fn line(
-    svg: &mut String,
-    series: &Series,
-    colour: &str,
-    top: f64,
-    place: impl Fn((f64, f64)) -> (f64, f64),
-) {
+fn line(svg: &mut String, series: &Series, colour: &str, place: impl Fn((f64, f64)) -> (f64, f64)) {
     let places: Vec<_> = series.points.iter().map(|point| place(*point)).collect();
-    let path: Vec<_> = places
-        .iter()
-        .map(|(x, y)| format!("{x:.1},{y:.1}"))
-        .collect();
+    let path = places.iter().map(|(x, y)| format!("{x:.1},{y:.1}"));
+    let path = path.collect::<Vec<_>>().join(" ");
     // Writing to a string cannot fail.
     let _ = write!(
         svg,
-        "<g clip-path=\"url(#c)\"><polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
-        path.join(" ")
+        "<g clip-path=\"url(#c)\"><polyline points=\"{path}\" fill=\"none\" \
+         stroke=\"{colour}\" stroke-width=\"2\"/>"
     );
     for (x, y) in &places {
         let _ = write!(
@@ -136,26 +130,39 @@ fn line(
         );
     }
     svg.push_str("</g>\n");
-    // The name stands where the line ends, or where it leaves the chart.
-    let mut inside = series
-        .points
-        .iter()
-        .zip(&places)
-        .filter(|(point, _)| point.1 <= top);
-    let last = series.points.last().zip(places.last());
-    if let Some((point, (x, y))) = last {
-        let left_early = point.1 > top;
-        let (x, y) = match inside.next_back() {
-            Some((_, (x, _))) if left_early => (*x, TOP - 3.0),
-            None if left_early => (LEFT, TOP - 3.0),
-            _ => (x + 8.0, y + 4.0),
-        };
-        let _ = writeln!(
-            svg,
-            "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{colour}\">{}</text>",
-            series.name
-        );
+}
+
+/// The name stands where the line ends, or where it leaves the chart; below the names that
+/// stand there already.
+fn name(
+    svg: &mut String,
+    names: &mut Vec<f64>,
+    series: &Series,
+    colour: &str,
+    top: f64,
+    place: impl Fn((f64, f64)) -> (f64, f64),
+) {
+    let Some(last) = series.points.last() else {
+        return;
+    };
+    let (x, mut y) = if last.1 > top {
+        let mut inside = series.points.iter().filter(|point| point.1 <= top);
+        let x = inside.next_back().map_or(LEFT, |point| place(*point).0);
+        (x, TOP - 3.0)
+    } else {
+        let (x, y) = place(*last);
+        (x + 8.0, y + 4.0)
+    };
+    while names.iter().any(|other| (other - y).abs() < 12.0) {
+        y += 1.0;
     }
+    names.push(y);
+    // Writing to a string cannot fail.
+    let _ = writeln!(
+        svg,
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" fill=\"{colour}\">{}</text>",
+        series.name
+    );
 }
 
 /// The next of 1, 2, 3, 4, 5, 6, 8, 10 times a power of ten.
