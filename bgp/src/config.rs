@@ -165,7 +165,8 @@ pub struct PeerConfig {
     pub role: Option<Role>,
     /// Refuse a peer that does not say its role.
     pub role_strict: bool,
-    /// We are about to go: it shall prefer other paths (RFC 8326).
+    /// The session is about to be shut down: the peer shall prefer other paths, and we prefer
+    /// others to those from a peer in another AS (RFC 8326 §4.2).
     pub graceful_shutdown: bool,
     /// An external peer must be the first AS in the AS_PATH of what it sends (RFC 4271 §6.3).
     pub enforce_first_as: bool,
