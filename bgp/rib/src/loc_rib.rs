@@ -10,7 +10,7 @@ use crate::decision::{Candidate, Selection, select, tie_break};
 use crate::key::Key;
 use crate::path::{Ineligible, Path, PathFlags, Paths, PeerId};
 use crate::peer::Shared;
-use crate::table::{Marks, PrefixId, PrefixTable, Slot};
+use crate::table::{Marks, Peers, PrefixId, PrefixTable, Slot, Sources};
 
 /// The routes of one family.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct LocRib<K> {
     pub(crate) table: PrefixTable<K>,
     /// How many paths are held from whom.
     pub(crate) held: Held,
+    /// Where in the table from whom.
+    sources: Sources,
     /// Prefixes to decide, each at most once.
     dirty: Vec<PrefixId>,
     /// Prefixes whose multipath set changed and was not asked for yet, each at most once.
@@ -43,6 +45,7 @@ impl<K: Key> LocRib<K> {
         Self {
             table: PrefixTable::new(seed),
             held: Held::default(),
+            sources: Sources::default(),
             dirty: Vec::new(),
             queued: Vec::new(),
             unused: Vec::new(),
@@ -62,6 +65,7 @@ impl<K: Key> LocRib<K> {
             }
             slot.paths.push(path);
             self.held.added(&path);
+            self.sources.add(id, path.peer);
             self.mark_dirty(id);
             return;
         };
@@ -97,7 +101,8 @@ impl<K: Key> LocRib<K> {
         }
     }
 
-    /// Changes or removes the paths of a peer, all of them in one walk over the table.
+    /// Changes or removes the paths of a peer, all of them in one walk over the parts of the table
+    /// where it has some.
     ///
     /// `change` gets each path and says what became of it.
     pub(crate) fn change_paths(
@@ -109,39 +114,60 @@ impl<K: Key> LocRib<K> {
         if self.held.is_empty(peer) {
             return;
         }
-        for id in 0..self.table.end() {
-            let slot = self.table.slot_mut(id);
-            let key = slot.key;
-            let mut position = 0;
-            let mut touched = false;
-            while let Some(path) = slot.paths.get_mut(position) {
-                if path.peer != peer {
+        let mut from = 0;
+        while let Some(part) = self.sources.next(from, peer) {
+            let mut left = Peers::default();
+            for id in Sources::ids(part) {
+                if id >= self.table.end() {
+                    break;
+                }
+                self.change_paths_of(id, attrs, peer, &mut change);
+                let slot = self.table.slot(id);
+                slot.paths.iter().for_each(|path| left.add(path.peer));
+            }
+            self.sources.set(part, left);
+            from = part + 1;
+        }
+    }
+
+    fn change_paths_of(
+        &mut self,
+        id: PrefixId,
+        attrs: &mut Attrs,
+        peer: PeerId,
+        change: &mut impl FnMut(&mut Attrs, K, &mut Path) -> Change,
+    ) {
+        let slot = self.table.slot_mut(id);
+        let key = slot.key;
+        let mut position = 0;
+        let mut touched = false;
+        while let Some(path) = slot.paths.get_mut(position) {
+            if path.peer != peer {
+                position += 1;
+                continue;
+            }
+            let old = *path;
+            let changed = change(attrs, key, path);
+            self.held.judged(&old, path);
+            match changed {
+                Change::None => position += 1,
+                Change::Ranking => {
+                    touched = true;
                     position += 1;
-                    continue;
                 }
-                let old = *path;
-                let changed = change(attrs, key, path);
-                self.held.judged(&old, path);
-                match changed {
-                    Change::None => position += 1,
-                    Change::Ranking => {
-                        touched = true;
-                        position += 1;
-                    }
-                    Change::Wording => {
-                        slot.mark_lost(position);
-                        touched = true;
-                        position += 1;
-                    }
-                    Change::Remove => {
-                        slot.remove(attrs, &mut self.held, position);
-                        touched = true;
-                    }
+                Change::Wording => {
+                    slot.mark_lost(position);
+                    touched = true;
+                    position += 1;
+                }
+                Change::Remove => {
+                    slot.remove(attrs, &mut self.held, position);
+                    touched = true;
                 }
             }
-            if touched {
-                self.mark_dirty(id);
-            }
+        }
+        if touched {
+            self.mark_dirty(id);
         }
     }
 

@@ -232,12 +232,20 @@ impl Paths {
 
     /// Position of the path a peer gave this identifier.
     pub(crate) fn position(&self, peer: PeerId, path_id: u32) -> Option<usize> {
-        self.iter().position(|path| path.is_from(peer, path_id))
+        if self.first.is_from(peer, path_id) {
+            return Some(0);
+        }
+        let mut rest = self.rest().iter();
+        let position = rest.position(|path| path.is_from(peer, path_id))?;
+        Some(position + 1)
     }
 
     /// The path at a position below the number of paths.
     pub(crate) fn get_mut(&mut self, position: usize) -> Option<&mut Path> {
-        self.iter_mut().nth(position)
+        match position.checked_sub(1) {
+            None => (self.first.peer != PeerId::NONE).then_some(&mut self.first),
+            Some(position) => self.more.as_mut()?.get_mut(position),
+        }
     }
 
     /// Adds a path and gives it an identifier of ours.

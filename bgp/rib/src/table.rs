@@ -5,6 +5,8 @@
 //! blocks of fixed size, so growth never copies them and wastes at most one block. The hash index
 //! holds ids only (5 bytes a bucket) and is seeded, because peers choose the keys.
 
+mod sources;
+
 use std::hash::{BuildHasher, Hash};
 use std::hint::black_box;
 
@@ -13,6 +15,7 @@ use hashbrown::HashTable;
 
 use crate::decision::Reason;
 use crate::path::Paths;
+pub(crate) use sources::{Peers, Sources};
 
 /// Slots per block; a power of two.
 const BLOCK: usize = 4096;
