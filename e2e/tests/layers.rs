@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Package, and every package of ours that it may depend on.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     ("bfd", &[]),
     ("bgp-api", &[]),
     ("bgp-bench", &[]),
     ("bgp-wire", &[]),
+    ("bgp-wire-oracle", &["bgp-wire"]),
     ("bgp-fsm", &["bgp-wire"]),
     ("bgp-rib", &["bgp-wire"]),
     ("bgp", &["bfd", "bgp-api", "bgp-fsm", "bgp-rib", "bgp-wire"]),
