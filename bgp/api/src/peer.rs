@@ -76,6 +76,8 @@ pub struct Peer {
     pub last_error: Option<String>,
     /// The last malformed attribute of this session (RFC 7606).
     pub malformed: Option<String>,
+    /// What people should know while the session goes on, such as many prefixes near its limit.
+    pub warning: Option<String>,
     /// Families of which stale routes are kept (RFC 4724 §4.2).
     pub stale_families: Vec<String>,
 }

@@ -42,6 +42,7 @@ pub(crate) fn line(local: &Local, config: &PeerConfig, info: PeerInfo) -> Peer {
         messages_out: info.messages_out,
         last_error: info.last_error,
         malformed: info.malformed,
+        warning: info.warning,
         stale_families: info.stale.iter().map(Family::to_string).collect(),
     }
 }

@@ -31,6 +31,7 @@ fn peer(name: &str, state: State, received: usize) -> OfPeer {
         messages_out: 0,
         last_error: None,
         malformed: None,
+        warning: None,
         stale_families: if state == State::Established {
             Vec::new()
         } else {

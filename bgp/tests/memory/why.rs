@@ -1,11 +1,14 @@
-//! The explanation of situations, as it is answered over HTTP.
+//! The explanation of ten situations, as it is answered over HTTP.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::api::{Outcome, Path, Why};
-use bgp::{Change, Match, PeerConfig, Policy, PrefixSet, Reachability, Rule, Verdict};
+use bgp::{
+    Change, Match, MaxPrefixes, MaxPrefixesAction, PeerConfig, Policy, PrefixSet, Reachability,
+    Rule, Verdict,
+};
 use bgp_wire::attribute::{AsPath, AttributesBuilder};
 use bgp_wire::{
     Attributes, Capability, Community, Family, Message, NextHop, PeerType, Reach, Update,
@@ -43,6 +46,11 @@ fn internal(number: u8) -> PeerConfig {
 }
 
 async fn hub() -> Node {
+    let limit = MaxPrefixes {
+        limit: 1.try_into().unwrap(),
+        warning_percent: 100,
+        action: MaxPrefixesAction::Discard,
+    };
     let peers = [
         PeerConfig {
             import: rule("no-lab", "10.1.0.0/24", None, Verdict::Reject),
@@ -59,7 +67,10 @@ async fn hub() -> Node {
         },
         internal(93),
         internal(94),
-        expects(95),
+        PeerConfig {
+            max_prefixes: Some(limit),
+            ..expects(95)
+        },
     ];
     let change = move |desired: &mut bgp::Desired| {
         for peer in peers {
@@ -266,6 +277,7 @@ async fn paths_that_cannot_be_used_are_explained() {
     })
     .await;
     say(&mut five, "10.8.0.0/24", 195, |_| {}).await;
+    say(&mut five, "10.9.0.0/24", 95, |_| {}).await;
 
     let looped = why(&hub, "10.7.0.0/24", 1).await;
     holds(
@@ -280,6 +292,13 @@ async fn paths_that_cannot_be_used_are_explained() {
         95,
         Outcome::Unusable,
         "not usable: next hop unreachable",
+    );
+    let above = why(&hub, "10.9.0.0/24", 1).await;
+    holds(
+        &above,
+        95,
+        Outcome::Unusable,
+        "not usable: above the prefix limit",
     );
     // Once there is a way to the next hop, the same question has another answer.
     hub.handle

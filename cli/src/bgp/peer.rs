@@ -53,6 +53,9 @@ fn head(detail: &PeerDetail) -> String {
     if let Some(error) = &peer.last_error {
         line(&mut text, "Last error", error);
     }
+    if let Some(warning) = &peer.warning {
+        line(&mut text, "Warning", warning);
+    }
     if let Some(malformed) = &peer.malformed {
         line(&mut text, "Malformed attribute", malformed);
     }

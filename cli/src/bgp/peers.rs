@@ -104,6 +104,7 @@ fn state(peer: &Peer, received: String) -> String {
 
 fn trouble(peer: &Peer) -> String {
     let error = peer.last_error.clone().filter(|_| !is_up(peer));
+    let error = error.or_else(|| peer.warning.clone());
     error
         .or_else(|| peer.malformed.clone())
         .or_else(|| peer.last_error.clone())
@@ -211,6 +212,7 @@ mod tests {
             messages_out: 11,
             last_error: Some("hold timer expired".to_owned()),
             malformed: None,
+            warning: None,
             stale_families: Vec::new(),
         }
     }
