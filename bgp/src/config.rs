@@ -35,7 +35,8 @@ pub struct DynamicPeers {
     pub range: Prefix,
     /// How many of them there may be at once.
     pub limit: NonZeroU32,
-    /// Settings of each; `address` and `passive` are not looked at.
+    /// Settings of each; `address` and `passive` are not looked at. With a password the kernel
+    /// asks one of every address in the range, so a listed peer in it needs its own.
     pub template: PeerConfig,
 }
 

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 
 use crate::detection::Status;
 
+use crate::socket;
 use connection::{Connection, Written};
 pub(crate) use counters::{Counted, Counters, Direction, Notifications};
 use liveness::Liveness;
@@ -215,6 +216,10 @@ impl Session {
             Wake::Liveness => self.liveness_changed(),
             Wake::Reported => {}
             Wake::Offered(stream) => {
+                if let Err(error) = socket::check_distance(&stream, &self.settings.peer) {
+                    self.last_error = Some(error.to_string());
+                    return;
+                }
                 self.drop_outdated();
                 self.offered = Some(stream);
                 self.feed(Event::Accepted);

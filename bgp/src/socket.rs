@@ -40,6 +40,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     } else {
         socket.set_ttl_v4(u8::MAX.into())?;
     }
+    kernel::set_int(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_SAVE_SYN, 1)?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
@@ -108,6 +109,36 @@ pub(crate) fn end_output(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).shutdown(std::net::Shutdown::Write)
 }
 
+/// Checks that the packet which opened an accepted connection came from no further away than the
+/// peer may be (RFC 5082): what it sent before [`adopt`] is already here.
+///
+/// # Errors
+/// It came from further away, or under a flood nobody knows from where.
+pub(crate) fn check_distance(stream: &TcpStream, peer: &PeerConfig) -> io::Result<()> {
+    // Headers longer than any that we know are as good as none.
+    let saved = kernel::saved_syn(stream.as_raw_fd());
+    let (packet, len) = saved.unwrap_or(([0; 128], 0));
+    let least = least_ttl(peer);
+    let is_v4 = stream.peer_addr()?.is_ipv4();
+    let ttl = packet[..len].get(if is_v4 { 8 } else { 7 });
+    if least > 0 && ttl.is_none_or(|ttl| *ttl < least) {
+        let problem = match ttl {
+            Some(ttl) => format!("a connection came with TTL {ttl}, GTSM asks for {least}"),
+            None => format!("a connection came with unknown TTL, GTSM asks for {least}"),
+        };
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, problem));
+    }
+    Ok(())
+}
+
+/// The least TTL of the peer's packets.
+fn least_ttl(peer: &PeerConfig) -> u8 {
+    match peer.ttl {
+        Ttl::Default | Ttl::Multihop(_) => 0,
+        Ttl::Security { hops } => u8::MAX - hops.max(1) + 1,
+    }
+}
+
 fn set_distance(
     socket: SockRef<'_>,
     fd: RawFd,
@@ -120,10 +151,7 @@ fn set_distance(
         Ttl::Multihop(ttl) => ttl.max(1).into(),
         Ttl::Security { .. } => u8::MAX.into(),
     };
-    let least = match peer.ttl {
-        Ttl::Default | Ttl::Multihop(_) => 0,
-        Ttl::Security { hops } => u8::MAX - hops.max(1) + 1,
-    };
+    let least = least_ttl(peer);
     if address.is_ipv4() {
         kernel::set_int(fd, libc::IPPROTO_IP, libc::IP_TTL, ttl)?;
         socket.set_tos_v4(TOS_NETWORK_CONTROL)?;

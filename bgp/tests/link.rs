@@ -76,6 +76,7 @@ fn link_local(interface: &str) -> Ipv6Addr {
 }
 
 struct Node {
+    desired: Desired,
     handle: Handle,
     events: mpsc::Receiver<Event>,
     learned: BTreeMap<Prefix, Vec<NextHop>>,
@@ -99,8 +100,9 @@ impl Node {
             dynamic: BTreeMap::new(),
             originate: prefixes.into(),
         };
-        let (handle, events) = Speaker::start(desired, Options::default());
+        let (handle, events) = Speaker::start(desired.clone(), Options::default());
         Node {
+            desired,
             handle,
             events,
             learned: BTreeMap::new(),
@@ -113,6 +115,12 @@ impl Node {
         peer.port = 1000 + u16::from(number);
         peer.interface = Some(interface.into());
         peer
+    }
+
+    fn change(&self, peer: PeerConfig) {
+        let mut desired = self.desired.clone();
+        desired.peers.insert("peer".into(), peer);
+        self.handle.set(desired);
     }
 
     async fn until_learned(&mut self, text: &str, next_hop: &NextHop) {
@@ -196,6 +204,63 @@ fn peers_with_link_local_addresses_dial_and_accept_on_their_interface() {
         let left = Node::start(1, to_right);
         let right = Node::start(2, to_left);
         exchange(left, right).await;
+    });
+}
+
+#[test]
+fn gtsm_drops_what_could_come_from_further_away() {
+    if !in_namespace("gtsm_drops_what_could_come_from_further_away") {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut to_right = Node::peer(link_local("right").into(), "left", 2);
+        to_right.ttl = Ttl::Security { hops: 1 };
+        to_right.passive = true;
+        // Its packets have TTL 1 as those of a router 254 hops away would have here.
+        let mut to_left = Node::peer(link_local("left").into(), "right", 1);
+        to_left.connect_retry_secs = Some(1);
+        let left = Node::start(1, to_right);
+        let right = Node::start(2, to_left.clone());
+        let says = |info: &PeerInfo| {
+            let error = info.last_error.as_ref();
+            error.is_some_and(|error| error.contains("TTL 1, GTSM asks for 255"))
+        };
+        let info = left.info_until(says).await;
+        assert_eq!(0, info.messages_in);
+        to_left.ttl = Ttl::Security { hops: 1 };
+        right.change(to_left);
+        left.info_until(|info| info.state == State::Established)
+            .await;
+    });
+}
+
+#[test]
+fn too_many_passwords_name_the_sysctl_and_are_set_once_there_is_room() {
+    if !in_namespace("too_many_passwords_name_the_sysctl_and_are_set_once_there_is_room") {
+        return;
+    }
+    let room = "/proc/sys/net/core/optmem_max";
+    let before = std::fs::read_to_string(room).unwrap();
+    std::fs::write(room, "100").unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let mut to_right = Node::peer(link_local("right").into(), "left", 2);
+        to_right.password = Some("long".into());
+        to_right.passive = true;
+        let left = Node::start(1, to_right);
+        let says = |info: &PeerInfo| {
+            let error = info.last_error.as_ref();
+            error.is_some_and(|error| error.contains("net.core.optmem_max"))
+        };
+        left.info_until(says).await;
+        std::fs::write(room, before).unwrap();
+        let mut to_left = Node::peer(link_local("left").into(), "right", 1);
+        to_left.password = Some("long".into());
+        let right = Node::start(2, to_left);
+        right
+            .info_until(|info| info.state == State::Established)
+            .await;
     });
 }
 

@@ -86,3 +86,27 @@ pub(super) fn set_option<T>(
         Err(io::Error::last_os_error())
     }
 }
+
+/// The IP header that opened an accepted connection and what follows it, up to the room there is;
+/// empty when the kernel did not keep it. Asking frees it.
+pub(super) fn saved_syn(fd: RawFd) -> io::Result<([u8; 128], usize)> {
+    let mut header = [0_u8; 128];
+    let mut len = header.len() as libc::socklen_t;
+    #[allow(unsafe_code, reason = "no library covers it")]
+    // SAFETY: the kernel writes at most `len` octets into `header`, which has that many.
+    let result = unsafe {
+        let pointer = header.as_mut_ptr().cast::<libc::c_void>();
+        libc::getsockopt(
+            fd,
+            libc::IPPROTO_TCP,
+            libc::TCP_SAVED_SYN,
+            pointer,
+            &raw mut len,
+        )
+    };
+    if result == 0 {
+        Ok((header, (len as usize).min(128)))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
