@@ -26,7 +26,7 @@ pub struct Why {
     pub text: Vec<String>,
 }
 
-/// Whether a peer is told the best path, and why not.
+/// Whether a peer is told the best path, with ADD-PATH each path, and why not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Told {

@@ -3,7 +3,10 @@
 use std::net::IpAddr;
 
 use bgp_api::{Advertised, Outcome, Page, Path, PeerDetail, Route, RouteAnswer, Told, Why};
-use bgp_rib::{Best, ExplainedPath, Explanation, Outcome as Became, PeerId, Position, ToldPath};
+use bgp_rib::{
+    Best, ExplainedExport, ExplainedPath, Explanation, Outcome as Became, PeerId, Position,
+    ToldPath,
+};
 use bgp_wire::{NextHop, Prefix};
 
 use crate::answer;
@@ -216,7 +219,7 @@ impl Owner {
             let told = self.peers.values().copied().collect::<Vec<_>>().into_iter();
             let told = told.filter(|id| only.is_none_or(|only| only == *id));
             why.peers = told
-                .filter_map(|id| self.told(id, found, best.as_ref()))
+                .flat_map(|id| self.told(id, found, best.as_ref()))
                 .collect();
             let next_hops = best.into_iter().flat_map(|best| best.next_hops);
             why.next_hops = next_hops.map(|hop| hop.address).collect();
@@ -225,8 +228,11 @@ impl Owner {
         Ok(why)
     }
 
-    fn told(&mut self, id: PeerId, prefix: Prefix, best: Option<&Best>) -> Option<Told> {
-        let peer = self.known(id)?.key.to_string();
+    fn told(&mut self, id: PeerId, prefix: Prefix, best: Option<&Best>) -> Vec<Told> {
+        let Some(task) = self.known(id) else {
+            return Vec::new();
+        };
+        let peer = task.key.to_string();
         let not = |reason: String| Told {
             peer: peer.clone(),
             told: false,
@@ -235,23 +241,41 @@ impl Owner {
             next_hop: None,
             attributes: None,
         };
-        let task = self.known(id)?;
         if task.up.is_none() {
-            return Some(not(format!("its session is {}", task.state)));
+            return vec![not(format!("its session is {}", task.state))];
         }
         if best.is_none() {
-            return Some(not("there is no usable path".to_owned()));
+            return vec![not("there is no usable path".to_owned())];
         }
-        let explained = self.rib.explain_export(id, prefix)?;
-        let rule = explained.rule.map(|rule| rule.to_string());
-        let told = match explained.told {
+        let explained = self.rib.explain_exports(id, prefix);
+        let is_one = explained.len() < 2;
+        let told = explained.into_iter().map(|export| {
+            // With ADD-PATH there is an answer for each path (RFC 7911).
+            let which = match (is_one, self.name(export.from)) {
+                (true, _) => String::new(),
+                (false, Some(from)) => format!("path from {from}: "),
+                (false, None) => "path originated here: ".to_owned(),
+            };
+            self.told_path(export, &which, &not)
+        });
+        told.collect()
+    }
+
+    fn told_path(
+        &self,
+        export: ExplainedExport,
+        which: &str,
+        not: &dyn Fn(String) -> Told,
+    ) -> Told {
+        let rule = export.rule.map(|rule| rule.to_string());
+        let told = match export.told {
             Ok(told) => told,
             Err(withheld) => {
                 let by = by_rule(rule.as_deref());
-                return Some(Told {
+                return Told {
                     rule,
-                    ..not(format!("{withheld}{by}"))
-                });
+                    ..not(format!("{which}{withheld}{by}"))
+                };
             }
         };
         let sent = self.advertised(&told);
@@ -259,14 +283,14 @@ impl Owner {
             "" => String::new(),
             path => format!(" and AS path {path}"),
         };
-        Some(Told {
+        Told {
             told: true,
-            reason: format!("with next hop {}{path}", sent.next_hop),
+            reason: format!("{which}with next hop {}{path}", sent.next_hop),
             next_hop: Some(sent.next_hop),
             attributes: Some(sent.attributes),
             rule,
             ..not(String::new())
-        })
+        }
     }
 
     fn route(&self, explained: &Explanation) -> Route {

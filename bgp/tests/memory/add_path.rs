@@ -81,4 +81,9 @@ async fn a_reflector_tells_all_paths_to_who_asked_for_them() {
     has_next_hops(&mut too, &all[1..]).await;
     has_next_hops(&mut one, &all[1..2]).await;
     assert_eq!(0, several.peer(&at_several).await.flaps);
+    // Each path has an answer of its own.
+    let why = reflector.handle.why(ANYCAST, Some(at_reflector.as_str()));
+    let why = why.await.unwrap();
+    assert_eq!(2, why.peers.len());
+    assert!(why.peers.iter().all(|path| path.told), "{why:?}");
 }
