@@ -168,6 +168,9 @@ impl Report {
             let _ = write!(page, "\n{}", table(&growth.table()));
         }
         for (title, lines) in [("Did not end", self.stuck()), ("Errors", self.errors())] {
+            // The rest of an entry is the end of a log, which the terminal shows.
+            let firsts = lines.iter().filter_map(|line| line.lines().next());
+            let lines: Vec<_> = firsts.collect();
             if !lines.is_empty() {
                 let _ = write!(page, "\n## {title}\n\n- {}\n", lines.join("\n- "));
             }

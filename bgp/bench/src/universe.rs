@@ -31,9 +31,12 @@ const LENGTHS: [(u8, u32); 9] = [
 
 /// Prefixes that are next to each other and have the same length.
 const RUN: usize = 16;
+/// Of these so many stay together, as the prefixes of one origin do; the rest is shuffled.
+const NEIGHBOURS: usize = 4;
 
 impl Universe {
-    /// `count` prefixes with the lengths of a full table, in an order without meaning.
+    /// `count` prefixes with the lengths of a full table, in small groups of neighbours and else in
+    /// an order without meaning.
     pub fn full_table(count: usize) -> Self {
         let mut random = Random(1);
         let mut prefixes = Vec::with_capacity(count);
@@ -52,8 +55,9 @@ impl Universe {
             prefixes.push((next, bits));
             next += size;
         }
-        random.shuffle(&mut prefixes);
-        Self::new(prefixes, 8)
+        let mut neighbours: Vec<_> = prefixes.chunks(NEIGHBOURS).collect();
+        random.shuffle(&mut neighbours);
+        Self::new(neighbours.concat(), 8)
     }
 
     /// `count` blocks of 64 addresses from `first` on, in order.
