@@ -169,7 +169,8 @@ pub struct PeerConfig {
     /// The session is about to be shut down: the peer shall prefer other paths, and we prefer
     /// others to those from a peer in another AS (RFC 8326 §4.2).
     pub graceful_shutdown: bool,
-    /// An external peer must be the first AS in the AS_PATH of what it sends (RFC 4271 §6.3).
+    /// An external peer must be the first AS in the AS_PATH of what it sends (RFC 4271 §6.3); off by
+    /// default, as in BIRD.
     pub enforce_first_as: bool,
     /// Detect in less than the hold time that it is gone (RFC 5882).
     pub bfd: Option<Bfd>,
@@ -216,7 +217,7 @@ impl PeerConfig {
             role: None,
             role_strict: false,
             graceful_shutdown: false,
-            enforce_first_as: true,
+            enforce_first_as: false,
             bfd: None,
             ttl: Ttl::Default,
             password: None,

@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(None, farewell(|peer| peer.max_prefixes = Some(limit)));
         assert_eq!(None, farewell(|peer| peer.long_lived_to_all = true));
         assert_eq!(None, farewell(|peer| peer.graceful_shutdown = true));
-        assert_eq!(None, farewell(|peer| peer.enforce_first_as = false));
+        assert_eq!(None, farewell(|peer| peer.enforce_first_as = true));
         assert_eq!(None, farewell(|peer| peer.allow_own_as = 1));
         assert_eq!(None, farewell(|peer| peer.next_hop = NextHopMode::Keep));
         assert_eq!(None, farewell(|peer| peer.reflector_client = true));

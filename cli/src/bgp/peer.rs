@@ -281,7 +281,7 @@ fn settings(settings: &PeerSettings) -> String {
         (settings.passive, "passive"),
         (settings.password, "password"),
         (settings.graceful_shutdown, "graceful shutdown"),
-        (!settings.enforce_first_as, "first AS not enforced"),
+        (settings.enforce_first_as, "first AS enforced"),
     ];
     let flags: Vec<&str> = flags
         .into_iter()
