@@ -28,7 +28,7 @@ fn detect(kind: Kind, name: &str) -> Result<()> {
     let lab = Lab::new(name)?;
     let mut ours = Speaker::new(&lab)?;
     let theirs = Peer::start_with_bfd(&lab, kind)?;
-    ours.peer_settings = Some("bfd: {min_tx: 120, min_rx: 100, multiplier: 3}".to_owned());
+    ours.peer_settings = Some("bfd: {min_tx_ms: 120, min_rx_ms: 100, multiplier: 3}".to_owned());
     ours.configure(&PREFIXES)?;
     ours.start(&[])?;
     steps(kind, &mut ours, &theirs).with_context(|| {
@@ -83,7 +83,7 @@ fn live(kind: Kind, ours: &mut Speaker, theirs: &Peer) -> Result<()> {
         peer(ours)?["flaps"].clone(),
         bfd(ours)?["transitions"].clone(),
     );
-    ours.peer_settings = Some("bfd: {min_tx: 300, min_rx: 400, multiplier: 5}".to_owned());
+    ours.peer_settings = Some("bfd: {min_tx_ms: 300, min_rx_ms: 400, multiplier: 5}".to_owned());
     ours.configure(&PREFIXES)?;
     ours.signal(Signal::SIGHUP)?;
     wait::until_true("the new intervals", LIMIT, || {
