@@ -150,6 +150,14 @@ async fn peer_that_starts_anew_with_the_new_password_is_let_in_at_once() {
     change(&mut a, &at_a, |peer| {
         peer.password = Some("second".into());
     });
+    // Nothing shows when the socket has the new key, except that the old one no longer does.
+    let prefix = crate::node::prefix("10.117.1.0/26");
+    b.set(|desired| {
+        let new = (prefix, bgp::Originate::default());
+        desired.originate.extend([new]);
+    });
+    a.idle(Duration::from_millis(1500)).await;
+    assert!(!a.learned.contains_key(&prefix), "the old key still passes");
     let mut config = b.desired.peers[&at_b].clone();
     b.set(|desired| desired.peers.clear());
     b.idle(Duration::from_millis(500)).await;
