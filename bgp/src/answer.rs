@@ -25,7 +25,18 @@ pub(crate) fn net(prefix: Prefix) -> IpNet {
 
 /// Seconds since 1970, and seconds since then.
 pub(crate) fn moment(time: SystemTime) -> (u64, u64) {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let age = SystemTime::now().duration_since(time).unwrap_or_default();
-    (since.as_secs(), age.as_secs())
+    (seconds(time), age.as_secs())
+}
+
+/// Seconds since 1970.
+pub(crate) fn seconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
+}
+
+/// Seconds from now on; none left is 0.
+pub(crate) fn seconds_until(time: SystemTime) -> u64 {
+    let left = time.duration_since(SystemTime::now());
+    left.unwrap_or_default().as_secs()
 }

@@ -22,6 +22,13 @@ pub struct Summary {
     pub converged: bool,
     /// Peers that are up and have not told everything yet; they delay convergence.
     pub waiting_for: Vec<String>,
+    /// Peers that are not up; they delay convergence only while peers may settle.
+    pub missing: Vec<String>,
+    /// When convergence comes at the latest, unless a peer still comes up while peers may settle;
+    /// absent once it has come.
+    pub converges_by: Option<u64>,
+    /// Seconds until then.
+    pub converges_in_secs: Option<u64>,
     /// Accepted connections that were closed because they are no peer's, or too many.
     pub strangers: u64,
     /// IPv4 prefixes with a path, usable or not.
@@ -157,6 +164,9 @@ pub struct PeerSettings {
     pub restart_time_secs: Option<u16>,
     /// How long it shall keep them as a last resort after that (RFC 9494); off when absent.
     pub long_lived_secs: Option<u32>,
+    /// In our AS, it is told long-lived stale routes even if it does not know of them
+    /// (RFC 9494 §4.6).
+    pub long_lived_to_all: bool,
     /// ADD-PATH: `receive`, `send` or `both`.
     pub add_path: Option<String>,
     /// How many paths per prefix it is told with ADD-PATH.

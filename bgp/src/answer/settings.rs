@@ -20,6 +20,7 @@ pub(crate) fn settings(config: &PeerConfig) -> PeerSettings {
         families: config.families.iter().map(Family::to_string).collect(),
         restart_time_secs: config.restart_time_secs,
         long_lived_secs: config.long_lived_secs,
+        long_lived_to_all: config.long_lived_to_all,
         add_path: config.add_path.map(|mode| add_path_name(mode).to_owned()),
         add_path_limit: config.add_path_limit.map(Into::into),
         max_prefixes: config.max_prefixes.map(max_prefixes),

@@ -213,6 +213,14 @@ async fn the_wait_for_peers_is_visible_and_ends_for_a_dead_one() {
         (info.missing, info.waiting_for)
     );
     assert!(info.converges_by.unwrap() > std::time::SystemTime::now());
+    let summary = node.handle.summary().await.unwrap();
+    assert_eq!(
+        (vec!["dead".to_owned()], vec!["raw".to_owned()]),
+        (summary.missing, summary.waiting_for)
+    );
+    // A part of the 600 seconds may have gone by.
+    assert!(summary.converges_in_secs.unwrap() > 60);
+    assert!(summary.converges_by.unwrap() > 60);
     raw.end_of_rib().await;
     node.until("convergence", |node| node.converged).await;
     let info = node.handle.info().await;

@@ -218,6 +218,12 @@ fn settings(settings: &PeerSettings) -> String {
         ),
         ("Long-lived restart", some(settings.long_lived_secs, "s")),
         (
+            "Long-lived routes",
+            settings
+                .long_lived_to_all
+                .then(|| "told it in any case".to_owned()),
+        ),
+        (
             "Our address",
             settings.source.map(|source| source.to_string()),
         ),

@@ -23,11 +23,7 @@ pub(super) fn summary(summary: &Summary, wide: bool) -> Printed {
         summary.prefixes_ipv4, summary.prefixes_ipv6, summary.attribute_sets
     ));
     if !summary.converged {
-        let waiting = match &summary.waiting_for[..] {
-            [] => "for peers to come up".to_owned(),
-            peers => format!("for {}", peers.join(", ")),
-        };
-        text.push_str(&format!("Not converged yet, waiting {waiting}\n"));
+        text.push_str(&waiting(summary));
     }
     text.push('\n');
     text.push_str(&list(&summary.peers, wide).text);
@@ -40,6 +36,26 @@ pub(super) fn summary(summary: &Summary, wide: bool) -> Printed {
         ));
     }
     Printed { text, note: None }
+}
+
+/// What convergence waits for, and how long at most.
+fn waiting(summary: &Summary) -> String {
+    let mut parts = Vec::new();
+    if !summary.waiting_for.is_empty() {
+        parts.push(format!("all routes of {}", summary.waiting_for.join(", ")));
+    }
+    if !summary.missing.is_empty() {
+        parts.push(format!("{} to come up", summary.missing.join(", ")));
+    }
+    let waits = match parts.is_empty() {
+        true => String::new(),
+        false => format!(", waits for {}", parts.join(" and for ")),
+    };
+    let left = match summary.converges_in_secs {
+        Some(secs) => format!(", for {} more at most", age(secs)),
+        None => String::new(),
+    };
+    format!("Not converged yet{waits}{left}\n")
 }
 
 pub(super) fn list(peers: &[Peer], wide: bool) -> Printed {
@@ -215,6 +231,26 @@ mod tests {
             warning: None,
             stale_families: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_speaker_that_has_not_converged_says_what_it_waits_for_and_how_long() {
+        let mut told: Summary = serde_json::from_value(serde_json::json!({
+            "version": "1", "asn": 64500, "routerId": "192.0.2.1", "clusterId": "192.0.2.1",
+            "listening": [], "converged": false, "waitingFor": ["tor"], "missing": ["a", "b"],
+            "convergesBy": 1_000, "convergesInSecs": 70, "strangers": 0, "prefixesIpv4": 0,
+            "prefixesIpv6": 0, "attributeSets": 0, "nextHops": 0, "peers": [],
+        }))
+        .unwrap();
+        let line = |told: &Summary| summary(told, false).text.lines().nth(2).map(str::to_owned);
+        let all = "waits for all routes of tor and for a, b to come up, for 1m10s more at most";
+        assert_eq!(Some(format!("Not converged yet, {all}")), line(&told));
+        told.waiting_for.clear();
+        told.missing.clear();
+        told.converges_in_secs = None;
+        assert_eq!(Some("Not converged yet".to_owned()), line(&told));
+        told.converged = true;
+        assert_eq!(Some(String::new()), line(&told));
     }
 
     fn cells(line: &str) -> String {

@@ -38,6 +38,7 @@ pub(super) struct PeerSection {
     /// Seconds; 0 turns graceful restart off.
     restart_time: Option<u16>,
     long_lived: Option<u32>,
+    long_lived_to_all: Option<bool>,
     add_path: Option<AddPathName>,
     add_path_limit: Option<NonZeroU8>,
     max_prefixes: Option<MaxPrefixesSection>,
@@ -210,6 +211,10 @@ impl PeerSection {
             self.long_lived.is_none() || self.restart_time != Some(0),
             "long_lived: needs graceful restart (RFC 9494 §4.1); give restart_time"
         );
+        ensure!(
+            !self.long_lived_to_all.unwrap_or(false) || internal,
+            "long_lived_to_all: only peers in our own AS {ours} are told (RFC 9494 §4.6); remove it"
+        );
         let sends = matches!(self.add_path, Some(AddPathName::Send | AddPathName::Both));
         ensure!(
             self.add_path_limit.is_none() || sends,
@@ -259,6 +264,7 @@ impl PeerSection {
                 secs => secs.or(new.restart_time_secs),
             },
             long_lived_secs: self.long_lived,
+            long_lived_to_all: self.long_lived_to_all.unwrap_or(new.long_lived_to_all),
             add_path: self.add_path.map(AddPathMode::from),
             add_path_limit: self.add_path_limit,
             max_prefixes: self.max_prefixes.map(MaxPrefixes::from),

@@ -42,6 +42,7 @@ fn example_file_means_what_it_says() {
         (Some(3600), Some(Role::Customer)),
         (tor.long_lived_secs, tor.role)
     );
+    assert!(!tor.long_lived_to_all && desired.peers[&"node-1".into()].long_lived_to_all);
     assert_eq!(
         (Ttl::Security { hops: 1 }, NextHopMode::Default),
         (tor.ttl, tor.next_hop)
@@ -138,6 +139,10 @@ fn errors_name_file_field_and_remedy() {
         (
             peer(", long_lived: 16777216"),
             "long_lived: at most 16777215",
+        ),
+        (
+            peer(", long_lived_to_all: true"),
+            "long_lived_to_all: only peers in our own AS 64500",
         ),
         (
             peer(", connect_retry: 0"),
