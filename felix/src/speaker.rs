@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bgp::{Event, Handle, Options, Prefix, Shutdown, Speaker};
-use felix_calc::{Bgp, SpeakerState, Update};
+use felix_calc::{Bgp, NextHop, SpeakerState, Update};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -125,9 +125,8 @@ async fn take(event: Event, ends: &Ends) -> Result<()> {
     match event {
         Event::Best(changes) => {
             let changes = changes.into_iter();
-            let addresses = |hops: Vec<bgp::NextHop>| hops.into_iter().map(|hop| hop.address);
             let changes = changes.map(|(prefix, hops)| {
-                let hops = hops.map(|hops| addresses(hops).collect());
+                let hops = hops.map(|hops| hops.into_iter().map(next_hop).collect());
                 Ok((net_of(prefix)?, hops))
             });
             send(ends, Update::Learned(changes.collect::<Result<_>>()?)).await?;
@@ -161,6 +160,13 @@ async fn send(ends: &Ends, update: Update) -> Result<()> {
         bail!("the calculation has ended");
     }
     Ok(())
+}
+
+fn next_hop(hop: bgp::NextHop) -> NextHop {
+    NextHop {
+        address: hop.address,
+        interface: hop.interface,
+    }
 }
 
 fn net_of(prefix: Prefix) -> Result<IpNet> {

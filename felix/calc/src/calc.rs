@@ -5,7 +5,6 @@
 //! Order of a flush: endpoints, blocks, routes, BGP, problems; each depends on earlier ones only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::Kind;
@@ -16,8 +15,8 @@ use crate::facts::{Affinity, BgpDefaults, Block, Filter, Node, Peer, Pool};
 use crate::host::Resolver;
 use crate::routes::{Tables, Verdict};
 use crate::{
-    Bgp, BlockUse, EndpointId, Endpoints, HostFacts, Output, Password, Problem, ResourceKey, Route,
-    RouteNumbers, Settings, WorkloadEndpoint, blocks, endpoints,
+    Bgp, BlockUse, EndpointId, Endpoints, HostFacts, NextHop, Output, Password, Problem,
+    ResourceKey, Route, RouteNumbers, Settings, WorkloadEndpoint, blocks, endpoints,
 };
 
 mod apply;
@@ -52,8 +51,8 @@ pub struct Calc {
     said: Said,
     section_problems: SectionProblems,
     /// How many destinations wait for each next hop the host cannot reach.
-    unreachable: BTreeMap<IpAddr, usize>,
-    waiting: Map<IpNet, Vec<IpAddr>>,
+    unreachable: BTreeMap<NextHop, usize>,
+    waiting: Map<IpNet, Vec<NextHop>>,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +74,7 @@ struct Inputs {
     refused: BTreeMap<ResourceKey, Vec<Problem>>,
     endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
     host: Option<HostFacts>,
-    learned: Map<IpNet, Vec<IpAddr>>,
+    learned: Map<IpNet, Vec<NextHop>>,
     converged: bool,
     programmed: Option<BTreeSet<IpNet>>,
 }
@@ -365,7 +364,7 @@ impl Calc {
         }
     }
 
-    fn note_unreachable(&mut self, destination: IpNet, next_hops: Vec<IpAddr>) {
+    fn note_unreachable(&mut self, destination: IpNet, next_hops: Vec<NextHop>) {
         let before = self
             .waiting
             .get(&destination)
@@ -382,7 +381,7 @@ impl Calc {
             }
         }
         for next_hop in &next_hops {
-            *self.unreachable.entry(*next_hop).or_default() += 1;
+            *self.unreachable.entry(next_hop.clone()).or_default() += 1;
         }
         if !next_hops.is_empty() {
             self.waiting.insert(destination, next_hops);
@@ -418,6 +417,25 @@ impl Calc {
         }
     }
 
+    fn without(&self, next_hop: &NextHop) -> Problem {
+        let (reason, remedy) = match next_hop.link() {
+            Some(_) => (
+                "that interface is not up, or the address is our own",
+                "set the interface up",
+            ),
+            None => (
+                "this host has no route to it",
+                "give the host a route to it, or let the peer announce its own address as next hop",
+            ),
+        };
+        Problem {
+            object: format!("Node/{}", self.settings.node),
+            field: String::new(),
+            problem: format!("routes through BGP next hop {next_hop} are left out: {reason}"),
+            remedy: remedy.to_owned(),
+        }
+    }
+
     fn flush_problems(&mut self, output: &mut Output) {
         if !std::mem::take(&mut self.dirty.problems) {
             return;
@@ -447,13 +465,8 @@ impl Calc {
                 .values()
                 .flat_map(|p| p.problems.iter().cloned()),
         );
-        problems.extend(self.unreachable.keys().take(NAMED_NEXT_HOPS).map(|next_hop| Problem {
-            object: format!("Node/{}", self.settings.node),
-            field: String::new(),
-            problem: format!("routes through BGP next hop {next_hop} are left out: this host has no route to it"),
-            remedy: "give the host a route to it, or let the peer announce its own address as next hop"
-                .to_owned(),
-        }));
+        let unreachable = self.unreachable.keys().take(NAMED_NEXT_HOPS);
+        problems.extend(unreachable.map(|next_hop| self.without(next_hop)));
         problems.sort();
         problems.dedup();
         if self.said.problems.as_deref() != Some(&problems) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::{HostFacts, Nexthop};
+use crate::{HostFacts, Interface, NextHop, Nexthop};
 
 /// Answers where a next hop is, for one state of the host.
 #[derive(Debug, Default)]
@@ -18,7 +18,9 @@ pub(crate) struct Resolver {
     lengths_v4: BTreeSet<u8>,
     lengths_v6: BTreeSet<u8>,
     own: HashSet<IpAddr>,
-    known: HashMap<IpAddr, Arc<[Nexthop]>>,
+    /// Interfaces that can carry packets, with their link-local addresses.
+    links: HashMap<Arc<str>, Vec<IpAddr>>,
+    known: HashMap<NextHop, Arc<[Nexthop]>>,
     /// Routes of ours to BGP peers: the gateway that was asked for, and how it is reached.
     ways: BTreeMap<IpNet, (IpAddr, Arc<[Nexthop]>)>,
 }
@@ -47,6 +49,7 @@ impl Resolver {
                 .flat_map(|i| &i.addresses)
                 .map(IpNet::addr)
                 .collect(),
+            links: host.interfaces.iter().filter(|i| i.up).map(link).collect(),
             ..Resolver::default()
         };
         for route in host.routes.iter().filter(|r| !down.contains(&*r.interface)) {
@@ -69,7 +72,7 @@ impl Resolver {
             .map(|(peer, gateway)| (IpNet::from(*peer), *gateway));
         let new = new.filter(|(peer, _)| !self.table.contains_key(peer));
         let new: BTreeMap<IpNet, (IpAddr, Arc<[Nexthop]>)> = new
-            .map(|(peer, gateway)| (peer, (gateway, self.look_up(gateway).into())))
+            .map(|(peer, gateway)| (peer, (gateway, self.look_up(&gateway.into()).into())))
             .collect();
         for (peer, (_, nexthops)) in &new {
             for nexthop in nexthops.iter() {
@@ -116,17 +119,21 @@ impl Resolver {
 
     /// The directly connected gateways behind a next hop, sorted; empty when there are none.
     ///
-    /// A link-local next hop says nothing without its interface and is never resolved.
-    pub(crate) fn resolve(&mut self, next_hop: IpAddr) -> Arc<[Nexthop]> {
-        if let Some(known) = self.known.get(&next_hop) {
+    /// A link-local next hop says nothing without its interface and is not resolved then.
+    pub(crate) fn resolve(&mut self, next_hop: &NextHop) -> Arc<[Nexthop]> {
+        if let Some(known) = self.known.get(next_hop) {
             return known.clone();
         }
         let answer: Arc<[Nexthop]> = self.look_up(next_hop).into();
-        self.known.insert(next_hop, answer.clone());
+        self.known.insert(next_hop.clone(), answer.clone());
         answer
     }
 
-    fn look_up(&self, next_hop: IpAddr) -> Vec<Nexthop> {
+    fn look_up(&self, next_hop: &NextHop) -> Vec<Nexthop> {
+        if let Some(interface) = next_hop.link() {
+            return self.neighbour(next_hop.address, interface);
+        }
+        let next_hop = next_hop.address;
         if self.own.contains(&next_hop) || is_link_local(next_hop) || next_hop.is_unspecified() {
             return Vec::new();
         }
@@ -146,14 +153,26 @@ impl Resolver {
         answer
     }
 
+    /// A router on a link; what the address means on other links does not matter.
+    fn neighbour(&self, address: IpAddr, interface: &Arc<str>) -> Vec<Nexthop> {
+        let own = self.links.get(interface);
+        let found = own.filter(|own| !own.contains(&address));
+        let gateway = found.map(|_| Nexthop {
+            gateway: address,
+            interface: interface.clone(),
+            onlink: false,
+        });
+        gateway.into_iter().collect()
+    }
+
     /// What is different in a later state of the host: next hops that are reached otherwise, and
     /// destinations for which the host has a route or an address in one state only.
-    pub(crate) fn difference(&self, later: &mut Resolver) -> (HashSet<IpAddr>, Vec<IpNet>) {
+    pub(crate) fn difference(&self, later: &mut Resolver) -> (HashSet<NextHop>, Vec<IpNet>) {
         let moved = self
             .known
             .iter()
-            .filter(|(next_hop, before)| later.resolve(**next_hop) != **before);
-        let moved = moved.map(|(next_hop, _)| *next_hop).collect();
+            .filter(|(next_hop, before)| later.resolve(next_hop) != **before);
+        let moved = moved.map(|(next_hop, _)| next_hop.clone()).collect();
         let theirs = |table: &Resolver, other: &Resolver| -> Vec<IpNet> {
             let routes = table
                 .table
@@ -201,6 +220,12 @@ impl Resolver {
     }
 }
 
+fn link(interface: &Interface) -> (Arc<str>, Vec<IpAddr>) {
+    let addresses = interface.addresses.iter().map(IpNet::addr);
+    let own = addresses.filter(|address| is_link_local(*address));
+    (interface.name.clone(), own.collect())
+}
+
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(_) => false,
@@ -211,7 +236,7 @@ fn is_link_local(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HostRoute, Interface};
+    use crate::HostRoute;
 
     fn route(destination: &str, via: Option<&str>, interface: &str, metric: u32) -> HostRoute {
         HostRoute {
@@ -242,7 +267,7 @@ mod tests {
 
     fn answer(resolver: &mut Resolver, next_hop: &str) -> String {
         resolver
-            .resolve(next_hop.parse().unwrap())
+            .resolve(&next_hop.parse::<IpAddr>().unwrap().into())
             .iter()
             .map(|n| {
                 format!(

@@ -30,6 +30,6 @@ pub use desired::{
     policy,
 };
 pub use update::{
-    DEFAULT_NAMESPACE, EndpointId, HostFacts, HostRoute, Interface, Programmed, ResourceKey,
-    RouterIdRule, Settings, SpeakerState, Update, WorkloadEndpoint,
+    DEFAULT_NAMESPACE, EndpointId, HostFacts, HostRoute, Interface, NextHop, Programmed,
+    ResourceKey, RouterIdRule, Settings, SpeakerState, Update, WorkloadEndpoint,
 };

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::facts::{Block, Encap, Node, Pool};
 use crate::host::Resolver;
-use crate::{Nexthop, Route, RouteClass, Target};
+use crate::{NextHop, Nexthop, Route, RouteClass, Target};
 
 /// Everything a route depends on, except what was learned for its destination.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ pub(crate) struct Tables {
 pub(crate) struct Verdict {
     pub(crate) route: Option<Route>,
     /// Next hops that would have been used if the host could reach them.
-    pub(crate) unreachable: Vec<IpAddr>,
+    pub(crate) unreachable: Vec<NextHop>,
 }
 
 /// The most specific pool that holds the prefix.
@@ -50,7 +50,7 @@ pub(crate) fn is_host(prefix: IpNet) -> bool {
 
 impl Tables {
     /// The route for a destination, given the next hops BGP has learned for it.
-    pub(crate) fn answer(&mut self, destination: IpNet, learned: Option<&[IpAddr]>) -> Verdict {
+    pub(crate) fn answer(&mut self, destination: IpNet, learned: Option<&[NextHop]>) -> Verdict {
         let mut candidates = Vec::new();
         let mut unreachable = Vec::new();
         if is_host(destination)
@@ -67,7 +67,7 @@ impl Tables {
         }
         if let Some((gateway, nexthops)) = self.resolver.way(destination) {
             if nexthops.is_empty() {
-                unreachable.push(gateway);
+                unreachable.push(gateway.into());
             } else {
                 candidates.push((RouteClass::PeerGateway, Target::Via(nexthops)));
             }
@@ -96,20 +96,21 @@ impl Tables {
     fn gateways(
         &mut self,
         class: RouteClass,
-        next_hops: &[IpAddr],
-        unreachable: &mut Vec<IpAddr>,
+        next_hops: &[NextHop],
+        unreachable: &mut Vec<NextHop>,
     ) -> Arc<[Nexthop]> {
         if let ([next_hop], true) = (next_hops, class != RouteClass::SameSubnet) {
-            let found = self.resolver.resolve(*next_hop);
-            unreachable.extend(found.is_empty().then_some(*next_hop));
+            let found = self.resolver.resolve(next_hop);
+            unreachable.extend(found.is_empty().then(|| next_hop.clone()));
             return found;
         }
         let mut nexthops = Vec::new();
         for next_hop in next_hops {
-            let found = self.resolver.resolve(*next_hop);
-            unreachable.extend(found.is_empty().then_some(*next_hop));
+            let found = self.resolver.resolve(next_hop);
+            unreachable.extend(found.is_empty().then(|| next_hop.clone()));
             // What needs no tunnel is delivered on the link, not through a router.
-            let direct = |n: &&Nexthop| class != RouteClass::SameSubnet || n.gateway == *next_hop;
+            let direct =
+                |n: &&Nexthop| class != RouteClass::SameSubnet || n.gateway == next_hop.address;
             nexthops.extend(found.iter().filter(direct).cloned());
         }
         nexthops.sort();
@@ -121,8 +122,8 @@ impl Tables {
     fn accept(
         &self,
         destination: IpNet,
-        next_hops: &[IpAddr],
-    ) -> Option<(RouteClass, Vec<IpAddr>)> {
+        next_hops: &[NextHop],
+    ) -> Option<(RouteClass, Vec<NextHop>)> {
         let refused = is_martian(destination)
             || (destination.prefix_len() == 0 && !self.allow_default_route)
             || self.is_ours(destination)
@@ -134,15 +135,19 @@ impl Tables {
             return None;
         }
         let v4 = destination.addr().is_ipv4();
-        let same_family = next_hops.iter().copied().filter(|n| n.is_ipv4() == v4);
-        let (class, usable): (_, Vec<IpAddr>) = match pool_of(&self.pools, destination) {
-            None => (RouteClass::Learned, same_family.collect()),
+        // A router on the link carries both families, whichever its address is of.
+        let fitting = next_hops
+            .iter()
+            .filter(|n| n.address.is_ipv4() == v4 || n.link().is_some())
+            .cloned();
+        let (class, usable): (_, Vec<NextHop>) = match pool_of(&self.pools, destination) {
+            None => (RouteClass::Learned, fitting.collect()),
             Some(pool) => match pool.encap {
-                Encap::Never => (RouteClass::NoEncap, same_family.collect()),
+                Encap::Never => (RouteClass::NoEncap, fitting.collect()),
                 Encap::CrossSubnet => (
                     RouteClass::SameSubnet,
-                    same_family
-                        .filter(|n| self.node.shares_subnet(*n))
+                    fitting
+                        .filter(|n| n.link().is_none() && self.node.shares_subnet(n.address))
                         .collect(),
                 ),
                 // No tunnel, no route: never without encapsulation where it is asked for.

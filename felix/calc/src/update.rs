@@ -28,11 +28,50 @@ pub enum Update {
     /// The host's own network, as a whole.
     Host(HostFacts),
     /// Next hops of the best BGP paths to prefixes; `None` when there is no path any more.
-    Learned(Vec<(IpNet, Option<Vec<IpAddr>>)>),
+    Learned(Vec<(IpNet, Option<Vec<NextHop>>)>),
     /// The BGP speaker.
     Speaker(SpeakerState),
     /// The dataplane has changed the kernel.
     Programmed(Programmed),
+}
+
+/// Next hop of a BGP path.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NextHop {
+    /// The router.
+    pub address: IpAddr,
+    /// The interface it is on. A link-local address means nothing without, with others it is
+    /// ignored: the routes of the host say where they are.
+    pub interface: Option<Arc<str>>,
+}
+
+impl NextHop {
+    /// The interface of a link-local next hop, which needs no route of the host.
+    pub(crate) fn link(&self) -> Option<&Arc<str>> {
+        let link_local = match self.address {
+            IpAddr::V4(_) => false,
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        self.interface.as_ref().filter(|_| link_local)
+    }
+}
+
+impl From<IpAddr> for NextHop {
+    fn from(address: IpAddr) -> NextHop {
+        NextHop {
+            address,
+            interface: None,
+        }
+    }
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.link() {
+            Some(interface) => write!(f, "{}%{interface}", self.address),
+            None => write!(f, "{}", self.address),
+        }
+    }
 }
 
 /// Names an object.

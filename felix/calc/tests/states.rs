@@ -61,7 +61,8 @@ states!(
     router_id,
     selectors,
     services,
-    session_settings
+    session_settings,
+    unnumbered,
 );
 
 /// Runs a history in every order that must not matter.

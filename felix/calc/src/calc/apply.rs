@@ -3,14 +3,13 @@
 use std::borrow::Borrow;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use crds::{AnyResource, Kind};
 use ipnet::IpNet;
 
 use super::Calc;
 use crate::facts::{BgpDefaults, Filter};
-use crate::{Problem, Programmed, ResourceKey, Update, parse};
+use crate::{NextHop, Problem, Programmed, ResourceKey, Update, parse};
 
 impl Calc {
     /// Takes one update in; cheap, nothing is computed before [`Calc::flush`].
@@ -50,7 +49,7 @@ impl Calc {
         }
     }
 
-    fn learned(&mut self, prefix: IpNet, next_hops: Option<Vec<IpAddr>>) {
+    fn learned(&mut self, prefix: IpNet, next_hops: Option<Vec<NextHop>>) {
         match (self.inputs.learned.entry(prefix), next_hops) {
             (Entry::Occupied(entry), Some(next_hops)) if *entry.get() == next_hops => return,
             (Entry::Occupied(mut entry), Some(next_hops)) => {

@@ -1,12 +1,11 @@
 //! States as the files write them, and the updates that lead from one to another.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use crds::{AnyResource, Kind};
 use felix_calc::{
-    EndpointId, HostFacts, HostRoute, Interface, Programmed, ResourceKey, SpeakerState, Update,
-    WorkloadEndpoint,
+    EndpointId, HostFacts, HostRoute, Interface, NextHop, Programmed, ResourceKey, SpeakerState,
+    Update, WorkloadEndpoint,
 };
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -57,7 +56,8 @@ pub(crate) struct State {
     #[serde(default)]
     host_routes: Vec<String>,
     #[serde(default)]
-    learned: BTreeMap<IpNet, Vec<IpAddr>>,
+    /// Next hops are `<address>` or `<address>%<interface>`.
+    learned: BTreeMap<IpNet, Vec<String>>,
     #[serde(default)]
     programmed: Vec<IpNet>,
     #[serde(default)]
@@ -71,7 +71,7 @@ pub(crate) struct World {
     objects: BTreeMap<(Kind, Option<String>, String), Value>,
     endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
     host: HostFacts,
-    learned: BTreeMap<IpNet, Vec<IpAddr>>,
+    learned: BTreeMap<IpNet, Vec<NextHop>>,
     programmed: Vec<IpNet>,
     converged: bool,
 }
@@ -97,7 +97,11 @@ impl World {
                 .map(|(id, text)| endpoint(id, text))
                 .collect(),
             host: host(state),
-            learned: state.learned.clone(),
+            learned: state
+                .learned
+                .iter()
+                .map(|(prefix, hops)| (*prefix, hops.iter().map(|hop| next_hop(hop)).collect()))
+                .collect(),
             programmed: state.programmed.clone(),
             converged: state.converged,
         }
@@ -154,6 +158,17 @@ impl World {
             converged: self.converged,
         }));
         updates
+    }
+}
+
+fn next_hop(text: &str) -> NextHop {
+    let (address, interface) = match text.split_once('%') {
+        Some((address, interface)) => (address, Some(interface.into())),
+        None => (text, None),
+    };
+    NextHop {
+        address: address.parse().unwrap(),
+        interface,
     }
 }
 

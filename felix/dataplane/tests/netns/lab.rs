@@ -109,6 +109,10 @@ fn line(route: &Value) -> String {
         if hop["gateway"].is_string() {
             line = format!("{line} via {}", text(&hop, "gateway"));
         }
+        // A gateway of the other family.
+        if hop["via"].is_object() {
+            line = format!("{line} via {}", text(&hop["via"], "host"));
+        }
         line = format!("{line} dev {}", text(&hop, "dev"));
     }
     line

@@ -39,6 +39,35 @@ fn multipath_follows_the_cards_down_and_up() {
 }
 
 #[test]
+fn ways_through_link_local_routers_serve_both_families() {
+    on_node(|| {
+        card("eth1", "198.51.100.1/24");
+        let mut node = Node::new(quick());
+        node.learned("10.0.2.0/26", &["fe80::9%eth1"]);
+        node.learned("10.0.3.0/26", &["192.0.2.9%eth0", "fe80::9%eth1"]);
+        node.learned("2001:db8:2::/122", &["fe80::9%eth1"]).apply();
+        let ways = [
+            "10.0.2.0/26 via fe80::9 dev eth1",
+            "10.0.3.0/26 via 192.0.2.9 dev eth0 via fe80::9 dev eth1",
+            "2001:db8:2::/122 via fe80::9 dev eth1",
+        ];
+        assert_eq!(own_routes(), ways);
+        assert_eq!(node.failures, [""; 0]);
+        let written = node.written();
+        node.catch_up();
+        assert_eq!(
+            node.written(),
+            written,
+            "what the kernel shows is what was wanted"
+        );
+        ip("link set eth1 down");
+        node.until("on one card", |_| {
+            own_routes() == ["10.0.3.0/26 via 192.0.2.9 dev eth0"]
+        });
+    });
+}
+
+#[test]
 fn routes_of_a_card_that_bounces_come_back() {
     on_node(|| {
         let mut node = Node::new(quick());
