@@ -355,6 +355,9 @@ pub struct Options {
     pub stale_time: Duration,
     /// Metrics have labels of peers only while there are fewer peers than this.
     pub metrics_peers: usize,
+    /// Whether [`Event::Best`](crate::Event::Best) is told. Who does not forward saves what it
+    /// costs to keep and tell.
+    pub best_paths: bool,
 }
 
 impl Default for Options {
@@ -366,6 +369,7 @@ impl Default for Options {
             deferral: Duration::from_secs(30),
             stale_time: Duration::from_secs(120),
             metrics_peers: 128,
+            best_paths: true,
         }
     }
 }

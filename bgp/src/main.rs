@@ -62,6 +62,8 @@ fn main() -> ExitCode {
             let options = Options {
                 restarting,
                 metrics_peers,
+                // It puts no routes into the kernel.
+                best_paths: false,
                 ..Options::default()
             };
             run::run(&config, &socket, http, options)

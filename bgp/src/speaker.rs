@@ -230,7 +230,7 @@ impl Owner {
     ) -> Self {
         let deferral = Deferral::new(Instant::now(), options.settle, options.deferral);
         Owner {
-            rib: Rib::new(routes::rib_config(&desired.local)),
+            rib: Rib::new(routes::rib_config(&desired.local, &options)),
             options,
             decode,
             runtime,
@@ -283,8 +283,10 @@ impl Owner {
         }
         if anew {
             tracing::info!("own AS, router id or cluster id changed: everything starts anew");
-            self.news.orphan(&mut self.rib);
-            self.rib = Rib::new(routes::rib_config(&desired.local));
+            if self.options.best_paths {
+                self.news.orphan(&mut self.rib);
+            }
+            self.rib = Rib::new(routes::rib_config(&desired.local, &self.options));
             for (address, reachability) in &self.next_hops {
                 self.rib.set_next_hop(*address, *reachability);
             }

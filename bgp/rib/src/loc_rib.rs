@@ -6,7 +6,7 @@
 
 use crate::attrs::Attrs;
 use crate::counts::Held;
-use crate::decision::{Candidate, Selection, select, tie_break};
+use crate::decision::{Candidate, Reason, Selection, select, tie_break};
 use crate::key::Key;
 use crate::path::{Ineligible, Path, PathFlags, Paths, PeerId};
 use crate::peer::Shared;
@@ -196,7 +196,8 @@ impl<K: Key> LocRib<K> {
             if outcome.best_changed {
                 changed.push(id);
             }
-            if outcome.share_changed && slot.marks.set(Marks::QUEUED) {
+            let told = shared.config.forwards && outcome.share_changed;
+            if told && slot.marks.set(Marks::QUEUED) {
                 self.queued.push(id);
             }
         }
@@ -323,7 +324,7 @@ impl<K> Slot<K> {
         self.marks.clear(Marks::BEST_GONE);
         self.marks.clear(Marks::SHARE_GONE);
 
-        scratch.choose(shared, self.paths.iter());
+        let reason = scratch.choose(shared, &self.paths);
         let best_kept = match scratch.sharing.first() {
             Some(&best) => best == 0 && before > 0,
             None => before == 0,
@@ -334,7 +335,7 @@ impl<K> Slot<K> {
             self.sharing().for_each(|path| held.no_longer_chosen(path));
         }
         self.best_count = scratch.sharing.len() as u8;
-        self.reason = scratch.selection.reason();
+        self.reason = reason;
         bring_to_front(&mut self.paths, &mut scratch.sharing);
         if !share_kept {
             self.sharing().for_each(|path| held.chosen(path));
@@ -350,12 +351,19 @@ impl<K> Slot<K> {
 
 impl Scratch {
     /// Runs the decision process over the usable paths; leaves in `sharing` the positions of the
-    /// multipath set, best first, one per next hop and no more than the configured number.
-    fn choose<'a>(&mut self, shared: &Shared, paths: impl Iterator<Item = &'a Path>) {
+    /// multipath set, best first, one per next hop and no more than the configured number. Says why
+    /// the first of them is the best.
+    fn choose(&mut self, shared: &Shared, paths: &Paths) -> Reason {
+        self.sharing.clear();
+        if !paths.are_several() {
+            // No comparison: most prefixes of a full table have one path.
+            let usable = |path: &Path| shared.igp_metric(path).is_ok();
+            self.sharing.extend(paths.first().filter(usable).map(|_| 0));
+            return Reason::OnlyPath;
+        }
         self.candidates.clear();
         self.positions.clear();
-        self.sharing.clear();
-        for (position, path) in paths.enumerate() {
+        for (position, path) in paths.iter().enumerate() {
             if let Ok(candidate) = shared.candidate(path) {
                 self.candidates.push(candidate);
                 self.positions.push(position);
@@ -380,6 +388,7 @@ impl Scratch {
         for index in sharing {
             *index = positions[*index];
         }
+        selection.reason()
     }
 }
 

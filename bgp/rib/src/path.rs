@@ -211,6 +211,11 @@ impl Paths {
         self.first.peer == PeerId::NONE
     }
 
+    /// More than one.
+    pub(crate) fn are_several(&self) -> bool {
+        self.more.is_some()
+    }
+
     pub(crate) fn first(&self) -> Option<Path> {
         (!self.is_empty()).then_some(self.first)
     }

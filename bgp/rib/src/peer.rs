@@ -39,6 +39,11 @@ pub struct RibConfig {
     pub always_compare_med: bool,
     /// A path without MULTI_EXIT_DISC counts as one with the highest, not the lowest, value.
     pub missing_med_is_worst: bool,
+    /// Somebody forwards: what changes for them is kept until [`Rib::best_changes`] takes it. Else
+    /// that is always empty.
+    ///
+    /// [`Rib::best_changes`]: crate::Rib::best_changes
+    pub forwards: bool,
     /// Seed of the hash tables. Peers choose what is hashed, so take a random number.
     pub seed: u64,
     /// How many octets of messages may wait for the slower peers of an update group, in addition
@@ -58,6 +63,7 @@ impl RibConfig {
             own_addresses: Vec::new(),
             always_compare_med: false,
             missing_med_is_worst: false,
+            forwards: true,
             seed,
             backlog_octets: 8 << 20,
         }
@@ -305,16 +311,22 @@ impl Shared {
         self.peers.get(id)
     }
 
-    /// What the decision process looks at in a path, or why it must not be looked at.
-    pub(crate) fn candidate(&self, path: &Path) -> Result<Candidate, Ineligible> {
+    /// The interior cost of a path, or why the path must not be used.
+    pub(crate) fn igp_metric(&self, path: &Path) -> Result<u32, Ineligible> {
         if let Some(reason) = path.refused {
             return Err(reason);
         }
+        let next_hop = self.attrs.get(path.attrs).next_hop;
+        match self.attrs.next_hops.reachability(next_hop) {
+            Reachability::Reachable { metric } => Ok(metric),
+            Reachability::Unreachable => Err(Ineligible::UnreachableNextHop),
+        }
+    }
+
+    /// What the decision process looks at in a path, or why it must not be looked at.
+    pub(crate) fn candidate(&self, path: &Path) -> Result<Candidate, Ineligible> {
+        let igp_metric = self.igp_metric(path)?;
         let attrs = self.attrs.get(path.attrs);
-        let igp_metric = match self.attrs.next_hops.reachability(attrs.next_hop) {
-            Reachability::Reachable { metric } => metric,
-            Reachability::Unreachable => return Err(Ineligible::UnreachableNextHop),
-        };
         let session = self.peer(path.peer).map(|peer| &peer.session);
         let router_id = session.map_or(self.config.router_id, |session| session.remote_router_id);
         let attributes = &attrs.attributes;

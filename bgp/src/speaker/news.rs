@@ -109,13 +109,13 @@ impl Owner {
                 return Some(Event::Peer(Box::new(info)));
             }
         }
-        if self.news.routes {
+        if self.news.routes && self.options.best_paths {
             let changes = self.best_changes();
             if !changes.is_empty() {
                 return Some(Event::Best(changes));
             }
-            self.news.routes = false;
         }
+        self.news.routes = false;
         let converged = std::mem::take(&mut self.news.converged);
         converged.then_some(Event::Converged)
     }

@@ -15,7 +15,7 @@ use bgp_wire::{AttributeError, Community, Disposition, Family, Prefix};
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use crate::config::{Local, Originate, PeerConfig};
+use crate::config::{Local, Options, Originate, PeerConfig};
 use crate::session::{Chunk, Learned, Report, Reporter, Up};
 use crate::speaker::deferral::Expected;
 use crate::speaker::peers::PeerTask;
@@ -338,12 +338,13 @@ fn local_path(originate: &Originate) -> LocalPath {
 }
 
 /// Settings of the RIB for a speaker.
-pub(super) fn rib_config(local: &Local) -> RibConfig {
+pub(super) fn rib_config(local: &Local, options: &Options) -> RibConfig {
     RibConfig {
         cluster_id: local.cluster_id,
         multipath: local.multipath,
         always_compare_med: local.always_compare_med,
         missing_med_is_worst: local.missing_med_is_worst,
+        forwards: options.best_paths,
         ..RibConfig::new(local.asn, local.router_id, random())
     }
 }

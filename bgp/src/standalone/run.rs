@@ -130,7 +130,8 @@ async fn serve(
 
 fn log(event: &Event) {
     match event {
-        Event::Best(changes) => tracing::debug!(prefixes = changes.len(), "best paths changed"),
+        // Not asked for.
+        Event::Best(_) => {}
         Event::Peer(info) => tracing::debug!(peer = %info.key, state = %info.state, "peer"),
         Event::PeerGone(key) => tracing::debug!(peer = %key, "peer gone"),
         Event::Converged => tracing::info!("converged"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bgp::{Match, Originate, Policy, PrefixSet, Rule, Shutdown, State, Verdict};
+use bgp::{Match, Options, Originate, Policy, PrefixSet, Rule, Shutdown, State, Verdict};
 
 use crate::node::{Node, connect, options, prefix};
 
@@ -156,4 +156,24 @@ async fn filters_change_without_a_new_session() {
     b.loses("10.26.0.0/26").await;
     assert!(b.learned.contains_key(&prefix("10.26.1.0/26")));
     assert_eq!(0, b.peer(&at_b).await.flaps);
+}
+
+/// A speaker that nobody forwards for passes routes on and forgets them just the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_speaker_without_a_forwarding_table_passes_on_and_tells_no_best_paths() {
+    let mut a = Node::start(181, &["10.181.0.0/26"]).await;
+    let quiet = Options {
+        best_paths: false,
+        ..options()
+    };
+    let mut b = Node::start_with(182, 64682, &[], |_| {}, quiet).await;
+    let mut c = Node::start(183, &[]).await;
+    connect(&mut a, &mut b).await;
+    connect(&mut b, &mut c).await;
+    c.until("the route", |node| !node.learned.is_empty()).await;
+    b.until("convergence", |node| node.converged).await;
+    a.set(|desired| desired.originate.clear());
+    c.loses("10.181.0.0/26").await;
+    assert!(b.learned.is_empty());
+    assert!(b.paths("10.181.0.0/26").await.is_empty());
 }

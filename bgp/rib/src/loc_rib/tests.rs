@@ -84,6 +84,34 @@ fn many_changes_of_a_prefix_in_a_burst_are_one() {
 }
 
 #[test]
+fn nothing_is_kept_for_a_forwarding_table_that_is_not_there() {
+    let mut rib = equal_paths(
+        RibConfig {
+            forwards: false,
+            ..config()
+        },
+        2,
+    );
+    assert!(rib.best_changes(10).is_empty());
+    assert_eq!(rib.best(prefix(P)).unwrap().next_hops, vias(&[1]));
+    rib.update(PeerId(1), &withdraw(&[P]));
+    rib.update(PeerId(2), &withdraw(&[P]));
+    assert_eq!(rib.best(prefix(P)), None);
+    assert_eq!(rib.counts().prefixes_v4, 0);
+}
+
+#[test]
+fn a_single_path_is_used_unless_its_next_hop_is_unreachable() {
+    let mut rib = equal_paths(config(), 1);
+    assert_eq!(rib.best(prefix(P)).unwrap().reason, Reason::OnlyPath);
+    let via = vias(&[1])[0];
+    rib.set_next_hop(via, Reachability::Unreachable);
+    assert_eq!(rib.best(prefix(P)), None);
+    rib.set_next_hop(via, Reachability::Reachable { metric: 5 });
+    assert_eq!(rib.best(prefix(P)).unwrap().next_hops, [via]);
+}
+
+#[test]
 fn originated_prefixes_beat_learned_ones() {
     let mut rib = equal_paths(config(), 1);
     rib.originate(prefix(P), Some(&LocalPath::default()))

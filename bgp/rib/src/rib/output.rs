@@ -45,7 +45,7 @@ impl Rib {
     /// once with its best paths of now, `None` if it has none. May repeat what was said before.
     ///
     /// Call until it returns nothing. A caller that never does keeps the memory of prefixes that
-    /// are gone.
+    /// are gone, unless [`RibConfig::forwards`](crate::RibConfig::forwards) says that nobody will.
     pub fn best_changes(&mut self, max: usize) -> Vec<(Prefix, Option<Best>)> {
         self.settle();
         let mut changes = Vec::new();
