@@ -151,6 +151,7 @@ async fn peer_that_starts_anew_with_the_new_password_is_let_in_at_once() {
         peer.password = Some("second".into());
     });
     // Nothing shows when the socket has the new key, except that the old one no longer does.
+    a.idle(Duration::from_millis(500)).await;
     let prefix = crate::node::prefix("10.117.1.0/26");
     b.set(|desired| {
         let new = (prefix, bgp::Originate::default());

@@ -21,11 +21,20 @@ pub(crate) const UPDATE: u8 = 2;
 pub(crate) const NOTIFICATION: u8 = 3;
 pub(crate) const KEEPALIVE: u8 = 4;
 
+/// What raw peers announce. Only prefixes inside pools are told on (Calico behaviour), and no pod
+/// shall get an address from these.
+const POOLS: [&str; 3] = ["203.0.113.0/24", "198.51.100.0/24", "10.128.0.0/10"];
+
 /// Where raw peers live: a namespace with the addresses 192.0.2.`first` and following.
 pub(crate) fn host(cluster: &Cluster, first: u8, count: u8) -> Result<Namespace> {
     let namespace = cluster.lab.namespace("raw")?;
     cluster.lab.plug(&namespace, "raw", &[])?;
     let mut manifests = String::new();
+    for (number, cidr) in POOLS.iter().enumerate() {
+        manifests.push_str("---\n");
+        let spec = format!("cidr: {cidr}, blockSize: 26, nodeSelector: '!all()'");
+        manifests.push_str(&calico("IPPool", &format!("raw-{number}"), &spec));
+    }
     for last in first..first + count {
         namespace.ip(&format!("address add 192.0.2.{last}/24 dev eth0"))?;
         manifests.push_str("---\n");
