@@ -174,25 +174,6 @@ pub struct BfdInfo {
     pub problem: Option<String>,
 }
 
-/// One path to one prefix.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteInfo {
-    /// The prefix.
-    pub prefix: Prefix,
-    /// Where packets go; absent when originated here.
-    pub next_hop: Option<IpAddr>,
-    /// Who said it; absent when originated here.
-    pub peer: Option<PeerKey>,
-    /// The AS path in the usual notation.
-    pub as_path: String,
-    /// In use, alone or with others.
-    pub best: bool,
-    /// Kept for a peer that is away.
-    pub stale: bool,
-    /// Why it is in use or not.
-    pub reason: String,
-}
-
 /// How the speaker ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Shutdown {

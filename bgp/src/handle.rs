@@ -11,7 +11,7 @@ use bgp_wire::Prefix;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Desired, Options};
-use crate::event::{Event, PeerInfo, RouteInfo, Shutdown, SpeakerInfo};
+use crate::event::{Event, PeerInfo, Shutdown, SpeakerInfo};
 use crate::metrics::Numbers;
 use crate::session::Decode;
 use crate::speaker::{self, Owner};
@@ -133,11 +133,6 @@ impl Handle {
     /// All configured peers, by name. Empty when the speaker has ended.
     pub async fn peers(&self) -> Vec<PeerInfo> {
         self.ask(Owner::peer_infos).await.unwrap_or_default()
-    }
-
-    /// All paths to all prefixes, by prefix, best first. Empty when the speaker has ended.
-    pub async fn routes(&self) -> Vec<RouteInfo> {
-        self.ask(Owner::route_infos).await.unwrap_or_default()
     }
 
     /// The speaker as a whole; all empty when it has ended.

@@ -38,5 +38,5 @@ pub use config::{
     Bfd, Desired, DynamicPeers, Local, MaxPrefixes, MaxPrefixesAction, Options, Originate, PORT,
     Password, PeerConfig, PeerKey, Ttl,
 };
-pub use event::{BfdInfo, Event, NextHop, PeerInfo, RouteInfo, SessionInfo, Shutdown, SpeakerInfo};
+pub use event::{BfdInfo, Event, NextHop, PeerInfo, SessionInfo, Shutdown, SpeakerInfo};
 pub use handle::{Clear, Handle, Speaker, Unanswered};

@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Json;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
+use bgp::api::{Outcome, Path};
 use bgp::{Handle, PeerInfo, PeerKey};
 use crds::core::time_text;
 use felix_calc::RouteNumbers;
@@ -27,6 +29,8 @@ use crate::metrics::Metrics;
 const SPEAKER: Duration = Duration::from_secs(1);
 /// How long a loop that is alive may take to answer.
 const ALIVE: Duration = Duration::from_secs(5);
+/// How many prefixes the speaker is asked for at a time.
+const ROUTES: usize = 256;
 
 /// What questions are answered from.
 #[derive(Clone)]
@@ -261,22 +265,79 @@ fn routes_of(info: &PeerInfo) -> Value {
     Value::Object(by_family.collect())
 }
 
-async fn routes(State(sources): State<Sources>) -> Json<Value> {
+async fn routes(State(sources): State<Sources>) -> Result<Response, StatusCode> {
     let handle = sources.speaker.borrow().clone();
-    let routes = match handle {
-        Some(handle) => handle.routes().await,
-        None => Vec::new(),
+    let text = match handle {
+        Some(handle) => all_routes(&handle).await,
+        None => Some("[]".to_owned()),
     };
-    let routes = routes.into_iter().map(|route| {
-        json!({
-            "prefix": route.prefix.to_string(),
-            "nextHop": route.next_hop,
-            "peer": route.peer.map(|peer| peer.to_string()),
-            "asPath": route.as_path,
-            "best": route.best,
-            "stale": route.stale,
-            "reason": route.reason,
-        })
-    });
-    Json(routes.collect())
+    let text = text.ok_or(StatusCode::SERVICE_UNAVAILABLE)?;
+    Ok(([(CONTENT_TYPE, "application/json")], text).into_response())
+}
+
+/// All paths as JSON; nothing when the speaker has ended. They are asked for part by part, so that
+/// it does other things between.
+async fn all_routes(handle: &Handle) -> Option<String> {
+    let mut text = String::from("[");
+    let mut offset = Some(0);
+    while let Some(from) = offset {
+        let page = handle.routes_page(from, ROUTES).await?;
+        for path in page.items.iter().flat_map(|route| &route.paths) {
+            if text.len() > 1 {
+                text.push(',');
+            }
+            text.push_str(&shown(path).to_string());
+        }
+        offset = page.next;
+    }
+    text.push(']');
+    Some(text)
+}
+
+fn shown(path: &Path) -> Value {
+    json!({
+        "prefix": path.prefix,
+        "nextHop": path.next_hop,
+        "peer": path.peer,
+        "asPath": path.attributes.as_path,
+        "best": matches!(path.outcome, Outcome::Best | Outcome::Shares),
+        "stale": path.stale,
+        "reason": path.reason,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::Ipv4Addr;
+
+    use bgp::{Desired, Local, Options, Originate, Prefix, Speaker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_routes_are_shown_whatever_number_of_pages_they_need() {
+        let prefixes: BTreeSet<String> = (0..600)
+            .map(|i| format!("10.{}.{}.0/26", i / 256, i % 256))
+            .chain(["2001:db8::/64".to_owned()])
+            .collect();
+        let originate = |text: &String| (text.parse::<Prefix>().unwrap(), Originate::default());
+        let desired = Desired {
+            local: Local::new(64500, Ipv4Addr::new(192, 0, 2, 1)),
+            peers: BTreeMap::new(),
+            dynamic: BTreeMap::new(),
+            originate: prefixes.iter().map(originate).collect(),
+        };
+        let (handle, _events) = Speaker::start(desired, Options::default());
+        let text = all_routes(&handle).await.unwrap();
+        let shown: Vec<Value> = serde_json::from_str(&text).unwrap();
+        let told = shown.iter().map(|path| path["prefix"].as_str().unwrap());
+        assert_eq!(prefixes, told.map(str::to_owned).collect());
+        assert_eq!(prefixes.len(), shown.len());
+        assert!(
+            shown
+                .iter()
+                .all(|path| path["best"] == true && path["peer"].is_null())
+        );
+    }
 }

@@ -1,12 +1,12 @@
-//! Answers to questions about peers and routes.
+//! Answers to questions about peers and the speaker.
 
 use std::time::SystemTime;
 
-use bgp_rib::{ExplainedPath, Outcome, PeerCounts, PeerId};
-use bgp_wire::{Family, NextHop, Prefix};
+use bgp_rib::{PeerCounts, PeerId};
+use bgp_wire::Family;
 use tokio::time::Instant;
 
-use crate::event::{PeerInfo, RouteInfo, SessionInfo, SpeakerInfo};
+use crate::event::{PeerInfo, SessionInfo, SpeakerInfo};
 use crate::session::{Direction, Up};
 use crate::speaker::Owner;
 
@@ -78,40 +78,6 @@ impl Owner {
         families
             .map(|family| (*family, self.rib.peer_counts(id, *family)))
             .collect()
-    }
-
-    pub(crate) fn route_infos(&mut self) -> Vec<RouteInfo> {
-        let mut prefixes: Vec<Prefix> = self.rib.routes().map(|(prefix, _)| prefix).collect();
-        prefixes.sort_unstable();
-        let mut infos = Vec::with_capacity(prefixes.len());
-        for prefix in prefixes {
-            let explained = self.rib.explain(prefix);
-            for path in explained.into_iter().flat_map(|explained| explained.paths) {
-                infos.push(self.route_info(prefix, &path));
-            }
-        }
-        infos
-    }
-
-    fn route_info(&mut self, prefix: Prefix, path: &ExplainedPath) -> RouteInfo {
-        let (best, reason) = match path.outcome {
-            Outcome::Best(reason) => (true, format!("best: {reason}")),
-            Outcome::Shares(reason) => (true, format!("shares traffic, lost at: {reason}")),
-            Outcome::Lost(reason) => (false, format!("lost at: {reason}")),
-            Outcome::Ineligible(reason) => (false, format!("not usable: {reason}")),
-        };
-        RouteInfo {
-            prefix,
-            next_hop: path.next_hop.map(NextHop::addr),
-            peer: path
-                .peer
-                .and_then(|id| self.task(id))
-                .map(|task| task.key.clone()),
-            as_path: path.attributes.as_path().to_string(),
-            best,
-            stale: path.is_stale,
-            reason,
-        }
     }
 }
 

@@ -123,12 +123,9 @@ async fn reflector_passes_routes_between_its_clients_and_nobody_else_does() {
     plain.learns("10.23.0.0/26", "192.0.2.23").await;
     one.learns("10.25.0.0/26", "192.0.2.25").await;
     one.learns("10.22.0.0/26", "192.0.2.22").await;
-    let path = two.handle.routes().await;
-    let path = path
-        .iter()
-        .find(|route| route.prefix == prefix("10.23.0.0/26"))
-        .unwrap();
-    assert!(path.best && path.as_path.is_empty());
+    let paths = two.paths("10.23.0.0/26").await;
+    assert_eq!(bgp::api::Outcome::Best, paths[0].outcome);
+    assert!(paths[0].attributes.as_path.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

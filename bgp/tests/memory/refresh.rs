@@ -38,12 +38,11 @@ async fn established(number: u8) -> (Node, Raw) {
 async fn until_stale(node: &mut Node, text: &str, is_stale: bool) {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let routes = node.handle.routes().await;
-        let route = routes.iter().find(|route| route.prefix == prefix(text));
-        if route.is_some_and(|route| route.stale == is_stale) {
+        let paths = node.paths(text).await;
+        if paths.first().is_some_and(|path| path.stale == is_stale) {
             return;
         }
-        assert!(tokio::time::Instant::now() < end, "{text}: {route:?}");
+        assert!(tokio::time::Instant::now() < end, "{text}: {paths:?}");
         node.idle(Duration::from_millis(10)).await;
     }
 }
