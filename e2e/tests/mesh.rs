@@ -1,9 +1,13 @@
 //! Pods on several nodes reach each other over routes that our speakers announced.
 
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, LIMIT, OUTSIDE, ROUTER, node_addresses, scenario};
+use e2e::command;
 use e2e::lab::Namespace;
 use e2e::wait;
+use serde_json::Value;
 
 #[test]
 fn pods_on_three_nodes_reach_each_other_and_the_router() -> Result<()> {
@@ -21,8 +25,27 @@ fn pods_on_three_nodes_reach_each_other_and_the_router() -> Result<()> {
             }
         }
         blocks_are_announced_whole(cluster)?;
-        status_agrees_with_the_router(cluster)
+        status_agrees_with_the_router(cluster)?;
+        the_command_line_sees_every_session(cluster)
     })
+}
+
+/// `tortie bgp peers` over the agent's own socket.
+fn the_command_line_sees_every_session(cluster: &Cluster) -> Result<()> {
+    for node in &cluster.nodes {
+        let mut tortie = Command::new(command::binary("tortie")?);
+        tortie.args(["bgp", "peers", "-o", "json", "--socket"]);
+        tortie.arg(node.socket().with_file_name("agent.sock"));
+        let peers: Value = serde_json::from_slice(&command::output(&mut tortie)?.stdout)?;
+        let peers = peers.as_array().context("a list of peers")?;
+        ensure!(
+            peers.len() == cluster.nodes.len()
+                && peers.iter().all(|peer| peer["state"] == "Established"),
+            "{}: {peers:#?}",
+            node.name
+        );
+    }
+    Ok(())
 }
 
 /// NodeStatus of node1: every session is up, and the numbers of the one with BIRD are BIRD's.

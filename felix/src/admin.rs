@@ -1,5 +1,5 @@
-//! HTTP on loopback: `/metrics`, `/livez`, `/readyz`, `/state`, `/state/routes`, and the speaker's own
-//! pages below `/bgp`.
+//! HTTP on loopback and on a Unix socket: `/metrics`, `/livez`, `/readyz`, `/state`,
+//! `/state/routes`, and the speaker's own pages below `/bgp`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use bgp::{Handle, PeerInfo, PeerKey};
 use crds::core::time_text;
 use felix_calc::RouteNumbers;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
@@ -54,8 +54,8 @@ pub struct Sources {
 /// Serves for ever.
 ///
 /// # Errors
-/// When the listener breaks.
-pub async fn run(listener: TcpListener, sources: Sources) -> Result<()> {
+/// When a listener breaks.
+pub async fn run(listener: TcpListener, socket: UnixListener, sources: Sources) -> Result<()> {
     let speaker = sources.speaker.clone();
     let router = Router::new()
         .route("/metrics", get(metrics))
@@ -68,7 +68,12 @@ pub async fn run(listener: TcpListener, sources: Sources) -> Result<()> {
             "/bgp",
             bgp::http::router_of(move || speaker.borrow().clone()),
         );
-    axum::serve(listener, router).await.context("serve HTTP")
+    let over_socket = async { axum::serve(socket, router.clone()).await };
+    let over_loopback = async { axum::serve(listener, router.clone()).await };
+    tokio::select! {
+        ended = over_loopback => ended.context("serve HTTP"),
+        ended = over_socket => ended.context("serve HTTP over the Unix socket"),
+    }
 }
 
 impl Sources {

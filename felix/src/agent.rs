@@ -102,6 +102,7 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     let admin_listener = TcpListener::bind(config.admin)
         .await
         .with_context(|| format!("listen on {} (setting admin)", config.admin))?;
+    let admin_socket = cni::socket::open(&config.cni_socket.with_file_name("agent.sock"))?;
     let (updates, update_receiver) = mpsc::channel(UPDATES);
     let common = Common {
         config,
@@ -137,7 +138,7 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
         speaker: handle,
         stopping: stopping_receiver,
     };
-    tasks.spawn("admin", admin::run(admin_listener, sources));
+    tasks.spawn("admin", admin::run(admin_listener, admin_socket, sources));
     let stops = Stops {
         stopping,
         cni,

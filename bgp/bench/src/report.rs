@@ -192,7 +192,7 @@ Every client is a BGP session of its own, from an address of its own; clients an
 What each receiver is told is judged prefix by prefix, next hop included; a prefix that is missing, extra or by the wrong way is an error of the run.
 Wall time is from the first octet of an UPDATE until the last receiver holds what it shall, and of kernel routes until the kernel counts them.
 Processor time is that of all threads of the daemon until it is quiet again.
-The null relay hands octets on without looking at them: what tester, kernel and machine can do.
+The null relay hands octets on without looking at them: with one receiver that is what tester, kernel and machine can do; with many it queues everything once for each, which a speaker that shares messages does not.
 Nobody holds UPDATEs back: FRR runs with advertisement interval 0 and coalesce time 1 ms, without zebra except for kernel routes, where zebra is counted in.
 BIRD takes next hops on the link as they are (`direct`, `gateway direct`); its listen backlog of 8 is what the sessions that are dialled at once wait for.
 In all other scenarios at most four sessions are dialled at a time.
