@@ -79,15 +79,6 @@ fn too_large_for_the_peer(name: &str, kind: Kind) -> Result<()> {
     })
 }
 
-macro_rules! cells {
-    ($($test:ident: $cell:ident $kind:ident $lab:literal;)*) => {$(
-        #[test]
-        fn $test() -> Result<()> {
-            $cell($lab, Kind::$kind)
-        }
-    )*};
-}
-
 cells! {
     bird_communities: communities Bird "xbcom";
     frr_communities: communities Frr "xfcom";

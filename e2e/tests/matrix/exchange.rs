@@ -81,15 +81,6 @@ fn internal(name: &str, kind: Kind) -> Result<()> {
     })
 }
 
-macro_rules! cells {
-    ($($test:ident: $cell:ident $kind:ident $lab:literal;)*) => {$(
-        #[test]
-        fn $test() -> Result<()> {
-            $cell($lab, Kind::$kind)
-        }
-    )*};
-}
-
 cells! {
     bird_both_families: both_families Bird "xbboth";
     frr_both_families: both_families Frr "xfboth";

@@ -5,6 +5,16 @@
 //! `docs/interop.md` has the table of these tests and names the cells that a
 //! peer cannot fill.
 
+/// A test for each cell: its name, the check, the other program and the name of its lab.
+macro_rules! cells {
+    ($($test:ident: $cell:ident $kind:ident $lab:literal;)*) => {$(
+        #[test]
+        fn $test() -> Result<()> {
+            $cell($lab, Kind::$kind)
+        }
+    )*};
+}
+
 mod attributes;
 mod exchange;
 mod paths;

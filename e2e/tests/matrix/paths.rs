@@ -113,15 +113,6 @@ fn several_to_us(name: &str, kind: Kind) -> Result<()> {
     several(name, kind, Kind::Tortie)
 }
 
-macro_rules! cells {
-    ($($test:ident: $cell:ident $kind:ident $lab:literal;)*) => {$(
-        #[test]
-        fn $test() -> Result<()> {
-            $cell($lab, Kind::$kind)
-        }
-    )*};
-}
-
 cells! {
     bird_behind_us: behind_us Bird "xbclient";
     frr_behind_us: behind_us Frr "xfclient";

@@ -88,15 +88,6 @@ fn they_restart(name: &str, kind: Kind) -> Result<()> {
     })
 }
 
-macro_rules! cells {
-    ($($test:ident: $cell:ident $kind:ident $lab:literal;)*) => {$(
-        #[test]
-        fn $test() -> Result<()> {
-            $cell($lab, Kind::$kind)
-        }
-    )*};
-}
-
 cells! {
     bird_we_restart: we_restart Bird "xbgrus";
     frr_we_restart: we_restart Frr "xfgrus";

@@ -72,15 +72,6 @@ fn never_established(pair: &mut Pair) -> Result<()> {
     Ok(())
 }
 
-macro_rules! cells {
-    ($($test:ident: $cell:ident $kind:ident $lab:literal;)*) => {$(
-        #[test]
-        fn $test() -> Result<()> {
-            $cell($lab, Kind::$kind)
-        }
-    )*};
-}
-
 cells! {
     bird_same_password: same_password Bird "xbmd5";
     frr_same_password: same_password Frr "xfmd5";
