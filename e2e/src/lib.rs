@@ -8,7 +8,7 @@
 //! - [`node`] is one node: a namespace that runs `tortie-felix`.
 //! - [`pod`] is one pod: a namespace plugged by `tortie-cni`.
 //! - [`bird`] is a router that runs BIRD.
-//! - [`peer`] is a foreign speaker: BIRD, FRR or GoBGP.
+//! - [`peer`] is a foreign speaker that does BFD: BIRD or FRR.
 //! - [`router`] is a BGP router of any make, ours included, in one topology.
 //! - [`speaker`] is the stand-alone `tortie-bgp`.
 //! - [`traffic`] sends numbered packets and counts the lost ones.

@@ -1,4 +1,4 @@
-//! Foreign BGP speakers: each announces two prefixes and says what it holds.
+//! Foreign BGP speakers that do BFD: each announces two prefixes and says what it holds.
 //!
 //! All of them sit at [`THEIRS`] on one link with [`OURS`] and have one session,
 //! IPv4 and IPv6 unicast in it.
@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::command::{output, run};
 use crate::lab::{Lab, Namespace};
@@ -29,8 +29,6 @@ pub enum Kind {
     Bird,
     /// FRR's bgpd.
     Frr,
-    /// GoBGP.
-    Gobgp,
 }
 
 /// A running foreign speaker.
@@ -44,18 +42,9 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Makes its namespace and starts it.
+    /// Makes its namespace and starts it. It watches our speaker with BFD: sends every 100 ms,
+    /// takes a packet every 150 ms, and may miss three of ours.
     pub fn start(lab: &Lab, kind: Kind) -> Result<Self> {
-        Self::start_with(lab, kind, false)
-    }
-
-    /// As [`Peer::start`], and watches our speaker with BFD: sends every 100 ms, takes a packet
-    /// every 150 ms, and may miss three of ours.
-    pub fn start_with_bfd(lab: &Lab, kind: Kind) -> Result<Self> {
-        Self::start_with(lab, kind, true)
-    }
-
-    fn start_with(lab: &Lab, kind: Kind, bfd: bool) -> Result<Self> {
         let namespace = lab.namespace("peer")?;
         lab.plug(
             &namespace,
@@ -65,9 +54,8 @@ impl Peer {
         let folder = lab.folder().join("peer");
         std::fs::create_dir_all(&folder)?;
         let mut command = match kind {
-            Kind::Bird => bird(&namespace, &folder, bfd)?,
-            Kind::Frr => frr(&namespace, &folder, bfd)?,
-            Kind::Gobgp => gobgp(&namespace, &folder)?,
+            Kind::Bird => bird(&namespace, &folder)?,
+            Kind::Frr => frr(&namespace, &folder)?,
         };
         let log = std::fs::File::create(folder.join("log"))?;
         let child = command
@@ -76,16 +64,12 @@ impl Peer {
             .stderr(log)
             .spawn()
             .with_context(|| format!("start {kind:?}"))?;
-        let peer = Self {
+        Ok(Self {
             kind,
             namespace,
             folder,
             _child: child,
-        };
-        if kind == Kind::Gobgp {
-            peer.originate_in_gobgp()?;
-        }
-        Ok(peer)
+        })
     }
 
     /// Its own words about one prefix; empty when it does not hold it.
@@ -102,15 +86,6 @@ impl Peer {
                     String::new()
                 })
             }
-            Kind::Gobgp => {
-                let family = if v6 { "ipv6" } else { "ipv4" };
-                let text = self.gobgp(&format!("global rib {prefix} -a {family} -j"))?;
-                Ok(if text.contains("attrs") {
-                    text
-                } else {
-                    String::new()
-                })
-            }
         }
     }
 
@@ -119,7 +94,6 @@ impl Peer {
         match self.kind {
             Kind::Bird => self.birdc("show protocols all"),
             Kind::Frr => self.vtysh("show bgp summary"),
-            Kind::Gobgp => self.gobgp("neighbor"),
         }
     }
 
@@ -128,7 +102,6 @@ impl Peer {
         match self.kind {
             Kind::Bird => self.birdc("show bfd sessions"),
             Kind::Frr => self.daemon("bfdd", "show bfd peers"),
-            Kind::Gobgp => bail!("this GoBGP has no BFD"),
         }
     }
 
@@ -167,31 +140,6 @@ impl Peer {
                 .args(["-d", daemon, "-c", command]),
         )
     }
-
-    fn gobgp(&self, command: &str) -> Result<String> {
-        text(
-            self.namespace
-                .command("gobgp")
-                .args(command.split_whitespace()),
-        )
-    }
-
-    fn originate_in_gobgp(&self) -> Result<()> {
-        crate::wait::until(
-            "gobgpd to answer",
-            std::time::Duration::from_secs(10),
-            || self.gobgp("global").map(Some),
-        )?;
-        self.gobgp(&format!(
-            "global rib add {} -a ipv4 nexthop {}",
-            THEIR_PREFIXES[0], THEIRS[0]
-        ))?;
-        self.gobgp(&format!(
-            "global rib add {} -a ipv6 nexthop {}",
-            THEIR_PREFIXES[1], THEIRS[1]
-        ))?;
-        Ok(())
-    }
 }
 
 fn text(command: &mut Command) -> Result<String> {
@@ -203,21 +151,17 @@ const BIRD_BFD: &str = "protocol bfd {
 }
 ";
 
-fn bird(namespace: &Namespace, folder: &Path, bfd: bool) -> Result<Command> {
-    let (detection, watched) = match bfd {
-        true => (BIRD_BFD, "bfd on;"),
-        false => ("", ""),
-    };
+fn bird(namespace: &Namespace, folder: &Path) -> Result<Command> {
     let configuration = format!(
         "log stderr all;
 router id {};
 protocol device {{ }}
-{detection}protocol static {{ ipv4; route {} blackhole; }}
+{BIRD_BFD}protocol static {{ ipv4; route {} blackhole; }}
 protocol static {{ ipv6; route {} blackhole; }}
 protocol bgp ours {{
     local {} as {THEIR_ASN};
     neighbor {} as {OUR_ASN};
-    graceful restart on; {watched}
+    graceful restart on; bfd on;
     connect retry time 2; connect delay time 1; error wait time 1, 2;
     ipv4 {{ import all; export where source = RTS_STATIC; }};
     ipv6 {{ import all; export where source = RTS_STATIC; }};
@@ -243,11 +187,7 @@ const FRR_BFD: &str = "bfd
   transmit-interval 100
 ";
 
-fn frr(namespace: &Namespace, folder: &Path, bfd: bool) -> Result<Command> {
-    let watched = match bfd {
-        true => format!(" neighbor {} bfd profile lab\n", OURS[0]),
-        false => String::new(),
-    };
+fn frr(namespace: &Namespace, folder: &Path) -> Result<Command> {
     let configuration = format!(
         "router bgp {THEIR_ASN}
  bgp router-id {}
@@ -256,7 +196,8 @@ fn frr(namespace: &Namespace, folder: &Path, bfd: bool) -> Result<Command> {
  neighbor {} remote-as {OUR_ASN}
  neighbor {} timers connect 2
  neighbor {} advertisement-interval 0
-{watched} address-family ipv4 unicast
+ neighbor {} bfd profile lab
+ address-family ipv4 unicast
   network {}
  exit-address-family
  address-family ipv6 unicast
@@ -264,7 +205,14 @@ fn frr(namespace: &Namespace, folder: &Path, bfd: bool) -> Result<Command> {
   network {}
  exit-address-family
 ",
-        THEIRS[0], OURS[0], OURS[0], OURS[0], THEIR_PREFIXES[0], OURS[0], THEIR_PREFIXES[1]
+        THEIRS[0],
+        OURS[0],
+        OURS[0],
+        OURS[0],
+        OURS[0],
+        THEIR_PREFIXES[0],
+        OURS[0],
+        THEIR_PREFIXES[1]
     );
     let file = folder.join("bgpd.conf");
     std::fs::write(&file, configuration)?;
@@ -286,24 +234,22 @@ fn frr(namespace: &Namespace, folder: &Path, bfd: bool) -> Result<Command> {
             .arg("--config_file")
             .arg(folder.join("zebra.conf")),
     )?;
-    if bfd {
-        std::fs::write(folder.join("bfdd.conf"), FRR_BFD)?;
-        output(
-            namespace
-                .command("/usr/lib/frr/bfdd")
-                .arg("--daemon")
-                .arg("--socket")
-                .arg(&zebra)
-                .arg("--vty_socket")
-                .arg(folder)
-                .arg("--bfdctl")
-                .arg(folder.join("bfdd.sock"))
-                .arg("--pid_file")
-                .arg(folder.join("bfdd.pid"))
-                .arg("--config_file")
-                .arg(folder.join("bfdd.conf")),
-        )?;
-    }
+    std::fs::write(folder.join("bfdd.conf"), FRR_BFD)?;
+    output(
+        namespace
+            .command("/usr/lib/frr/bfdd")
+            .arg("--daemon")
+            .arg("--socket")
+            .arg(&zebra)
+            .arg("--vty_socket")
+            .arg(folder)
+            .arg("--bfdctl")
+            .arg(folder.join("bfdd.sock"))
+            .arg("--pid_file")
+            .arg(folder.join("bfdd.pid"))
+            .arg("--config_file")
+            .arg(folder.join("bfdd.conf")),
+    )?;
     let mut command = namespace.command("/usr/lib/frr/bgpd");
     command
         .args(["--log", "stdout"])
@@ -315,33 +261,5 @@ fn frr(namespace: &Namespace, folder: &Path, bfd: bool) -> Result<Command> {
         .arg(folder)
         .arg("--pid_file")
         .arg(folder.join("bgpd.pid"));
-    Ok(command)
-}
-
-fn gobgp(namespace: &Namespace, folder: &Path) -> Result<Command> {
-    let configuration = format!(
-        "[global.config]
-  as = {THEIR_ASN}
-  router-id = \"{}\"
-  local-address-list = [\"{}\"]
-[[neighbors]]
-  [neighbors.config]
-    neighbor-address = \"{}\"
-    peer-as = {OUR_ASN}
-  [neighbors.timers.config]
-    connect-retry = 2
-  [[neighbors.afi-safis]]
-    [neighbors.afi-safis.config]
-      afi-safi-name = \"ipv4-unicast\"
-  [[neighbors.afi-safis]]
-    [neighbors.afi-safis.config]
-      afi-safi-name = \"ipv6-unicast\"
-",
-        THEIRS[0], THEIRS[0], OURS[0]
-    );
-    let file = folder.join("gobgpd.toml");
-    std::fs::write(&file, configuration)?;
-    let mut command = namespace.command("gobgpd");
-    command.args(["-t", "toml", "-f"]).arg(file);
     Ok(command)
 }

@@ -27,7 +27,7 @@ fn frr_and_we_notice_that_the_other_is_silent() -> Result<()> {
 fn detect(kind: Kind, name: &str) -> Result<()> {
     let lab = Lab::new(name)?;
     let mut ours = Speaker::new(&lab)?;
-    let theirs = Peer::start_with_bfd(&lab, kind)?;
+    let theirs = Peer::start(&lab, kind)?;
     ours.peer_settings = Some("bfd: {min_tx_ms: 120, min_rx_ms: 100, multiplier: 3}".to_owned());
     ours.configure(&PREFIXES)?;
     ours.start(&[])?;
@@ -183,7 +183,7 @@ fn their_bfd_is_up(kind: Kind, theirs: &Peer) -> Result<bool> {
     let says = theirs.bfd()?;
     Ok(match kind {
         Kind::Bird => says.contains(" Up "),
-        Kind::Frr | Kind::Gobgp => says.contains("Status: up"),
+        Kind::Frr => says.contains("Status: up"),
     })
 }
 
@@ -195,6 +195,6 @@ fn their_interval(kind: Kind, theirs: &Peer, detection: &str, ours: &str) -> Res
             let seconds = detection.parse::<f64>()? / 1000.0;
             says.contains(&format!("{seconds:.3}"))
         }
-        Kind::Frr | Kind::Gobgp => says.contains(&format!("Transmission interval: {ours}ms")),
+        Kind::Frr => says.contains(&format!("Transmission interval: {ours}ms")),
     })
 }
