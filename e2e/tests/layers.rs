@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Package, and every package of ours that it may depend on.
-const ALLOWED: [(&str, &[&str]); 19] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
     ("bfd", &[]),
     ("bgp-api", &[]),
     ("bgp-bench", &[]),
@@ -20,7 +20,8 @@ const ALLOWED: [(&str, &[&str]); 19] = [
     ("felix-api", &[]),
     ("felix-calc", &["crds"]),
     ("netlink", &[]),
-    ("felix-dataplane", &["felix-calc", "netlink"]),
+    ("ipip", &["netlink"]),
+    ("felix-dataplane", &["felix-calc", "ipip", "netlink"]),
     ("ipam", &["crds", "datastore"]),
     (
         "felix",
@@ -34,6 +35,7 @@ const ALLOWED: [(&str, &[&str]); 19] = [
             "felix-calc",
             "felix-dataplane",
             "ipam",
+            "ipip",
             "netlink",
         ],
     ),

@@ -16,7 +16,8 @@ use crate::host::Resolver;
 use crate::routes::{Tables, Verdict};
 use crate::{
     Bgp, BlockUse, EndpointId, Endpoints, HostFacts, NextHop, Output, Password, Problem,
-    ResourceKey, Route, RouteNumbers, Settings, WorkloadEndpoint, blocks, endpoints,
+    ResourceKey, Route, RouteNumbers, Settings, TunnelAddresses, WorkloadEndpoint, blocks,
+    endpoints,
 };
 
 mod apply;
@@ -77,6 +78,7 @@ struct Inputs {
     learned: Map<IpNet, Vec<NextHop>>,
     converged: bool,
     programmed: Option<BTreeSet<IpNet>>,
+    tunnels: TunnelAddresses,
 }
 
 /// What must be computed again.

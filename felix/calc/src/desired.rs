@@ -12,7 +12,14 @@ use crate::EndpointId;
 
 pub use bgp::{Bgp, Bind, Local, NextHopMode, Origin, Password, PeerKind, PeerSpec, Refused};
 
+pub use firewall::{Firewall, NatOptions};
+pub use overlay::{
+    IPIP_DEVICE, IpipDevice, Overlay, VXLAN_DEVICE, VXLAN_V6_DEVICE, Vtep, VxlanDevice,
+};
+
 mod bgp;
+mod firewall;
+mod overlay;
 pub mod policy;
 
 /// What changed since the previous flush; a section that did not change is `None` or empty.
@@ -31,6 +38,10 @@ pub struct Output {
     /// and the speaker has not heard its peers yet.
     /// Leftover pod and blackhole routes may go at once.
     pub hold_learned: bool,
+    /// Tunnels, as a whole, when they changed. In place before the routes through them are.
+    pub overlay: Option<Arc<Overlay>>,
+    /// Packet rules, as a whole, when they changed. In place before the routes are.
+    pub firewall: Option<Arc<Firewall>>,
     /// BGP, as a whole, when it changed.
     /// Stays `None` until the dataplane has reported a first programmed state.
     pub bgp: Option<Arc<Bgp>>,
@@ -92,6 +103,8 @@ pub enum RouteClass {
     PeerGateway,
     /// Learned, inside a pool of mode CrossSubnet, next hop in a subnet of this node.
     SameSubnet,
+    /// Inside a pool that asks for a tunnel, through one.
+    Tunnel,
     /// Learned, inside a pool without encapsulation.
     NoEncap,
     /// Learned, outside every pool.
@@ -130,6 +143,7 @@ impl RouteNumbers {
             RouteClass::LocalWorkload => &mut self.workloads,
             RouteClass::PeerGateway
             | RouteClass::SameSubnet
+            | RouteClass::Tunnel
             | RouteClass::NoEncap
             | RouteClass::Learned => &mut self.learned,
             RouteClass::IpamBlockDrop => &mut self.blocks,
@@ -151,6 +165,9 @@ pub enum Target {
     Via(Arc<[Nexthop]>),
     /// Dropped without an answer.
     Blackhole,
+    /// A tunnel is required and its other end is not ready yet: what is in the kernel may stay
+    /// for a while, so that a change of mode breaks nothing; nothing is put there.
+    Hold,
 }
 
 /// A gateway the host can reach directly.

@@ -252,6 +252,7 @@ mod tests {
             name: name.into(),
             up,
             addresses: vec![address.parse().unwrap()],
+            mtu: 1500,
         };
         Resolver::new(
             &HostFacts {

@@ -25,11 +25,12 @@ mod routes;
 
 pub use calc::Calc;
 pub use desired::{
-    Bgp, Bind, BlockUse, EndpointInterface, Endpoints, Local, NextHopMode, Nexthop, Origin, Output,
-    Password, PeerKind, PeerSpec, Problem, Refused, Route, RouteClass, RouteNumbers, Target,
-    policy,
+    Bgp, Bind, BlockUse, EndpointInterface, Endpoints, Firewall, IPIP_DEVICE, IpipDevice, Local,
+    NatOptions, NextHopMode, Nexthop, Origin, Output, Overlay, Password, PeerKind, PeerSpec,
+    Problem, Refused, Route, RouteClass, RouteNumbers, Target, VXLAN_DEVICE, VXLAN_V6_DEVICE, Vtep,
+    VxlanDevice, policy,
 };
 pub use update::{
     DEFAULT_NAMESPACE, EndpointId, HostFacts, HostRoute, Interface, NextHop, Programmed,
-    ResourceKey, RouterIdRule, Settings, SpeakerState, Update, WorkloadEndpoint,
+    ResourceKey, RouterIdRule, Settings, SpeakerState, TunnelAddresses, Update, WorkloadEndpoint,
 };

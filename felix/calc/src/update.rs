@@ -1,7 +1,7 @@
 //! Inputs: what is known about the cluster and the host.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crds::{AnyResource, Kind};
@@ -33,6 +33,21 @@ pub enum Update {
     Speaker(SpeakerState),
     /// The dataplane has changed the kernel.
     Programmed(Programmed),
+    /// The addresses that are allocated to the tunnel devices of this node, as a whole.
+    Tunnels(TunnelAddresses),
+}
+
+/// Addresses of the tunnel devices of this node.
+/// They come from the agent and not from the annotations of the Node, because an annotation says
+/// more: that the device is in place and others may send to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelAddresses {
+    /// Of `tunl0`.
+    pub ipip: Option<Ipv4Addr>,
+    /// Of `vxlan.calico`.
+    pub vxlan: Option<Ipv4Addr>,
+    /// Of `vxlan-v6.calico`.
+    pub vxlan_v6: Option<Ipv6Addr>,
 }
 
 /// Next hop of a BGP path.
@@ -100,6 +115,9 @@ pub struct Settings {
     pub router_id: RouterIdRule,
     /// Namespace of the Secrets with BGP passwords.
     pub namespace: String,
+    /// Speak BGP. Without it the routes to the blocks of other nodes come from the BlockAffinity
+    /// and Node objects alone.
+    pub bgp: bool,
 }
 
 impl Settings {
@@ -110,6 +128,7 @@ impl Settings {
             allow_default_route: false,
             router_id: RouterIdRule::NodeAddress,
             namespace: DEFAULT_NAMESPACE.to_owned(),
+            bgp: true,
         }
     }
 }
@@ -176,6 +195,8 @@ pub struct Interface {
     pub up: bool,
     /// Addresses with the length of their subnet; host bits are set.
     pub addresses: Vec<IpNet>,
+    /// Maximum transmission unit in bytes.
+    pub mtu: u32,
 }
 
 /// One next hop of a route of the host.

@@ -109,6 +109,7 @@ impl Host {
                     name: names.get(&link.index)?.clone(),
                     up: link.running,
                     addresses: self.addresses(link.index).copied().collect(),
+                    mtu: link.mtu,
                 })
             })
             .collect();

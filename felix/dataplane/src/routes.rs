@@ -278,6 +278,7 @@ impl Table {
                 RouteClass::IpamBlockDrop => numbers.blocks += 1,
                 RouteClass::PeerGateway
                 | RouteClass::SameSubnet
+                | RouteClass::Tunnel
                 | RouteClass::NoEncap
                 | RouteClass::Learned => {}
             }

@@ -46,6 +46,7 @@ impl Calc {
             }
             Update::Speaker(speaker) => self.inputs.converged = speaker.converged,
             Update::Programmed(programmed) => self.programmed(programmed),
+            Update::Tunnels(tunnels) => self.inputs.tunnels = tunnels,
         }
     }
 

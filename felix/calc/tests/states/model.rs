@@ -198,6 +198,7 @@ fn host(state: &State) -> HostFacts {
             name: name.as_str().into(),
             up: true,
             addresses: addresses.clone(),
+            mtu: 1500,
         });
         facts
             .routes

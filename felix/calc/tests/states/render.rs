@@ -107,6 +107,7 @@ fn route(route: &Route) -> String {
     match &route.target {
         Target::Local { interface } => write!(line, " dev {interface}").unwrap(),
         Target::Blackhole => {}
+        Target::Hold => line.push_str(" hold"),
         Target::Via(nexthops) => {
             for nexthop in nexthops.iter() {
                 write!(line, " via {} dev {}", nexthop.gateway, nexthop.interface).unwrap();

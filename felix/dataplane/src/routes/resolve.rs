@@ -12,7 +12,7 @@ pub(super) fn leaves_by(target: &Target, name: &str) -> bool {
     match target {
         Target::Local { interface } => &**interface == name,
         Target::Via(nexthops) => nexthops.iter().any(|nexthop| &*nexthop.interface == name),
-        Target::Blackhole => false,
+        Target::Blackhole | Target::Hold => false,
     }
 }
 
@@ -46,6 +46,7 @@ pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Op
             }
         }
         Target::Blackhole => route.kind = RouteKind::Blackhole,
+        Target::Hold => return None,
     }
     Some(route.canonical())
 }
@@ -68,6 +69,7 @@ pub(super) fn describe(wanted: &felix_calc::Route) -> String {
             }
         }
         Target::Blackhole => text.push_str(" blackhole"),
+        Target::Hold => text.push_str(" (the other end of the tunnel is not ready)"),
     }
     text
 }

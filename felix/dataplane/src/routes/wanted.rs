@@ -31,7 +31,7 @@ impl Wanted {
     pub(super) fn set(&mut self, destination: IpNet, route: Option<Route>) {
         match route.as_ref().map(|route| &route.target) {
             Some(Target::Local { .. } | Target::Blackhole) => self.local.insert(destination),
-            Some(Target::Via(_)) | None => self.local.remove(&destination),
+            Some(Target::Via(_) | Target::Hold) | None => self.local.remove(&destination),
         };
         let old = match route {
             Some(route) => {
@@ -57,7 +57,7 @@ impl Wanted {
                     *self.gateways.entry(nexthop.interface.clone()).or_default() += 1;
                 }
             }
-            Target::Blackhole => {}
+            Target::Blackhole | Target::Hold => {}
         }
     }
 
@@ -86,7 +86,7 @@ impl Wanted {
                     }
                 }
             }
-            Target::Blackhole => {}
+            Target::Blackhole | Target::Hold => {}
         }
     }
 
