@@ -165,9 +165,12 @@ pub enum Target {
     Via(Arc<[Nexthop]>),
     /// Dropped without an answer.
     Blackhole,
-    /// A tunnel is required and its other end is not ready yet: what is in the kernel may stay
-    /// for a while, so that a change of mode breaks nothing; nothing is put there.
-    Hold,
+    /// Through gateways on tunnel devices, none of whose nodes has said that its own device is in
+    /// place. A route of ours that is in the kernel stays for a while, so that a change of mode
+    /// breaks nothing; after that, and at once where there is none, packets go through these
+    /// gateways. Sorted, without duplicates; empty when nothing can be sent before the other end
+    /// speaks (VXLAN): then there is no route after that while.
+    Hold(Arc<[Nexthop]>),
 }
 
 /// A gateway the host can reach directly.

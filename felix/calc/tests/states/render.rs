@@ -107,8 +107,10 @@ fn route(route: &Route) -> String {
     match &route.target {
         Target::Local { interface } => write!(line, " dev {interface}").unwrap(),
         Target::Blackhole => {}
-        Target::Hold => line.push_str(" hold"),
-        Target::Via(nexthops) => {
+        Target::Via(nexthops) | Target::Hold(nexthops) => {
+            if let Target::Hold(_) = route.target {
+                line.push_str(" hold");
+            }
             for nexthop in nexthops.iter() {
                 write!(line, " via {} dev {}", nexthop.gateway, nexthop.interface).unwrap();
                 if nexthop.onlink {

@@ -11,8 +11,10 @@ use crate::host::Host;
 pub(super) fn leaves_by(target: &Target, name: &str) -> bool {
     match target {
         Target::Local { interface } => &**interface == name,
-        Target::Via(nexthops) => nexthops.iter().any(|nexthop| &*nexthop.interface == name),
-        Target::Blackhole | Target::Hold => false,
+        Target::Via(nexthops) | Target::Hold(nexthops) => {
+            nexthops.iter().any(|nexthop| &*nexthop.interface == name)
+        }
+        Target::Blackhole => false,
     }
 }
 
@@ -29,7 +31,7 @@ pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Op
                 ..Nexthop::default()
             }];
         }
-        Target::Via(nexthops) => {
+        Target::Via(nexthops) | Target::Hold(nexthops) => {
             route.nexthops = nexthops
                 .iter()
                 .filter_map(|nexthop| {
@@ -46,7 +48,6 @@ pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Op
             }
         }
         Target::Blackhole => route.kind = RouteKind::Blackhole,
-        Target::Hold => return None,
     }
     Some(route.canonical())
 }
@@ -63,13 +64,15 @@ pub(super) fn describe(wanted: &felix_calc::Route) -> String {
         Target::Local { interface } => {
             let _ = write!(text, " dev {interface}");
         }
-        Target::Via(nexthops) => {
+        Target::Via(nexthops) | Target::Hold(nexthops) => {
             for nexthop in nexthops.iter() {
                 let _ = write!(text, " via {} dev {}", nexthop.gateway, nexthop.interface);
             }
         }
         Target::Blackhole => text.push_str(" blackhole"),
-        Target::Hold => text.push_str(" (the other end of the tunnel is not ready)"),
+    }
+    if let Target::Hold(_) = wanted.target {
+        text.push_str(" (the other end of the tunnel is not ready)");
     }
     text
 }

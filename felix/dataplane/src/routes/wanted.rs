@@ -31,7 +31,7 @@ impl Wanted {
     pub(super) fn set(&mut self, destination: IpNet, route: Option<Route>) {
         match route.as_ref().map(|route| &route.target) {
             Some(Target::Local { .. } | Target::Blackhole) => self.local.insert(destination),
-            Some(Target::Via(_) | Target::Hold) | None => self.local.remove(&destination),
+            Some(Target::Via(_) | Target::Hold(_)) | None => self.local.remove(&destination),
         };
         let old = match route {
             Some(route) => {
@@ -52,12 +52,12 @@ impl Wanted {
                 let destinations = self.pods.entry(interface.clone()).or_default();
                 destinations.insert(route.destination);
             }
-            Target::Via(nexthops) => {
+            Target::Via(nexthops) | Target::Hold(nexthops) => {
                 for nexthop in nexthops.iter() {
                     *self.gateways.entry(nexthop.interface.clone()).or_default() += 1;
                 }
             }
-            Target::Blackhole | Target::Hold => {}
+            Target::Blackhole => {}
         }
     }
 
@@ -76,7 +76,7 @@ impl Wanted {
                     }
                 }
             }
-            Target::Via(nexthops) => {
+            Target::Via(nexthops) | Target::Hold(nexthops) => {
                 for nexthop in nexthops.iter() {
                     if let Some(count) = self.gateways.get_mut(&nexthop.interface) {
                         *count -= 1;
@@ -86,7 +86,7 @@ impl Wanted {
                     }
                 }
             }
-            Target::Blackhole | Target::Hold => {}
+            Target::Blackhole => {}
         }
     }
 
