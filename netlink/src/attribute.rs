@@ -37,6 +37,16 @@ impl Attribute<'_> {
         bytes.try_into().ok().map(u32::from_ne_bytes)
     }
 
+    pub(crate) fn u8(&self) -> Option<u8> {
+        self.value.first().copied()
+    }
+
+    /// A number in network order.
+    pub(crate) fn u16_be(&self) -> Option<u16> {
+        let bytes = self.value.get(..2)?;
+        bytes.try_into().ok().map(u16::from_be_bytes)
+    }
+
     /// A string up to its first NUL; bytes that are not UTF-8 are replaced.
     pub(crate) fn string(&self) -> String {
         let end = self.value.iter().position(|byte| *byte == 0);

@@ -54,6 +54,9 @@ pub enum Error {
     /// `EPERM` or `EACCES`: the process lacks CAP_NET_ADMIN here.
     #[error("{0}")]
     Permission(Refusal),
+    /// `EOPNOTSUPP`: this kernel cannot do it, mostly for want of a module.
+    #[error("{0}")]
+    Unsupported(Refusal),
     /// Any other error number.
     #[error("{0}")]
     Kernel(Refusal),
@@ -122,6 +125,7 @@ impl Error {
             libc::ENETDOWN => Error::Down(refusal),
             libc::ENETUNREACH | libc::EHOSTUNREACH => Error::Unreachable(refusal),
             libc::EPERM | libc::EACCES => Error::Permission(refusal),
+            libc::EOPNOTSUPP => Error::Unsupported(refusal),
             _ => Error::Kernel(refusal),
         }
     }
@@ -143,6 +147,7 @@ impl Error {
             | Error::Down(refusal)
             | Error::Unreachable(refusal)
             | Error::Permission(refusal)
+            | Error::Unsupported(refusal)
             | Error::Kernel(refusal) => Some(refusal),
             Error::Timeout { .. }
             | Error::Overrun { .. }

@@ -11,7 +11,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::attribute::attributes;
 use crate::wire::Answer;
-use crate::{Error, Socket};
+use crate::{Error, Socket, Tunnel};
 
 /// Bytes of `struct ifinfomsg`.
 const HEADER_BYTES: usize = 16;
@@ -41,6 +41,8 @@ pub struct Link {
     pub peer_index: Option<u32>,
     /// Index of the bridge, bond or VRF it belongs to.
     pub controller: Option<u32>,
+    /// Settings of a tunnel device, of the kinds that this crate makes.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// A veth pair to create.
@@ -110,6 +112,7 @@ impl Link {
             alias: None,
             peer_index: None,
             controller: None,
+            tunnel: None,
         };
         for attribute in attributes(answer.payload, HEADER_BYTES) {
             match attribute.kind {
@@ -119,15 +122,19 @@ impl Link {
                 libc::IFLA_IFALIAS => link.alias = Some(attribute.string()),
                 libc::IFLA_LINK => link.peer_index = attribute.u32().filter(|index| *index != 0),
                 libc::IFLA_MASTER => link.controller = attribute.u32(),
-                libc::IFLA_LINKINFO => {
-                    link.kind = attributes(attribute.value, 0)
-                        .find(|info| info.kind == libc::IFLA_INFO_KIND)
-                        .map(|info| info.string());
-                }
+                libc::IFLA_LINKINFO => link.read_info(attribute.value),
                 _ => {}
             }
         }
         (!link.name.is_empty()).then_some(link)
+    }
+
+    fn read_info(&mut self, info: &[u8]) {
+        let find = |kind| attributes(info, 0).find(|attribute| attribute.kind == kind);
+        self.kind = find(libc::IFLA_INFO_KIND).map(|kind| kind.string());
+        if let (Some(kind), Some(data)) = (&self.kind, find(libc::IFLA_INFO_DATA)) {
+            self.tunnel = Tunnel::read(kind, data.value);
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use socket2::{SockFilter, SockRef};
 
 use crate::attribute::attributes;
 use crate::wire::Answer;
-use crate::{Address, Error, Link, Neighbour, Route, Socket};
+use crate::{Address, Error, Forwarding, Link, Neighbour, Route, Socket};
 
 /// Returned at once at most, so that a flood does not starve the caller.
 const MANY_EVENTS: usize = 4096;
@@ -61,6 +61,10 @@ pub enum Event {
     Neighbour(Neighbour),
     /// A neighbour is gone.
     NeighbourGone(Neighbour),
+    /// A forwarding entry of a tunnel device or of a bridge is new or different.
+    Forwarding(Forwarding),
+    /// A forwarding entry is gone.
+    ForwardingGone(Forwarding),
     /// Forwarding, reverse path filter or proxy ARP is set.
     Settings {
         /// The interface; absent for all of them and for the default of new ones.
@@ -152,8 +156,12 @@ fn read(answer: &Answer<'_>) -> Option<Event> {
             replaced: answer.flags & NLM_F_REPLACE != 0,
         }),
         libc::RTM_DELROUTE => Route::read(answer.payload).map(Event::RouteGone),
-        libc::RTM_NEWNEIGH => Neighbour::read(answer).map(Event::Neighbour),
-        libc::RTM_DELNEIGH => Neighbour::read(answer).map(Event::NeighbourGone),
+        libc::RTM_NEWNEIGH => Neighbour::read(answer)
+            .map(Event::Neighbour)
+            .or_else(|| Forwarding::read(answer).map(Event::Forwarding)),
+        libc::RTM_DELNEIGH => Neighbour::read(answer)
+            .map(Event::NeighbourGone)
+            .or_else(|| Forwarding::read(answer).map(Event::ForwardingGone)),
         libc::RTM_NEWNETCONF => Some(Event::Settings {
             index: settings_of(answer.payload),
         }),

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourHeader, NeighbourMessage, NeighbourState,
 };
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::attribute::attributes;
 use crate::wire::Answer;
@@ -40,6 +40,10 @@ pub struct NeighbourFilter {
 impl Neighbour {
     pub(crate) fn read(answer: &Answer<'_>) -> Option<Neighbour> {
         let header = NeighbourHeader::parse(answer.payload).ok()?;
+        if !matches!(header.family, AddressFamily::Inet | AddressFamily::Inet6) {
+            // Forwarding entries come in the same messages.
+            return None;
+        }
         let mut address = None;
         let mut mac = None;
         for attribute in attributes(answer.payload, HEADER_BYTES) {

@@ -280,7 +280,10 @@ impl Dataplane {
                 return;
             }
             Event::Overrun => self.list_soon(now),
-            Event::Neighbour(_) | Event::NeighbourGone(_) => return,
+            Event::Neighbour(_)
+            | Event::NeighbourGone(_)
+            | Event::Forwarding(_)
+            | Event::ForwardingGone(_) => return,
         }
         self.host_changed(now);
     }

@@ -158,6 +158,7 @@ pub(crate) mod tests {
             alias: None,
             peer_index: None,
             controller: None,
+            tunnel: None,
         }
     }
 
