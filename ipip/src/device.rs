@@ -1,0 +1,142 @@
+//! One step after the other: observe, plan, apply, until nothing is left to do.
+
+use netlink::{Error, Link, Socket};
+
+use crate::apply::{self, Outcome, Target};
+use crate::plan::{self, Observed, Op, Plan};
+use crate::{Carrier, Problem, Tunnel};
+
+/// How often a step looks again at what it has done: some changes undo others, such as a new
+/// hardware address, with which the kernel forgets the neighbours.
+const ROUNDS: usize = 4;
+
+/// A tunnel and who carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    /// What it shall be like.
+    pub tunnel: Tunnel,
+    /// Who moves its packets.
+    pub carrier: Carrier,
+}
+
+impl Device {
+    /// Brings about what must be before routes lead through the tunnel.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked at all; what it refuses is among the outcome's problems.
+    pub fn prepare(&self, socket: &mut Socket) -> Result<Outcome, Error> {
+        self.run(socket, plan::prepare)
+    }
+
+    /// Takes away what no route needs any more.
+    ///
+    /// # Errors
+    /// As for [`Device::prepare`].
+    pub fn sweep(&self, socket: &mut Socket) -> Result<Outcome, Error> {
+        self.run(socket, plan::sweep)
+    }
+
+    /// Ends the kernel's device of a name, of one of the kinds made here; a user-space tunnel ends
+    /// by itself. Another kind of device is left alone.
+    ///
+    /// # Errors
+    /// As for [`Device::prepare`].
+    pub fn retire(socket: &mut Socket, name: &str) -> Result<Outcome, Error> {
+        let mut outcome = Outcome {
+            observed: apply::observe_device(socket, name)?,
+            ..Outcome::default()
+        };
+        let mut target = Target {
+            index: outcome.observed.link.as_ref().map(|link| link.index),
+            socket,
+            name,
+        };
+        for op in plan::retire(&outcome.observed) {
+            match target.apply(&op, None) {
+                Ok(()) => outcome.written += 1,
+                Err(error) if error.refusal().is_some() => {
+                    outcome.problems.push(Problem::Refused(error.to_string()));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        outcome.observed = apply::observe_device(socket, name)?;
+        Ok(outcome)
+    }
+
+    /// Whether there is something that [`Device::retire`] would end.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn is_left(socket: &mut Socket, name: &str) -> Result<bool, Error> {
+        let observed = apply::observe_device(socket, name)?;
+        Ok(!plan::retire(&observed).is_empty())
+    }
+
+    /// Whether routes may lead through the device: it is there, of the right kind, and up.
+    pub fn carries(&self, link: &Link) -> bool {
+        link.admin_up && plan::is_of_kind(&self.tunnel, self.carrier, link)
+    }
+
+    fn run(
+        &self,
+        socket: &mut Socket,
+        plan: fn(&Tunnel, Carrier, &Observed) -> Plan,
+    ) -> Result<Outcome, Error> {
+        let mut outcome = Outcome::default();
+        let mut refused: Vec<(Op, Problem)> = Vec::new();
+        for _ in 0..ROUNDS {
+            outcome.observed = apply::observe(socket, &self.tunnel, self.carrier)?;
+            let plan = plan(&self.tunnel, self.carrier, &outcome.observed);
+            let is_refused = |op: &Op| refused.iter().any(|(known, _)| known == op);
+            let todo: Vec<Op> = plan.ops.into_iter().filter(|op| !is_refused(op)).collect();
+            if todo.is_empty() {
+                outcome.problems = plan.problems;
+                let problems = refused.into_iter().map(|(_, problem)| problem);
+                outcome.problems.extend(problems);
+                return Ok(outcome);
+            }
+            self.carry_out(socket, &todo, &mut outcome, &mut refused)?;
+        }
+        outcome.problems.push(Problem::Contested);
+        outcome
+            .problems
+            .extend(refused.into_iter().map(|(_, problem)| problem));
+        Ok(outcome)
+    }
+
+    fn carry_out(
+        &self,
+        socket: &mut Socket,
+        todo: &[Op],
+        outcome: &mut Outcome,
+        refused: &mut Vec<(Op, Problem)>,
+    ) -> Result<(), Error> {
+        let mut target = Target {
+            index: outcome.observed.link.as_ref().map(|link| link.index),
+            socket,
+            name: &self.tunnel.name,
+        };
+        for op in todo {
+            match target.apply(op, Some((&self.tunnel, &outcome.observed))) {
+                Ok(()) => outcome.written += 1,
+                Err(error) if is_answer(&error) => {
+                    let problem = apply::problem(op, &error, &self.tunnel, &outcome.observed);
+                    refused.push((op.clone(), problem));
+                    let gone = matches!(error, Error::NoDevice(_));
+                    if gone || matches!(op, Op::Create | Op::Delete) {
+                        // Nothing to do the rest to.
+                        break;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether the kernel understood and said no, so that other questions make sense.
+fn is_answer(error: &Error) -> bool {
+    error.refusal().is_some() || matches!(error, Error::System { .. })
+}
