@@ -2,7 +2,7 @@
 # (as root) or names.
 
 DEMO_PACKAGES := bird2 iproute2 iputils-ping procps traceroute
-TEST_PACKAGES := $(DEMO_PACKAGES) containernetworking-plugins exabgp frr gobgpd iptables
+TEST_PACKAGES := $(DEMO_PACKAGES) conntrack containernetworking-plugins exabgp frr gobgpd iptables nftables tcpdump
 FUZZ_CASES ?= 2000000
 
 .PHONY: build clean crds demo e2e bench fmt fuzz lint packages test

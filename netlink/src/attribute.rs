@@ -14,6 +14,8 @@ const HEADER_BYTES: usize = 4;
 /// One attribute: its type without flag bits, and its value.
 pub(crate) struct Attribute<'a> {
     pub(crate) kind: u16,
+    /// Its value is said to be attributes; the kernel does not always say so.
+    pub(crate) nested: bool,
     pub(crate) value: &'a [u8],
 }
 
@@ -24,6 +26,7 @@ pub(crate) fn attributes(message: &[u8], header: usize) -> impl Iterator<Item = 
         let attribute = attribute.ok()?;
         Some(Attribute {
             kind: attribute.kind() & NLA_TYPE_MASK,
+            nested: attribute.nested_flag(),
             value: attribute
                 .into_inner()
                 .get(HEADER_BYTES..usize::from(attribute.length()))?,
@@ -45,6 +48,12 @@ impl Attribute<'_> {
     pub(crate) fn u16_be(&self) -> Option<u16> {
         let bytes = self.value.get(..2)?;
         bytes.try_into().ok().map(u16::from_be_bytes)
+    }
+
+    /// A number in network order, as netfilter has them.
+    pub(crate) fn u32_be(&self) -> Option<u32> {
+        let bytes = self.value.get(..4)?;
+        bytes.try_into().ok().map(u32::from_be_bytes)
     }
 
     /// A string up to its first NUL; bytes that are not UTF-8 are replaced.

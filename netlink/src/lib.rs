@@ -1,4 +1,5 @@
-//! Kernel networking objects as typed calls: interfaces, addresses, routes, neighbours, namespaces.
+//! Kernel networking objects as typed calls: interfaces, addresses, routes, neighbours, namespaces,
+//! packet rules, tracked connections.
 //!
 //! Synchronous, so that the CNI plugin and the agent's dataplane thread use the same code.
 //! What callers may rely on:
@@ -16,13 +17,16 @@
 mod address;
 mod attribute;
 pub mod bulk;
+pub mod conntrack;
 mod error;
 mod family;
 mod forwarding;
 mod link;
 pub mod monitor;
 mod neighbour;
+mod netfilter;
 pub mod netns;
+pub mod nft;
 mod offload;
 mod route;
 mod socket;

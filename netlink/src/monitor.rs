@@ -179,7 +179,7 @@ fn settings_of(payload: &[u8]) -> Option<u32> {
 }
 
 /// Drops, inside the kernel, messages whose header names this port.
-fn drop_from_port(socket: BorrowedFd<'_>, port: u32) -> std::io::Result<()> {
+pub(crate) fn drop_from_port(socket: BorrowedFd<'_>, port: u32) -> std::io::Result<()> {
     let instruction = |code: u32, jump_true, k| SockFilter::new(code as u16, jump_true, 0, k);
     let program = [
         // The load converts from network order, the header is in host order.
@@ -191,7 +191,7 @@ fn drop_from_port(socket: BorrowedFd<'_>, port: u32) -> std::io::Result<()> {
     SockRef::from(&socket).attach_filter(&program)
 }
 
-fn readable(fd: BorrowedFd<'_>, limit: Duration) -> Result<bool, Error> {
+pub(crate) fn readable(fd: BorrowedFd<'_>, limit: Duration) -> Result<bool, Error> {
     let millis = u16::try_from(limit.as_millis()).unwrap_or(u16::MAX);
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
     match poll(&mut fds, PollTimeout::from(millis)) {

@@ -22,6 +22,8 @@ const TIMEOUT_SECS: u64 = 10;
 /// Room for the errors of many batched requests, and for bursts of events.
 const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 const SEND_BUFFER_BYTES: usize = 1 << 20;
+/// What the kernel counts besides the message itself, generously.
+const SEND_OVERHEAD_BYTES: usize = 64 << 10;
 /// The kernel fills at most 32 KiB per datagram of a dump.
 const DATAGRAM_BYTES: usize = 64 << 10;
 /// How often a listing is repeated when the table changes under it.
@@ -49,9 +51,14 @@ impl Socket {
 
     /// Opens a socket that also receives the events of multicast groups.
     pub(crate) fn with_groups(groups: &[u32]) -> Result<Socket, Error> {
+        Socket::of_protocol(NETLINK_ROUTE, groups)
+    }
+
+    /// Opens a socket to another part of the kernel (`NETLINK_*` number).
+    pub(crate) fn of_protocol(protocol: isize, groups: &[u32]) -> Result<Socket, Error> {
         let fail = |call: &'static str| move |source: io::Error| Error::system(call, source);
         let mut inner =
-            netlink_sys::Socket::new(NETLINK_ROUTE).map_err(fail("open a netlink socket"))?;
+            netlink_sys::Socket::new(protocol).map_err(fail("open a netlink socket"))?;
         let forced = size_buffers(&inner)?;
         inner
             .set_netlink_get_strict_chk(true)
@@ -134,7 +141,19 @@ impl Socket {
         let sequence = self.next_sequence();
         let mut bytes = Vec::new();
         encode(&mut bytes, message, NLM_F_REQUEST | NLM_F_ACK, sequence);
-        self.send(&bytes, operation)?;
+        self.get_encoded(&bytes, sequence, operation, object, read)
+    }
+
+    /// As [`Socket::get`], with a request that asks for an acknowledgement.
+    pub(crate) fn get_encoded<T>(
+        &mut self,
+        request: &[u8],
+        sequence: u32,
+        operation: &'static str,
+        object: &dyn Display,
+        read: impl Fn(&Answer<'_>) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        self.send(request, operation)?;
         let mut found = None;
         let mut outcome = None;
         while outcome.is_none() {
@@ -162,8 +181,24 @@ impl Socket {
         operation: &'static str,
         read: impl Fn(&Answer<'_>) -> Option<T>,
     ) -> Result<Vec<T>, Error> {
+        let encoded = |sequence| {
+            let mut bytes = Vec::new();
+            encode(&mut bytes, message(), NLM_F_REQUEST | NLM_F_DUMP, sequence);
+            bytes
+        };
+        self.dump_encoded(encoded, operation, read)
+    }
+
+    /// As [`Socket::dump`]; `request` serialises the request with a sequence number.
+    pub(crate) fn dump_encoded<T>(
+        &mut self,
+        request: impl Fn(u32) -> Vec<u8>,
+        operation: &'static str,
+        read: impl Fn(&Answer<'_>) -> Option<T>,
+    ) -> Result<Vec<T>, Error> {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(list) = self.dump_once(message(), operation, &read)? {
+            let sequence = self.next_sequence();
+            if let Some(list) = self.dump_once(&request(sequence), sequence, operation, &read)? {
                 return Ok(list);
             }
         }
@@ -176,14 +211,12 @@ impl Socket {
     /// One attempt; nothing when the kernel says that the listing is not consistent.
     fn dump_once<T>(
         &mut self,
-        message: RouteNetlinkMessage,
+        request: &[u8],
+        sequence: u32,
         operation: &'static str,
         read: &impl Fn(&Answer<'_>) -> Option<T>,
     ) -> Result<Option<Vec<T>>, Error> {
-        let sequence = self.next_sequence();
-        let mut bytes = Vec::new();
-        encode(&mut bytes, message, NLM_F_REQUEST | NLM_F_DUMP, sequence);
-        self.send(&bytes, operation)?;
+        self.send(request, operation)?;
         let mut list = Vec::new();
         let mut consistent = true;
         let mut outcome = None;
@@ -217,6 +250,15 @@ impl Socket {
 
     fn next_sequence(&mut self) -> u32 {
         self.reserve_sequences(1)
+    }
+
+    /// Makes room for a message of this size; only with CAP_NET_ADMIN beyond the usual.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        if bytes + SEND_OVERHEAD_BYTES > SEND_BUFFER_BYTES {
+            let size = bytes + SEND_OVERHEAD_BYTES;
+            // Without room the send fails, and says so.
+            let _ = setsockopt(&self.inner, sockopt::SndBufForce, &size);
+        }
     }
 
     pub(crate) fn send(&self, bytes: &[u8], operation: &'static str) -> Result<(), Error> {

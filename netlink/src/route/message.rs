@@ -178,6 +178,7 @@ fn read_gateway(attribute: &Attribute<'_>) -> Option<IpAddr> {
     }
     // `struct rtvia`: a family before the address.
     Attribute {
+        nested: false,
         kind: RTA_VIA,
         value: attribute.value.get(2..)?,
     }

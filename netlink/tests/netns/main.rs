@@ -9,5 +9,6 @@
 mod bulk;
 mod lab;
 mod monitor;
+mod nft;
 mod objects;
 mod routes;
