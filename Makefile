@@ -1,8 +1,11 @@
 # Each recipe is a command one could type. What it needs from Debian it installs
 # (as root) or names.
 
-DEMO_PACKAGES := bird2 iproute2 iputils-ping procps traceroute
-TEST_PACKAGES := $(DEMO_PACKAGES) conntrack containernetworking-plugins exabgp frr gobgpd iptables nftables tcpdump
+DEMO_PACKAGES := bird2 iproute2 iputils-ping procps tcpdump traceroute
+# What e2e/vm needs where the kernel has no ipip.
+VM_PACKAGES := busybox-static kmod qemu-system-x86 xz-utils
+TEST_PACKAGES := $(DEMO_PACKAGES) $(VM_PACKAGES) conntrack containernetworking-plugins \
+	exabgp frr gobgpd iperf3 iptables nftables
 FUZZ_CASES ?= 2000000
 
 .PHONY: build clean crds demo e2e bench fmt fuzz lint packages test

@@ -1,6 +1,7 @@
 //! Runs foreign programs and reads what they print.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -17,6 +18,38 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: &[S]) -> Result<String> {
 /// As [`run`], split at spaces: `ip("netns list")`.
 pub fn ip(arguments: &str) -> Result<String> {
     run("ip", &arguments.split_whitespace().collect::<Vec<_>>())
+}
+
+/// Feeds lines to `ip -batch` in a namespace: one process for many changes, which is what
+/// costs in an emulated machine.
+pub fn ip_batch(namespace: &crate::lab::Namespace, lines: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(["-n", &namespace.name, "-batch", "-"]);
+    feed(&mut command, lines).map(drop)
+}
+
+/// Runs a prepared command with `input` on its standard input; returns what it printed.
+pub fn feed(command: &mut Command, input: &str) -> Result<String> {
+    let line = format!("{command:?}").replace('"', "");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {line}"))?;
+    let mut pipe = child.stdin.take().context("no standard input")?;
+    // A program that ends early says why itself.
+    let _ = pipe.write_all(input.as_bytes());
+    drop(pipe);
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!(
+            "{line}: {}: {}\nits input was:\n{input}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs `ip -j` and parses its answer; an empty answer is an empty list.

@@ -11,7 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-use crate::command::{ip, output, run};
+use crate::command::{feed, ip, output, run};
 
 /// One network namespace, addressed by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +40,13 @@ impl Namespace {
         let program = words.next().context("empty command")?;
         let output = output(self.command(program).args(words))?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// As [`Namespace::run`], with `input` on standard input.
+    pub fn feed(&self, line: &str, input: &str) -> Result<String> {
+        let mut words = line.split_whitespace();
+        let program = words.next().context("empty command")?;
+        feed(self.command(program).args(words), input)
     }
 
     /// Runs `ip -j` inside.

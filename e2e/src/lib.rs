@@ -12,18 +12,25 @@
 //! - [`router`] is a BGP router of any make, ours included, in one topology.
 //! - [`speaker`] is the stand-alone `tortie-bgp`.
 //! - [`traffic`] sends numbered packets and counts the lost ones.
+//! - [`fabric`] is subnets around a router, and a host outside.
+//! - [`capture`] is tcpdump on a link, [`raw`] sends packets that no kernel would.
+//! - [`hand`] makes hosts, tunnels and pods with `ip` alone.
 //! - [`wait`] waits until something holds, with a deadline.
 //! - [`diagnostics`] collects what one needs to see after a failure.
 //! - [`cluster`] puts these together: three nodes, a router, pools and pods.
 
 pub mod bird;
+pub mod capture;
 pub mod cluster;
 pub mod command;
 pub mod diagnostics;
+pub mod fabric;
+pub mod hand;
 pub mod lab;
 pub mod node;
 pub mod peer;
 pub mod pod;
+pub mod raw;
 pub mod reflectors;
 pub mod router;
 pub mod speaker;

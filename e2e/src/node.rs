@@ -34,6 +34,11 @@ impl Node {
     pub fn new(lab: &Lab, name: &str, addresses: &[&str], datastore: &Path) -> Result<Self> {
         let namespace = lab.namespace(name)?;
         lab.plug(&namespace, name, addresses)?;
+        Self::inside(lab, name, namespace, datastore)
+    }
+
+    /// Takes a namespace that has its links; starts nothing.
+    pub fn inside(lab: &Lab, name: &str, namespace: Namespace, datastore: &Path) -> Result<Self> {
         let folder = lab.folder().join(name);
         std::fs::create_dir_all(&folder)?;
         Ok(Self {

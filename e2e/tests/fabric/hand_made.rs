@@ -1,0 +1,83 @@
+//! A tunnel made with `ip` alone, seen on the wire and forged.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use e2e::capture::Capture;
+use e2e::command::require;
+use e2e::fabric::Fabric;
+use e2e::hand::{self, PODS, Pair};
+use e2e::lab::Lab;
+use e2e::raw;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const PORT: u16 = 5000;
+
+/// Which tunnel.
+#[derive(Clone, Copy)]
+#[allow(dead_code, reason = "each test program makes one of them")]
+pub(crate) enum Tunnel {
+    Ipip,
+    Vxlan,
+}
+
+/// Without a tunnel nothing passes the fabric and the fabric counts it; with one everything
+/// does, as protocol 4 or UDP 4789; and a packet forged outside arrives, since nobody filters.
+pub(crate) fn joins(name: &str, tunnel: Tunnel) -> Result<()> {
+    require(&[("tcpdump", "tcpdump"), ("nft", "nftables")])?;
+    let lab = Lab::new(name)?;
+    let fabric = Fabric::new(&lab, 2)?;
+    fabric.drop_foreign_addresses()?;
+    let pair = Pair::new(&lab, &fabric)?;
+    let ping = |count| format!("ping -n -q -c {count} -i 0.2 -W 2 {}", PODS[1]);
+    ensure!(
+        pair.pods[0].run(&ping(1)).is_err(),
+        "the fabric passes packets of pods"
+    );
+    ensure!(fabric.dropped()? > 0, "the fabric counts nothing");
+
+    let filter = match tunnel {
+        Tunnel::Ipip => "ip proto 4",
+        Tunnel::Vxlan => "udp port 4789",
+    };
+    let on_the_wire = Capture::start(&lab, &fabric.router, "hand2", filter)?;
+    let plain = Capture::start(&lab, &fabric.router, "hand2", "ip net 10.244.0.0/16")?;
+    match tunnel {
+        Tunnel::Ipip => pair.ipip()?,
+        Tunnel::Vxlan => pair.vxlan()?,
+    }
+    let dropped = fabric.dropped()?;
+    pair.pods[0].run(&ping(3))?;
+    on_the_wire.wait(LIMIT, |line| {
+        line.contains(&pair.ends[0].node) && line.contains(PODS[0])
+    })?;
+    let plain = plain.stop()?;
+    ensure!(plain.is_empty(), "packets without a tunnel: {plain:#?}");
+    ensure!(
+        fabric.dropped()? == dropped,
+        "the fabric drops tunnel packets"
+    );
+    forge(&fabric, &pair, tunnel)
+}
+
+fn forge(fabric: &Fabric, pair: &Pair, tunnel: Tunnel) -> Result<()> {
+    let inside = pair.pods[1].inside(|| Ok(UdpSocket::bind((PODS[1], PORT))?))?;
+    inside.set_read_timeout(Some(LIMIT))?;
+    let (from, to): (Ipv4Addr, Ipv4Addr) = (PODS[0].parse()?, PODS[1].parse()?);
+    let packet = raw::ipv4(from, to, 17, &raw::udp(4000, PORT, b"forged")?)?;
+    let outer = [e2e::fabric::OUTSIDE[0].parse()?, pair.ends[1].node.parse()?];
+    let packet = match tunnel {
+        Tunnel::Ipip => raw::in_ipip(outer, &packet)?,
+        Tunnel::Vxlan => raw::in_vxlan(outer, hand::VNI, [0x66, 0, 0, 0, 0, 2], &packet)?,
+    };
+    raw::send(&fabric.outside, &packet)?;
+    let mut buffer = [0; 16];
+    let (length, sender) = inside.recv_from(&mut buffer)?;
+    ensure!(
+        &buffer[..length] == b"forged" && sender.ip() == from,
+        "{sender}: {:?}",
+        &buffer[..length]
+    );
+    Ok(())
+}
