@@ -240,21 +240,20 @@ pub fn scenario(
     let outcome = cluster
         .start()
         .and_then(|()| test(&mut cluster))
-        .and_then(|()| cluster.no_errors_logged());
+        .and_then(|()| no_errors_logged(&cluster.nodes));
     outcome.map_err(|error| {
         let state = crate::diagnostics::collect(&cluster.nodes, Some(&cluster.tor));
         error.context(format!("{state}\n{name} failed"))
     })
 }
 
-impl Cluster {
-    fn no_errors_logged(&self) -> Result<()> {
-        for node in &self.nodes {
-            let log = std::fs::read_to_string(node.log())?;
-            if let Some(line) = log.lines().find(|line| line.contains("ERROR")) {
-                anyhow::bail!("{} logged an error: {line}", node.name);
-            }
+/// Fails on the first ERROR in the log of an agent.
+pub(crate) fn no_errors_logged(nodes: &[Node]) -> Result<()> {
+    for node in nodes {
+        let log = std::fs::read_to_string(node.log())?;
+        if let Some(line) = log.lines().find(|line| line.contains("ERROR")) {
+            anyhow::bail!("{} logged an error: {line}", node.name);
         }
-        Ok(())
     }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use crate::node::Node;
 
 const LOG_LINES: usize = 60;
 
-/// Collects routes, links and the end of the log of each node, and BIRD's view.
+/// Collects routes, links, packet rules and the end of the log of each node, and BIRD's view.
 pub fn collect(nodes: &[Node], bird: Option<&Bird>) -> String {
     let mut text = String::new();
     for node in nodes {
@@ -26,8 +26,14 @@ pub fn collect(nodes: &[Node], bird: Option<&Bird>) -> String {
         section(
             &mut text,
             &node.name,
-            "ip -br link",
-            node.namespace.ip("-br link"),
+            "ip -d address",
+            node.namespace.ip("-d address"),
+        );
+        section(
+            &mut text,
+            &node.name,
+            "nft list ruleset",
+            node.namespace.run("nft list ruleset"),
         );
         section(&mut text, &node.name, "/readyz", node.get("/readyz"));
         let log = std::fs::read_to_string(node.log()).unwrap_or_default();

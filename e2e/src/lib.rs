@@ -13,6 +13,7 @@
 //! - [`speaker`] is the stand-alone `tortie-bgp`.
 //! - [`traffic`] sends numbered packets and counts the lost ones.
 //! - [`fabric`] is subnets around a router, and a host outside.
+//! - [`overlay`] is a cluster over a fabric: nodes in several subnets, pools with tunnels.
 //! - [`capture`] is tcpdump on a link, [`raw`] sends packets that no kernel would.
 //! - [`hand`] makes hosts, tunnels and pods with `ip` alone.
 //! - [`wait`] waits until something holds, with a deadline.
@@ -28,6 +29,7 @@ pub mod fabric;
 pub mod hand;
 pub mod lab;
 pub mod node;
+pub mod overlay;
 pub mod peer;
 pub mod pod;
 pub mod raw;
