@@ -31,6 +31,11 @@ pub struct Pod {
 impl Pod {
     /// Makes the sandbox and plugs it.
     pub fn plug(lab: &Lab, node: &Node, name: &str) -> Result<Self> {
+        Self::plug_with(lab, node, name, &configuration(node))
+    }
+
+    /// As [`Pod::plug`], with a network configuration other than [`configuration`].
+    pub fn plug_with(lab: &Lab, node: &Node, name: &str, network: &Value) -> Result<Self> {
         let namespace = lab.namespace(name)?;
         let mut pod = Self {
             name: name.to_owned(),
@@ -39,7 +44,8 @@ impl Pod {
             container_id: format!("{name}-sandbox"),
             addresses: Vec::new(),
         };
-        let result = pod.cni(node, "ADD")?.context("ADD printed no result")?;
+        let output = pod.command(node, "ADD")?.spawn_with(network)?;
+        let result = answer(&format!("ADD {name}"), output)?.context("ADD printed no result")?;
         pod.addresses = addresses(&result)?;
         Ok(pod)
     }

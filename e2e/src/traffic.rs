@@ -7,11 +7,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::RcvBufForce;
 
 use crate::lab::Namespace;
 
 /// How long the receiver waits for stragglers after the last packet was sent.
 const DRAIN: Duration = Duration::from_millis(500);
+
+/// Receive buffer in octets: more than ten seconds of packets.
+const BUFFER: usize = 16 << 20;
 
 /// What a flow counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +56,8 @@ impl Flow {
         };
         // Several flows may end at one address.
         let input = to.inside(|| Ok(UdpSocket::bind(SocketAddr::new(address, 0))?))?;
+        // A busy host may stall the receiver for a second or more; that is no packet lost.
+        setsockopt(&input, RcvBufForce, &BUFFER)?;
         let target = input.local_addr()?;
         let output = from.inside(|| Ok(UdpSocket::bind(SocketAddr::new(any, 0))?))?;
         input.set_read_timeout(Some(Duration::from_millis(50)))?;
