@@ -127,12 +127,34 @@ pub struct FelixConfigurationSpec {
     /// What natOutgoing leaves alone: IPPoolsOnly (default) or IPPoolsAndHostIPs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nat_outgoing_exclusions: Option<String>,
+    /// Source ports of packets leaving the pools, such as 32768-60999 or 32768:60999. Default: the kernel chooses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "port_range_schema")]
+    pub nat_port_range: Option<PortRange>,
+    /// Interface by which packets must leave to be given another source, a trailing + for any rest of the name. Default: any.
+    #[serde(
+        rename = "iptablesNATOutgoingInterfaceFilter",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub iptables_nat_outgoing_interface_filter: Option<String>,
     /// What happens to packets from pods to their node: Drop (default), Accept, Return.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_endpoint_to_host_action: Option<String>,
     /// Addresses outside the cluster that may send tunnel packets.
     #[serde(rename = "externalNodesList", skip_serializing_if = "Option::is_none")]
     pub external_nodes: Option<Vec<String>>,
+    /// Whether pods may send IPIP packets of their own. Default false.
+    #[serde(
+        rename = "allowIPIPPacketsFromWorkloads",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub allow_ipip_packets_from_workloads: Option<bool>,
+    /// Whether pods may send VXLAN packets of their own. Default false.
+    #[serde(
+        rename = "allowVXLANPacketsFromWorkloads",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub allow_vxlan_packets_from_workloads: Option<bool>,
     /// Whether health is served over HTTP. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health_enabled: Option<bool>,
@@ -159,6 +181,20 @@ pub struct FelixConfigurationSpec {
     /// Level of log messages: Debug, Info, Warning, Error, Fatal. Default Info.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_severity_screen: Option<LogSeverity>,
+}
+
+/// Ports as Calico writes them: a number, or text with one number or two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum PortRange {
+    /// One port; 0 is the same as none.
+    One(u32),
+    /// `32768:60999`.
+    Text(String),
+}
+
+fn port_range_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "x-kubernetes-int-or-string": true, "nullable": true })
 }
 
 /// Least severe message that is logged.

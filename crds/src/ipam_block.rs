@@ -128,8 +128,14 @@ pub mod attribute {
     pub const POD: &str = "pod";
     /// When the address was given out.
     pub const TIMESTAMP: &str = "timestamp";
-    /// What it is for when not for a pod: `ipipTunnelAddress`, `vxlanTunnelAddress`.
+    /// What it is for when not for a pod.
     pub const TYPE: &str = "type";
+    /// Value of [`TYPE`]: address of an IPIP device.
+    pub const TYPE_IPIP: &str = "ipipTunnelAddress";
+    /// Value of [`TYPE`]: address of an IPv4 VXLAN device.
+    pub const TYPE_VXLAN: &str = "vxlanTunnelAddress";
+    /// Value of [`TYPE`]: address of an IPv6 VXLAN device.
+    pub const TYPE_VXLAN_V6: &str = "vxlanV6TunnelAddress";
 }
 
 fn is_zero(number: &i64) -> bool {

@@ -24,6 +24,10 @@ pub mod annotation {
     pub const NODE_VXLAN_TUNNEL_ADDRESS: &str = "projectcalico.org/IPv4VXLANTunnelAddr";
     /// Node: address of its IPv6 VXLAN device.
     pub const NODE_VXLAN_V6_TUNNEL_ADDRESS: &str = "projectcalico.org/IPv6VXLANTunnelAddr";
+    /// Node: MAC address of its IPv4 VXLAN device, when it is not derived from the node's name.
+    pub const NODE_VXLAN_MAC: &str = "projectcalico.org/VXLANTunnelMACAddr";
+    /// Node: MAC address of its IPv6 VXLAN device, when it is not derived from the node's name.
+    pub const NODE_VXLAN_V6_MAC: &str = "projectcalico.org/VXLANTunnelMACAddrV6";
     /// Node: its AS number when it differs from the cluster's.
     pub const NODE_AS_NUMBER: &str = "projectcalico.org/ASNumber";
     /// Node: cluster id that makes it a route reflector, written as an IPv4 address.
@@ -44,6 +48,21 @@ pub mod annotation {
     pub const IPV6_POOLS: &str = "cni.projectcalico.org/ipv6pools";
     /// Pod: MAC address of its interface.
     pub const POD_HARDWARE_ADDRESS: &str = "cni.projectcalico.org/hwAddr";
+}
+
+/// Handle of the address of a node's IPIP device.
+pub fn ipip_tunnel_handle(node: &str) -> String {
+    format!("ipip-tunnel-addr-{node}")
+}
+
+/// Handle of the address of a node's IPv4 VXLAN device.
+pub fn vxlan_tunnel_handle(node: &str) -> String {
+    format!("vxlan-tunnel-addr-{node}")
+}
+
+/// Handle of the address of a node's IPv6 VXLAN device.
+pub fn vxlan_v6_tunnel_handle(node: &str) -> String {
+    format!("vxlan-v6-tunnel-addr-{node}")
 }
 
 /// Name of the block of a CIDR: `10.0.1.0/26` is `10-0-1-0-26`.
