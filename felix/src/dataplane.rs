@@ -65,6 +65,8 @@ impl Inbox {
         pending.output = Some(match pending.output.take() {
             Some(earlier) => Output {
                 endpoints: output.endpoints.or(earlier.endpoints),
+                overlay: output.overlay.or(earlier.overlay),
+                firewall: output.firewall.or(earlier.firewall),
                 complete: earlier.complete || output.complete,
                 ..output
             },
@@ -217,6 +219,8 @@ mod tests {
             complete: true,
             hold_learned: true,
             endpoints: Some(Arc::default()),
+            overlay: Some(Arc::default()),
+            firewall: Some(Arc::default()),
             routes: vec![(net, Some(route))],
             ..Output::default()
         };
@@ -233,6 +237,7 @@ mod tests {
         );
         assert_eq!(output.routes, [(net, None)]);
         assert!(output.endpoints.is_some());
+        assert!(output.overlay.is_some() && output.firewall.is_some());
         assert!(inbox.take().output.is_none());
         let mut byte = [0];
         let woken = (&inbox.sleep).read(&mut byte).unwrap_err();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 
 use crate::Problem;
-use crate::facts::{Affinity, Block, Encap, Node, Pool};
+use crate::facts::{Affinity, Block, Pool};
 use crate::routes::pool_of;
 
 /// The blocks this node owns: the affinity is confirmed and the block says the same.
@@ -42,7 +42,6 @@ pub(crate) fn owned(
 pub(crate) fn check(
     pools: &BTreeMap<String, Pool>,
     owned: &BTreeMap<IpNet, Block>,
-    this: &Node,
     problems: &mut Vec<Problem>,
 ) {
     for (name, pool) in pools {
@@ -50,10 +49,6 @@ pub(crate) fn check(
             if pool.cidr.contains(&later.cidr) || later.cidr.contains(&pool.cidr) {
                 problems.push(overlap(name, pool.cidr, other, later.cidr));
             }
-        }
-        match pool.encap {
-            Encap::Never => {}
-            Encap::Always | Encap::CrossSubnet => problems.push(no_overlay(name, pool, this)),
         }
     }
     for cidr in owned.keys() {
@@ -97,32 +92,5 @@ fn overlap(name: &str, cidr: IpNet, other: &str, other_cidr: IpNet) -> Problem {
         field: "spec.cidr".to_owned(),
         problem: format!("{cidr} of {name} and {other_cidr} of {other} overlap"),
         remedy: "make the pools disjoint; until then the most specific one decides".to_owned(),
-    }
-}
-
-fn no_overlay(name: &str, pool: &Pool, this: &Node) -> Problem {
-    let v4 = pool.cidr.addr().is_ipv4();
-    let single = if v4 {
-        this.ipv4.is_none_or(|n| n.prefix_len() == 32)
-    } else {
-        this.ipv6.is_none_or(|n| n.prefix_len() == 128)
-    };
-    let consequence = match pool.encap {
-        Encap::Always => "there is no route to its addresses on other nodes",
-        Encap::Never | Encap::CrossSubnet if single => {
-            "there is no route to its addresses on other nodes, because the address of this node has no subnet"
-        }
-        Encap::Never | Encap::CrossSubnet => {
-            "there are only routes to nodes of the subnet of this node"
-        }
-    };
-    Problem {
-        object: format!("IPPool/{name}"),
-        field: pool.encap_field.to_owned(),
-        problem: format!("this version has no overlay: {consequence}"),
-        remedy: format!(
-            "set {} to Never, or use a version with an overlay",
-            pool.encap_field
-        ),
     }
 }

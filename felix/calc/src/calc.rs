@@ -2,7 +2,8 @@
 //!
 //! Endpoints, blocks and BGP are small and recomputed as sections; routes are answered one
 //! destination at a time, so a learned prefix costs one answer.
-//! Order of a flush: endpoints, blocks, routes, BGP, problems; each depends on earlier ones only.
+//! Order of a flush: endpoints, blocks, tunnels, routes, BGP, problems; each depends on earlier ones
+//! only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -11,19 +12,20 @@ use crds::Kind;
 use ipnet::IpNet;
 
 use crate::bgp::{Cluster, Ingredients, originate};
-use crate::facts::{Affinity, BgpDefaults, Block, Filter, Node, Peer, Pool};
+use crate::facts::{Affinity, BgpDefaults, Block, Claim, Felix, Filter, Holders, Node, Peer, Pool};
 use crate::host::Resolver;
 use crate::routes::{Tables, Verdict};
 use crate::{
-    Bgp, BlockUse, EndpointId, Endpoints, HostFacts, NextHop, Output, Password, Problem,
-    ResourceKey, Route, RouteNumbers, Settings, TunnelAddresses, WorkloadEndpoint, blocks,
+    Bgp, BlockUse, EndpointId, Endpoints, Firewall, HostFacts, NextHop, Output, Overlay, Password,
+    Problem, ResourceKey, Route, RouteNumbers, Settings, TunnelAddresses, WorkloadEndpoint, blocks,
     endpoints,
 };
 
 mod apply;
+mod tunnels;
 
 /// Kinds that must be in sync before anything is said.
-pub const NEEDED: [Kind; 8] = [
+pub const NEEDED: [Kind; 9] = [
     Kind::Node,
     Kind::IpPool,
     Kind::BlockAffinity,
@@ -32,6 +34,7 @@ pub const NEEDED: [Kind; 8] = [
     Kind::BgpPeer,
     Kind::BgpFilter,
     Kind::Secret,
+    Kind::FelixConfiguration,
 ];
 
 /// With hundreds of thousands of learned routes the hash of a key is a cost of its own; the seed is
@@ -79,6 +82,13 @@ struct Inputs {
     converged: bool,
     programmed: Option<BTreeSet<IpNet>>,
     tunnels: TunnelAddresses,
+    felix: Felix,
+    /// FelixConfiguration `node.<name>` by node name.
+    felix_overrides: BTreeMap<String, Felix>,
+    /// Of other nodes; empty with BGP.
+    claims: BTreeMap<String, Claim>,
+    /// Of all blocks; empty with BGP.
+    holders: BTreeMap<String, Holders>,
 }
 
 /// What must be computed again.
@@ -86,6 +96,12 @@ struct Inputs {
 struct Dirty {
     endpoints: bool,
     blocks: bool,
+    /// Overlay and firewall.
+    tunnels: bool,
+    /// Tunnels of other nodes.
+    ends: bool,
+    /// Blocks of other nodes.
+    remote: bool,
     host: bool,
     /// Ways to peers and ranges of services.
     ways: bool,
@@ -100,6 +116,8 @@ struct Dirty {
 struct Said {
     generation: u64,
     endpoints: Option<Arc<Endpoints>>,
+    overlay: Option<Arc<Overlay>>,
+    firewall: Option<Arc<Firewall>>,
     routes: Map<IpNet, Route>,
     numbers: RouteNumbers,
     hold_learned: bool,
@@ -111,6 +129,7 @@ struct Said {
 struct SectionProblems {
     endpoints: Vec<Problem>,
     blocks: Vec<Problem>,
+    tunnels: Vec<Problem>,
     bgp: Vec<Problem>,
 }
 
@@ -127,6 +146,9 @@ impl Calc {
             dirty: Dirty {
                 endpoints: true,
                 blocks: true,
+                tunnels: true,
+                ends: true,
+                remote: true,
                 host: true,
                 ways: true,
                 all_routes: true,
@@ -192,12 +214,15 @@ impl Calc {
         };
         self.flush_endpoints(&mut output);
         self.flush_blocks();
+        self.flush_tunnels(&mut output);
         self.flush_routes(&mut output);
         self.flush_bgp(&mut output);
         self.flush_problems(&mut output);
-        output.hold_learned = !self.inputs.converged;
+        output.hold_learned = self.settings.bgp && !self.inputs.converged;
         let changed = complete
             || output.endpoints.is_some()
+            || output.overlay.is_some()
+            || output.firewall.is_some()
             || !output.routes.is_empty()
             || output.bgp.is_some()
             || output.problems.is_some()
@@ -246,7 +271,7 @@ impl Calc {
             .cloned()
             .unwrap_or_default();
         let owned = blocks::owned(&self.inputs.affinities, &self.inputs.blocks, &mut problems);
-        blocks::check(&self.inputs.pools, &owned, &this, &mut problems);
+        blocks::check(&self.inputs.pools, &owned, &mut problems);
         let pools: Vec<Pool> = self.inputs.pools.values().cloned().collect();
         if self.tables.pools != pools || self.tables.node != this {
             self.tables.pools = pools;
@@ -281,10 +306,13 @@ impl Calc {
         if std::mem::take(&mut self.dirty.host) {
             self.follow_host();
         }
+        self.follow_ends();
+        self.follow_remote();
         let mut keys = std::mem::take(&mut self.dirty.routes);
         if std::mem::take(&mut self.dirty.all_routes) {
             keys.extend(self.said.routes.keys());
             keys.extend(self.inputs.learned.keys());
+            keys.extend(self.tables.remote.keys());
             keys.extend(self.tables.blocks.keys());
             keys.extend(
                 self.tables
@@ -357,13 +385,7 @@ impl Calc {
         let (moved, destinations) = self.tables.resolver.difference(&mut resolver);
         self.tables.resolver = resolver;
         self.dirty.routes.extend(destinations);
-        if !moved.is_empty() {
-            let touched =
-                self.inputs.learned.iter().filter(|(_, next_hops)| {
-                    next_hops.iter().any(|next_hop| moved.contains(next_hop))
-                });
-            self.dirty.routes.extend(touched.map(|(prefix, _)| *prefix));
-        }
+        self.touch_next_hops(&moved);
     }
 
     fn note_unreachable(&mut self, destination: IpNet, next_hops: Vec<NextHop>) {
@@ -392,6 +414,9 @@ impl Calc {
     }
 
     fn flush_bgp(&mut self, output: &mut Output) {
+        if !self.settings.bgp {
+            return;
+        }
         let Some(programmed) = &self.inputs.programmed else {
             return;
         };
@@ -421,6 +446,10 @@ impl Calc {
 
     fn without(&self, next_hop: &NextHop) -> Problem {
         let (reason, remedy) = match next_hop.link() {
+            _ if self.tables.resolver.reaches(next_hop) => (
+                "they need a tunnel, and it is no node with a tunnel address",
+                "start the agent on that node, or annotate its Node with the address of its tunnel device",
+            ),
             Some(_) => (
                 "that interface is not up, or the address is our own",
                 "set the interface up",
@@ -446,6 +475,7 @@ impl Calc {
         let inputs = &self.inputs;
         let mut problems: Vec<Problem> = sections.endpoints.clone();
         problems.extend(sections.blocks.iter().cloned());
+        problems.extend(sections.tunnels.iter().cloned());
         problems.extend(sections.bgp.iter().cloned());
         problems.extend(inputs.refused.values().flatten().cloned());
         problems.extend(
@@ -455,6 +485,9 @@ impl Calc {
                 .flat_map(|n| n.problems.iter().cloned()),
         );
         problems.extend(inputs.defaults.problems.iter().cloned());
+        problems.extend(inputs.felix.problems.iter().cloned());
+        let overrides = inputs.felix_overrides.values();
+        problems.extend(overrides.flat_map(|o| o.problems.iter().cloned()));
         problems.extend(
             inputs
                 .overrides

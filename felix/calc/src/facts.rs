@@ -4,7 +4,7 @@
 //! of facts marks anything dirty.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crds::block_affinity::AffinityState;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -14,8 +14,10 @@ use crate::Problem;
 pub(crate) use bgp::{
     Advertisement, BgpDefaults, Filter, FilterRule, Peer, Remote, Scope, SecretKey, Services,
 };
+pub(crate) use felix::{Felix, Pattern};
 
 mod bgp;
+mod felix;
 
 /// A node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(crate) struct Node {
     pub(crate) asn: Option<u32>,
     /// Set when the node is a route reflector.
     pub(crate) cluster_id: Option<Ipv4Addr>,
+    /// What the node says of its tunnel devices: that they are in place.
+    pub(crate) tunnels: NodeTunnels,
     pub(crate) problems: Vec<Problem>,
 }
 
@@ -61,12 +65,30 @@ impl Node {
     }
 }
 
+/// The tunnel devices of a node, as its annotations name them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NodeTunnels {
+    pub(crate) ipip: Option<Ipv4Addr>,
+    pub(crate) vxlan: Option<Ipv4Addr>,
+    pub(crate) vxlan_v6: Option<Ipv6Addr>,
+    /// Hardware addresses, where they are not derived from the name of the node.
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) mac_v6: Option<[u8; 6]>,
+}
+
 /// When packets between nodes need a tunnel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Encap {
     Never,
     CrossSubnet,
     Always,
+}
+
+/// What kind of tunnel a pool asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tunnel {
+    Ipip,
+    Vxlan,
 }
 
 /// An IPPool.
@@ -76,11 +98,46 @@ pub(crate) struct Pool {
     /// Prefix length of its blocks.
     pub(crate) block_size: u8,
     pub(crate) encap: Encap,
-    /// Field that sets `encap`: `spec.ipipMode` or `spec.vxlanMode`.
-    pub(crate) encap_field: &'static str,
+    /// Which tunnel, where one is needed.
+    pub(crate) tunnel: Tunnel,
     pub(crate) disabled: bool,
+    /// `natOutgoing`.
+    pub(crate) nat: bool,
     /// False with `disableBGPExport`.
     pub(crate) export: bool,
+}
+
+impl Pool {
+    /// The field that sets `encap`.
+    pub(crate) fn encap_field(&self) -> &'static str {
+        match self.tunnel {
+            Tunnel::Ipip => "spec.ipipMode",
+            Tunnel::Vxlan => "spec.vxlanMode",
+        }
+    }
+
+    /// The tunnel some nodes are behind.
+    pub(crate) fn needs(&self) -> Option<Tunnel> {
+        match self.encap {
+            Encap::Never => None,
+            Encap::CrossSubnet | Encap::Always => Some(self.tunnel),
+        }
+    }
+}
+
+/// A confirmed BlockAffinity of another node; kept where no BGP says whose blocks are whose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claim {
+    pub(crate) cidr: IpNet,
+    pub(crate) node: String,
+}
+
+/// Who has addresses of a block of any node; kept where no BGP says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holders {
+    pub(crate) cidr: IpNet,
+    /// Nodes of the addresses that are not in use on the node the block is of.
+    pub(crate) nodes: BTreeMap<IpAddr, String>,
 }
 
 /// A BlockAffinity of this node.

@@ -129,6 +129,14 @@ impl Resolver {
         answer
     }
 
+    /// Whether there is a gateway on the way to a next hop.
+    pub(crate) fn reaches(&self, next_hop: &NextHop) -> bool {
+        match self.known.get(next_hop) {
+            Some(known) => !known.is_empty(),
+            None => !self.look_up(next_hop).is_empty(),
+        }
+    }
+
     fn look_up(&self, next_hop: &NextHop) -> Vec<Nexthop> {
         if let Some(interface) = next_hop.link() {
             return self.neighbour(next_hop.address, interface);

@@ -1,7 +1,7 @@
 //! What this node should look like.
 //!
 //! [`Update`]s go in, in any order, repeated, or going back; an [`Output`] comes out: local
-//! endpoints, routes, BGP.
+//! endpoints, tunnels, packet rules, routes, BGP.
 //! The result depends on the current inputs only, never on how they came about: there is no
 //! "last good value", and what cannot be understood is left out and reported as a [`Problem`].
 //! Nothing is said before the state of every needed kind and the first listing of the host are in.
@@ -17,10 +17,14 @@ pub mod update;
 
 mod bgp;
 mod blocks;
+mod encap;
 mod endpoints;
 mod facts;
+mod firewall;
 mod host;
+mod overlay;
 mod parse;
+mod remote;
 mod routes;
 
 pub use calc::Calc;

@@ -4,9 +4,9 @@
 //! If obeying the rest could do harm (a missing password, a missing filter), the object as a whole
 //! is left out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use crds::block_affinity::{AffinityState, AffinityType};
@@ -17,14 +17,16 @@ use crds::{Asn, BlockAffinity, IpPool, IpamBlock};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::Problem;
-use crate::facts::{Affinity, Block, Encap, Node, Pool};
+use crate::facts::{Affinity, Block, Claim, Encap, Holders, Node, NodeTunnels, Pool, Tunnel};
 
 pub(crate) use configuration::bgp_defaults;
+pub(crate) use felix::felix;
 pub(crate) use filter::filter;
 pub(crate) use peer::peer;
 pub(crate) use secret::passwords;
 
 mod configuration;
+mod felix;
 mod filter;
 mod peer;
 mod secret;
@@ -82,6 +84,7 @@ pub(crate) fn node(name: &str, node: &crds::core::Node) -> Node {
         let form = "write 0 to 4294967295, or dotted like 65000.100";
         parsed::<Asn>(&mut problems, &field, &text, form)
     });
+    let tunnels = tunnels(&read, &mut problems);
     let cluster_id = cluster.and_then(|(field, text)| {
         parsed::<Ipv4Addr>(
             &mut problems,
@@ -96,8 +99,62 @@ pub(crate) fn node(name: &str, node: &crds::core::Node) -> Node {
         ipv6,
         asn: asn.map(u32::from),
         cluster_id,
+        tunnels,
         problems: problems.list,
     }
+}
+
+/// What a Node says of its tunnel devices.
+fn tunnels(
+    read: &impl Fn(&str) -> Option<(String, String)>,
+    problems: &mut Problems,
+) -> NodeTunnels {
+    fn told<T>(found: Option<(String, String)>, problems: &mut Problems, form: &str) -> Option<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let (field, text) = found?;
+        parsed(problems, &field, &text, form)
+    }
+    let (v4, v6) = ("write it like 192.0.2.1", "write it like 2001:db8::1");
+    let mut mac = |key: &str| {
+        let (field, text) = read(key)?;
+        let mac = mac(&text);
+        if mac.is_none() {
+            let what = format!("{text:?} is no MAC address, so the one of the node's name is used");
+            problems.push(&field, what, "write it like 66:00:5e:00:53:01");
+        }
+        mac
+    };
+    let (mac, mac_v6) = (
+        mac(annotation::NODE_VXLAN_MAC),
+        mac(annotation::NODE_VXLAN_V6_MAC),
+    );
+    let addresses = [
+        annotation::NODE_IPIP_TUNNEL_ADDRESS,
+        annotation::NODE_VXLAN_TUNNEL_ADDRESS,
+    ];
+    let [ipip, vxlan] = addresses.map(|key| told::<Ipv4Addr>(read(key), problems, v4));
+    let vxlan_v6 = read(annotation::NODE_VXLAN_V6_TUNNEL_ADDRESS);
+    NodeTunnels {
+        ipip,
+        vxlan,
+        vxlan_v6: told::<Ipv6Addr>(vxlan_v6, problems, v6),
+        mac,
+        mac_v6,
+    }
+}
+
+/// A unicast MAC address as text.
+fn mac(text: &str) -> Option<[u8; 6]> {
+    let octets = text.split([':', '-']).map(|octet| match octet.len() {
+        1 | 2 => u8::from_str_radix(octet, 16).ok(),
+        _ => None,
+    });
+    let octets: Vec<u8> = octets.collect::<Option<_>>()?;
+    let mac: [u8; 6] = octets.try_into().ok()?;
+    (mac[0] & 1 == 0 && mac != [0; 6]).then_some(mac)
 }
 
 /// An address without a length means that address alone.
@@ -130,9 +187,9 @@ where
 /// An IPPool.
 pub(crate) fn pool(pool: &IpPool) -> Pool {
     let spec = &pool.spec;
-    let (mode, encap_field) = match (spec.ipip_mode(), spec.vxlan_mode()) {
-        (EncapMode::Never, vxlan) => (vxlan, "spec.vxlanMode"),
-        (ipip, _) => (ipip, "spec.ipipMode"),
+    let (mode, tunnel) = match (spec.ipip_mode(), spec.vxlan_mode()) {
+        (EncapMode::Never, vxlan) => (vxlan, Tunnel::Vxlan),
+        (ipip, _) => (ipip, Tunnel::Ipip),
     };
     Pool {
         cidr: spec.cidr.net(),
@@ -142,8 +199,9 @@ pub(crate) fn pool(pool: &IpPool) -> Pool {
             EncapMode::CrossSubnet => Encap::CrossSubnet,
             EncapMode::Never => Encap::Never,
         },
-        encap_field,
+        tunnel,
         disabled: spec.disabled(),
+        nat: spec.nat_outgoing(),
         export: !spec.disable_bgp_export.unwrap_or(false),
     }
 }
@@ -164,6 +222,35 @@ pub(crate) fn affinity(this: &str, affinity: &BlockAffinity) -> Option<Affinity>
         confirmed,
         state: spec.state,
     })
+}
+
+/// A confirmed BlockAffinity of another node.
+pub(crate) fn claim(this: &str, affinity: &BlockAffinity) -> Option<Claim> {
+    let spec = &affinity.spec;
+    let host = spec.type_.unwrap_or_default() == AffinityType::Host;
+    let confirmed = spec.state == AffinityState::Confirmed && !spec.deleted;
+    (host && confirmed && spec.node != this).then(|| Claim {
+        cidr: spec.cidr.net(),
+        node: spec.node.clone(),
+    })
+}
+
+/// The addresses of an IPAMBlock that are in use on other nodes than the one it is affine to.
+pub(crate) fn holders(block: &IpamBlock) -> Option<Holders> {
+    let spec = &block.spec;
+    if spec.deleted {
+        return None;
+    }
+    let cidr = spec.cidr.net();
+    let nodes = spec.allocations.iter().enumerate();
+    let nodes = nodes.filter_map(|(position, index)| {
+        let owner = spec.attributes.get(usize::try_from((*index)?).ok()?)?;
+        let node = owner.secondary.get(attribute::NODE)?;
+        let elsewhere = spec.host() != Some(node.as_str());
+        elsewhere.then(|| Some((at(cidr, position)?, node.clone())))?
+    });
+    let nodes: BTreeMap<IpAddr, String> = nodes.collect();
+    (!nodes.is_empty()).then_some(Holders { cidr, nodes })
 }
 
 /// An IPAMBlock, if it is affine to this node.

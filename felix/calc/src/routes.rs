@@ -1,12 +1,13 @@
 //! One answer per destination: the route of ours, if any.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::facts::{Block, Encap, Node, Pool};
+use crate::encap::{Devices, End};
+use crate::facts::{Block, Encap, Node, Pool, Tunnel};
 use crate::host::Resolver;
 use crate::{NextHop, Nexthop, Route, RouteClass, Target};
 
@@ -22,6 +23,15 @@ pub(crate) struct Tables {
     pub(crate) resolver: Resolver,
     /// Gateways on the way to BGP peers.
     pub(crate) ways: BTreeMap<IpAddr, IpAddr>,
+    /// Other nodes by address, and what they say of their tunnels.
+    pub(crate) ends: HashMap<IpAddr, End>,
+    pub(crate) devices: Devices,
+    /// Tunnels that the settings switch off.
+    pub(crate) switched_off: Vec<Tunnel>,
+    /// Addresses of this node's tunnel devices that are in place.
+    pub(crate) own_tunnels: Vec<IpAddr>,
+    /// Nodes of blocks and borrowed addresses, where no BGP says it.
+    pub(crate) remote: BTreeMap<IpNet, IpAddr>,
     /// Ranges of service addresses, which the service proxy of the node handles.
     pub(crate) services: Vec<IpNet>,
     pub(crate) allow_default_route: bool,
@@ -72,13 +82,12 @@ impl Tables {
                 candidates.push((RouteClass::PeerGateway, Target::Via(nexthops)));
             }
         }
-        if let Some(next_hops) = learned
-            && let Some((class, usable)) = self.accept(destination, next_hops)
+        let remote = self.remote.get(&destination).copied().map(NextHop::from);
+        let next_hops = learned.or(remote.as_ref().map(std::slice::from_ref));
+        if let Some(next_hops) = next_hops
+            && !self.refuses(destination)
         {
-            let nexthops = self.gateways(class, &usable, &mut unreachable);
-            if !nexthops.is_empty() {
-                candidates.push((class, Target::Via(nexthops)));
-            }
+            candidates.extend(self.through(destination, next_hops, &mut unreachable));
         }
         let route =
             candidates
@@ -92,69 +101,66 @@ impl Tables {
         Verdict { route, unreachable }
     }
 
-    /// The gateways behind next hops; those that cannot be reached are added to `unreachable`.
-    fn gateways(
+    /// Why and through which gateways a destination that may be installed is reached; next hops
+    /// that cannot be used are added to `unreachable`.
+    fn through(
         &mut self,
-        class: RouteClass,
+        destination: IpNet,
         next_hops: &[NextHop],
         unreachable: &mut Vec<NextHop>,
+    ) -> Option<(RouteClass, Target)> {
+        let pool = pool_of(&self.pools, destination).map(|pool| (pool.encap, pool.tunnel));
+        let v4 = destination.addr().is_ipv4();
+        // A router on the link carries both families, whichever its address is of.
+        let fits = |n: &&NextHop| n.address.is_ipv4() == v4 || n.link().is_some();
+        let fitting = next_hops.iter().filter(fits);
+        let class = match pool {
+            None => RouteClass::Learned,
+            Some((Encap::Never, _)) => RouteClass::NoEncap,
+            Some(pool @ (Encap::CrossSubnet | Encap::Always, _)) => {
+                return self.encapsulated(pool, fitting, unreachable);
+            }
+        };
+        let gateways = self.gateways(fitting, unreachable);
+        (!gateways.is_empty()).then_some((class, Target::Via(gateways)))
+    }
+
+    /// The gateways behind next hops; those that cannot be reached are added to `unreachable`.
+    fn gateways<'a>(
+        &mut self,
+        next_hops: impl Iterator<Item = &'a NextHop>,
+        unreachable: &mut Vec<NextHop>,
     ) -> Arc<[Nexthop]> {
-        if let ([next_hop], true) = (next_hops, class != RouteClass::SameSubnet) {
-            let found = self.resolver.resolve(next_hop);
-            unreachable.extend(found.is_empty().then(|| next_hop.clone()));
-            return found;
-        }
-        let mut nexthops = Vec::new();
+        let mut first: Option<Arc<[Nexthop]>> = None;
+        let mut several = Vec::new();
         for next_hop in next_hops {
             let found = self.resolver.resolve(next_hop);
             unreachable.extend(found.is_empty().then(|| next_hop.clone()));
-            // What needs no tunnel is delivered on the link, not through a router.
-            let direct =
-                |n: &&Nexthop| class != RouteClass::SameSubnet || n.gateway == next_hop.address;
-            nexthops.extend(found.iter().filter(direct).cloned());
+            match &first {
+                None => first = Some(found),
+                Some(one) if several.is_empty() => {
+                    several.extend(one.iter().chain(&*found).cloned())
+                }
+                Some(_) => several.extend(found.iter().cloned()),
+            }
         }
-        nexthops.sort();
-        nexthops.dedup();
-        nexthops.into()
+        if several.is_empty() {
+            return first.unwrap_or_default();
+        }
+        several.sort();
+        several.dedup();
+        several.into()
     }
 
-    /// Whether a learned prefix may be installed, why, and through which of its next hops.
-    fn accept(
-        &self,
-        destination: IpNet,
-        next_hops: &[NextHop],
-    ) -> Option<(RouteClass, Vec<NextHop>)> {
-        let refused = is_martian(destination)
+    /// Whether a prefix must not be installed, wherever it leads.
+    fn refuses(&self, destination: IpNet) -> bool {
+        is_martian(destination)
             || (destination.prefix_len() == 0 && !self.allow_default_route)
             || self.is_ours(destination)
             || self.services.iter().any(|range| range.contains(&destination))
             // A route of the host or of its administrator is never replaced.
             || self.resolver.has_route(destination)
-            || (is_host(destination) && self.resolver.is_own(destination.addr()));
-        if refused {
-            return None;
-        }
-        let v4 = destination.addr().is_ipv4();
-        // A router on the link carries both families, whichever its address is of.
-        let fitting = next_hops
-            .iter()
-            .filter(|n| n.address.is_ipv4() == v4 || n.link().is_some())
-            .cloned();
-        let (class, usable): (_, Vec<NextHop>) = match pool_of(&self.pools, destination) {
-            None => (RouteClass::Learned, fitting.collect()),
-            Some(pool) => match pool.encap {
-                Encap::Never => (RouteClass::NoEncap, fitting.collect()),
-                Encap::CrossSubnet => (
-                    RouteClass::SameSubnet,
-                    fitting
-                        .filter(|n| n.link().is_none() && self.node.shares_subnet(n.address))
-                        .collect(),
-                ),
-                // No tunnel, no route: never without encapsulation where it is asked for.
-                Encap::Always => return None,
-            },
-        };
-        Some((class, usable))
+            || (is_host(destination) && self.resolver.is_own(destination.addr()))
     }
 
     /// True for a pod address or block of this node, and for anything inside such a block unless

@@ -50,6 +50,15 @@ pub struct TunnelAddresses {
     pub vxlan_v6: Option<Ipv6Addr>,
 }
 
+impl TunnelAddresses {
+    /// All there are.
+    pub fn all(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let v4 = [self.ipip, self.vxlan].map(|address| address.map(IpAddr::from));
+        let v6 = self.vxlan_v6.map(IpAddr::from);
+        v4.into_iter().flatten().chain(v6)
+    }
+}
+
 /// Next hop of a BGP path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NextHop {

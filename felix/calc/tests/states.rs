@@ -49,9 +49,12 @@ states!(
     disabled_export,
     endpoints,
     explicit_peers,
+    felix_configuration,
     learned,
     local_as,
     mesh,
+    mtu,
+    nat,
     next_hops,
     overlay,
     passwords,
@@ -62,7 +65,11 @@ states!(
     selectors,
     services,
     session_settings,
+    tunnel_addresses,
+    tunnel_ends,
     unnumbered,
+    vxlan,
+    without_bgp,
 );
 
 /// Runs a history in every order that must not matter.
@@ -133,10 +140,12 @@ enum Flush {
 fn run(history: &History, variant: &str, states: &[&State], order: Order, flush: Flush) {
     let mut settings = Settings::new(history.node.clone());
     settings.allow_default_route = history.allow_default_route;
+    settings.bgp = history.bgp;
     let mut calc = Calc::new(settings);
     let mut world = World::default();
     let mut seen = render::Seen::default();
     seen.policies = history.policies;
+    seen.tunnels = history.tunnels;
     for (index, state) in states.iter().enumerate() {
         let next = World::of(state);
         let mut updates = next.updates_from(&world);

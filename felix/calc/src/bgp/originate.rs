@@ -12,8 +12,8 @@ use crate::routes::{Tables, pool_of};
 const NO_SERVICES: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// The prefixes this node announces: confirmed blocks whose drop route is in the kernel, blocks of
-/// one address whose pod route is, pod addresses no block of this node covers, and the ranges of
-/// service addresses, which never are in the kernel.
+/// one address whose pod route is, pod and tunnel addresses no block of this node covers, and the
+/// ranges of service addresses, which never are in the kernel.
 ///
 /// Nothing inside an own block is announced (Calico behaviour: its export filter, aggregation).
 /// What `disableBGPExport` hides is the business of the policies, because a filter may show it.
@@ -23,22 +23,29 @@ pub(crate) fn originate(
     services: &Services,
 ) -> BTreeMap<IpNet, Origin> {
     let blocks = tables.blocks.keys().map(|block| (*block, Origin::Block));
-    let borrowed = tables
-        .owners
-        .keys()
-        .map(|address| IpNet::from(*address))
-        .filter(|host| !tables.blocks.keys().any(|block| block.contains(host)))
-        .filter(|host| pool_of(&tables.pools, *host).is_some_and(|p| !p.disabled))
-        .map(|host| (host, Origin::Borrowed));
+    let borrowed = |host: &IpNet| {
+        !tables.blocks.keys().any(|block| block.contains(host))
+            && pool_of(&tables.pools, *host).is_some_and(|p| !p.disabled)
+    };
+    let pods = tables.owners.keys().map(|address| IpNet::from(*address));
+    let pods = pods.filter(borrowed).map(|host| (host, Origin::Borrowed));
     let in_kernel = blocks
-        .chain(borrowed)
+        .chain(pods)
         .filter(|(prefix, _)| programmed.contains(prefix));
+    // These are on a device, which needs no route of ours.
+    let tunnels = tables
+        .own_tunnels
+        .iter()
+        .map(|address| IpNet::from(*address));
+    let tunnels = tunnels
+        .filter(borrowed)
+        .map(|host| (host, Origin::Borrowed));
     let services = services
         .announced
         .iter()
         .filter(|_| announces_services(&tables.node))
         .map(|range| (*range, Origin::Services));
-    services.chain(in_kernel).collect()
+    services.chain(tunnels).chain(in_kernel).collect()
 }
 
 fn announces_services(node: &Node) -> bool {

@@ -8,7 +8,7 @@ use crds::{AnyResource, Kind};
 use ipnet::IpNet;
 
 use super::Calc;
-use crate::facts::{BgpDefaults, Filter};
+use crate::facts::{BgpDefaults, Felix, Filter};
 use crate::{NextHop, Problem, Programmed, ResourceKey, Update, parse};
 
 impl Calc {
@@ -35,6 +35,7 @@ impl Calc {
                 if self.inputs.host.as_ref() != Some(&host) {
                     self.inputs.host = Some(host);
                     self.dirty.host = true;
+                    self.dirty.tunnels = true;
                     let by_interface = |filter: &Filter| filter.asks_for_interfaces();
                     self.dirty.bgp |= self.inputs.filters.values().any(by_interface);
                 }
@@ -46,7 +47,10 @@ impl Calc {
             }
             Update::Speaker(speaker) => self.inputs.converged = speaker.converged,
             Update::Programmed(programmed) => self.programmed(programmed),
-            Update::Tunnels(tunnels) => self.inputs.tunnels = tunnels,
+            Update::Tunnels(tunnels) => {
+                self.dirty.tunnels |= self.inputs.tunnels != tunnels;
+                self.inputs.tunnels = tunnels;
+            }
         }
     }
 
@@ -113,15 +117,23 @@ impl Calc {
             }
             AnyResource::IpPool(pool) => {
                 let changed = set(&mut self.inputs.pools, name, Some(parse::pool(pool)));
-                self.dirty.blocks |= changed;
+                self.pools_changed(changed);
             }
             AnyResource::BlockAffinity(affinity) => {
+                if !self.settings.bgp {
+                    let claim = parse::claim(&this, affinity);
+                    self.dirty.remote |= set(&mut self.inputs.claims, name, claim);
+                }
                 let affinity = parse::affinity(&this, affinity);
                 self.dirty.blocks |= set(&mut self.inputs.affinities, name, affinity);
             }
             AnyResource::IpamBlock(block) => {
                 let cidr = block.spec.cidr.net();
                 set(&mut self.inputs.usage, &cidr, parse::usage(&this, block));
+                if !self.settings.bgp {
+                    let holders = parse::holders(block);
+                    self.dirty.remote |= set(&mut self.inputs.holders, name, holders);
+                }
                 let block = parse::block(&this, block);
                 self.dirty.blocks |= set(&mut self.inputs.blocks, name, block);
             }
@@ -143,12 +155,14 @@ impl Calc {
                     self.dirty.bgp |= set(&mut self.inputs.secrets, name, passwords);
                 }
             }
+            AnyResource::FelixConfiguration(felix) => {
+                self.felix_configuration(name, Some(parse::felix(name, felix)));
+            }
             AnyResource::Pod(_)
             | AnyResource::Namespace(_)
             | AnyResource::IpamHandle(_)
             | AnyResource::IpamConfig(_)
             | AnyResource::IpReservation(_)
-            | AnyResource::FelixConfiguration(_)
             | AnyResource::ClusterInformation(_)
             | AnyResource::NodeStatus(_) => {}
         }
@@ -162,11 +176,19 @@ impl Calc {
                 let changed = self.inputs.nodes.remove(name).is_some();
                 self.node_changed(name, changed);
             }
-            Kind::IpPool => self.dirty.blocks |= self.inputs.pools.remove(name).is_some(),
+            Kind::IpPool => {
+                let changed = self.inputs.pools.remove(name).is_some();
+                self.pools_changed(changed);
+            }
             Kind::BlockAffinity => {
                 self.dirty.blocks |= self.inputs.affinities.remove(name).is_some();
+                self.dirty.remote |= self.inputs.claims.remove(name).is_some();
             }
-            Kind::IpamBlock => self.dirty.blocks |= self.inputs.blocks.remove(name).is_some(),
+            Kind::IpamBlock => {
+                self.dirty.blocks |= self.inputs.blocks.remove(name).is_some();
+                self.dirty.remote |= self.inputs.holders.remove(name).is_some();
+            }
+            Kind::FelixConfiguration => self.felix_configuration(name, None),
             Kind::BgpConfiguration => self.bgp_configuration(name, None),
             Kind::BgpPeer => {
                 let changed = self.inputs.peers.remove(name).is_some();
@@ -183,7 +205,6 @@ impl Calc {
             | Kind::IpamHandle
             | Kind::IpamConfig
             | Kind::IpReservation
-            | Kind::FelixConfiguration
             | Kind::ClusterInformation
             | Kind::NodeStatus => {}
         }
@@ -195,9 +216,31 @@ impl Calc {
         self.dirty.problems |= changed;
     }
 
+    fn pools_changed(&mut self, changed: bool) {
+        self.dirty.blocks |= changed;
+        self.dirty.tunnels |= changed;
+    }
+
+    fn felix_configuration(&mut self, name: &str, felix: Option<Felix>) {
+        let changed = if name == crds::names::DEFAULT {
+            let felix = felix.unwrap_or_default();
+            let before = std::mem::replace(&mut self.inputs.felix, felix);
+            before != self.inputs.felix
+        } else if let Some(node) = name.strip_prefix("node.") {
+            set(&mut self.inputs.felix_overrides, node, felix)
+        } else {
+            false
+        };
+        self.dirty.tunnels |= changed;
+        self.dirty.problems |= changed;
+    }
+
     fn node_changed(&mut self, name: &str, changed: bool) {
         self.dirty.bgp |= changed;
         self.dirty.problems |= changed;
+        self.dirty.tunnels |= changed;
+        self.dirty.ends |= changed;
+        self.dirty.remote |= changed;
         // The subnet of this node decides about routes.
         self.dirty.blocks |= changed && name == self.settings.node;
         self.dirty.ways |= changed && name == self.settings.node;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crds::{AnyResource, Kind};
 use felix_calc::{
     EndpointId, HostFacts, HostRoute, Interface, NextHop, Programmed, ResourceKey, SpeakerState,
-    Update, WorkloadEndpoint,
+    TunnelAddresses, Update, WorkloadEndpoint,
 };
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -21,10 +21,19 @@ pub(crate) struct History {
     /// The expectations hold what peers may send and are told.
     #[serde(default)]
     pub(crate) policies: bool,
+    /// The expectations hold tunnel devices and packet rules.
+    #[serde(default)]
+    pub(crate) tunnels: bool,
+    #[serde(default = "yes")]
+    pub(crate) bgp: bool,
     /// Objects of every state, as a base.
     #[serde(default)]
     common: Vec<Value>,
     pub(crate) states: Vec<State>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl History {
@@ -52,6 +61,12 @@ pub(crate) struct State {
     /// Interface to its addresses.
     #[serde(default)]
     host: BTreeMap<String, Vec<IpNet>>,
+    /// MTU of interfaces, 1500 when not listed.
+    #[serde(default)]
+    mtu: BTreeMap<String, u32>,
+    /// Addresses of the node's tunnel devices from address management.
+    #[serde(default)]
+    addresses: Addresses,
     /// Routes of the host besides those of its subnets: `<destination> <gateway> <interface>`.
     #[serde(default)]
     host_routes: Vec<String>,
@@ -65,6 +80,15 @@ pub(crate) struct State {
     pub(crate) expect: Option<String>,
 }
 
+/// Addresses of tunnel devices.
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+struct Addresses {
+    ipip: Option<std::net::Ipv4Addr>,
+    vxlan: Option<std::net::Ipv4Addr>,
+    vxlan_v6: Option<std::net::Ipv6Addr>,
+}
+
 /// A state as inputs of the calculation.
 #[derive(Default)]
 pub(crate) struct World {
@@ -74,6 +98,7 @@ pub(crate) struct World {
     learned: BTreeMap<IpNet, Vec<NextHop>>,
     programmed: Vec<IpNet>,
     converged: bool,
+    tunnels: TunnelAddresses,
 }
 
 impl World {
@@ -104,6 +129,11 @@ impl World {
                 .collect(),
             programmed: state.programmed.clone(),
             converged: state.converged,
+            tunnels: TunnelAddresses {
+                ipip: state.addresses.ipip,
+                vxlan: state.addresses.vxlan,
+                vxlan_v6: state.addresses.vxlan_v6,
+            },
         }
     }
 
@@ -140,6 +170,7 @@ impl World {
             updates.push(Update::Endpoint(id.clone(), Some(endpoint.clone())));
         }
         updates.push(Update::Host(self.host.clone()));
+        updates.push(Update::Tunnels(self.tunnels));
         for prefix in before
             .learned
             .keys()
@@ -198,7 +229,7 @@ fn host(state: &State) -> HostFacts {
             name: name.as_str().into(),
             up: true,
             addresses: addresses.clone(),
-            mtu: 1500,
+            mtu: state.mtu.get(name).copied().unwrap_or(1500),
         });
         facts
             .routes

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use felix_calc::policy::{Change, Community, Match, PeerScope, Rule, Source};
 use felix_calc::{
-    Bgp, EndpointInterface, Endpoints, NextHopMode, Output, PeerSpec, Problem, Route, Target,
+    Bgp, EndpointInterface, Endpoints, Firewall, NextHopMode, Output, Overlay, PeerSpec, Problem,
+    Route, Target, VxlanDevice,
 };
 use ipnet::IpNet;
 
@@ -15,12 +16,16 @@ use ipnet::IpNet;
 pub(crate) struct Seen {
     generation: u64,
     endpoints: Arc<Endpoints>,
+    overlay: Arc<Overlay>,
+    firewall: Arc<Firewall>,
     routes: BTreeMap<IpNet, Route>,
     bgp: Option<Arc<Bgp>>,
     problems: Arc<Vec<Problem>>,
     hold: bool,
     /// Show what peers may send and are told.
     pub(crate) policies: bool,
+    /// Show tunnel devices and packet rules.
+    pub(crate) tunnels: bool,
 }
 
 impl Seen {
@@ -30,6 +35,8 @@ impl Seen {
         assert_eq!(output.complete, self.generation == 0);
         self.generation = output.generation;
         self.endpoints = output.endpoints.unwrap_or_else(|| self.endpoints.clone());
+        self.overlay = output.overlay.unwrap_or_else(|| self.overlay.clone());
+        self.firewall = output.firewall.unwrap_or_else(|| self.firewall.clone());
         for (destination, route) in output.routes {
             match route {
                 Some(route) => {
@@ -48,6 +55,10 @@ impl Seen {
         let mut lines = Vec::new();
         for (name, interface) in &self.endpoints.interfaces {
             lines.push(endpoint(name, interface));
+        }
+        if self.tunnels {
+            lines.extend(overlay(&self.overlay));
+            lines.extend(firewall(&self.firewall));
         }
         lines.extend(self.routes.values().map(route));
         if let Some(bgp) = &self.bgp {
@@ -100,6 +111,90 @@ fn endpoint(name: &str, interface: &EndpointInterface) -> String {
         write!(line, " {address}").unwrap();
     }
     line
+}
+
+fn overlay(overlay: &Overlay) -> Vec<String> {
+    let mut lines = Vec::new();
+    if let Some(device) = &overlay.ipip {
+        let (local, mtu) = (device.local, device.mtu);
+        let address = told(" address", device.address);
+        lines.push(format!("tunnel tunl0 local {local} mtu {mtu}{address}"));
+    }
+    lines.extend(vxlan("vxlan.calico", overlay.vxlan.as_ref()));
+    lines.extend(vxlan("vxlan-v6.calico", overlay.vxlan_v6.as_ref()));
+    lines.extend(overlay.pod_mtu.map(|mtu| format!("pods mtu {mtu}")));
+    lines
+}
+
+fn vxlan(name: &str, device: Option<&VxlanDevice>) -> Vec<String> {
+    let Some(device) = device else {
+        return Vec::new();
+    };
+    let mut lines = vec![format!(
+        "tunnel {name} local {} dev {} vni {} port {} mtu {} mac {}{}",
+        device.local,
+        device.parent,
+        device.vni,
+        device.port,
+        device.mtu,
+        mac(device.mac),
+        told(" address", device.address),
+    )];
+    lines.extend(
+        device.remotes.iter().map(|(address, vtep)| {
+            format!("remote {address} at {} mac {}", vtep.node, mac(vtep.mac))
+        }),
+    );
+    lines
+}
+
+fn mac(mac: [u8; 6]) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
+fn told(name: &str, value: Option<impl std::fmt::Display>) -> String {
+    value.map_or_else(String::new, |value| format!("{name} {value}"))
+}
+
+fn firewall(firewall: &Firewall) -> Vec<String> {
+    let nets = |set: &std::collections::BTreeSet<IpNet>| {
+        let nets: Vec<String> = set.iter().map(ToString::to_string).collect();
+        nets.join(" ")
+    };
+    let nat = &firewall.nat;
+    let mut lines = vec![
+        format!("pools {}", nets(&firewall.all_pools)),
+        format!("nat from {}", nets(&firewall.masq_pools)),
+        format!("hosts {}", nets(&firewall.hosts)),
+    ];
+    let ports = nat.ports.map(|(first, last)| format!("{first}-{last}"));
+    for (line, present) in [
+        (
+            format!("nat{}", told(" to", nat.address)),
+            nat.address.is_some(),
+        ),
+        (format!("nat{}", told(" ports", ports)), nat.ports.is_some()),
+        (
+            format!("nat{}", told(" out of", nat.out_interface.as_ref())),
+            nat.out_interface.is_some(),
+        ),
+        ("nat not to hosts".to_owned(), nat.exclude_hosts),
+        ("ipip from hosts only".to_owned(), firewall.ipip),
+        (
+            format!("vxlan from hosts only{}", told(" port", firewall.vxlan)),
+            firewall.vxlan.is_some(),
+        ),
+        ("pods may send ipip".to_owned(), firewall.workload_ipip),
+        ("pods may send vxlan".to_owned(), firewall.workload_vxlan),
+    ] {
+        lines.extend(present.then_some(line));
+    }
+    let own = firewall.tunnels.iter();
+    lines.extend(own.map(|(device, address)| format!("own source {address} dev {device}")));
+    lines
+        .iter()
+        .map(|line| line.trim_end().to_owned())
+        .collect()
 }
 
 fn route(route: &Route) -> String {

@@ -1,0 +1,127 @@
+//! The sections about tunnels, and what of other nodes decides about routes through them.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::Calc;
+use crate::facts::{Felix, Tunnel};
+use crate::overlay::{Basis, in_place};
+use crate::{HostFacts, NextHop, Output, TunnelAddresses, encap, firewall, remote};
+
+impl Calc {
+    /// The tunnel addresses of this node that are on their devices: others may be told of them.
+    pub fn tunnels_in_place(&self) -> TunnelAddresses {
+        match &self.inputs.host {
+            Some(host) => in_place(host, self.inputs.tunnels),
+            None => TunnelAddresses::default(),
+        }
+    }
+
+    /// Settings of the cluster, and above them those of this node.
+    fn felix(&self) -> Felix {
+        let inputs = &self.inputs;
+        match inputs.felix_overrides.get(&self.settings.node) {
+            Some(own) => own.over(&inputs.felix),
+            None => Felix::default().over(&inputs.felix),
+        }
+    }
+
+    /// Overlay and firewall; their problems too.
+    pub(super) fn flush_tunnels(&mut self, output: &mut Output) {
+        if !std::mem::take(&mut self.dirty.tunnels) {
+            return;
+        }
+        let felix = self.felix();
+        let empty = HostFacts::default();
+        let basis = Basis {
+            name: &self.settings.node,
+            nodes: &self.inputs.nodes,
+            pools: &self.inputs.pools,
+            felix: &felix,
+            host: self.inputs.host.as_ref().unwrap_or(&empty),
+            addresses: self.inputs.tunnels,
+        };
+        let overlay = basis.overlay();
+        let firewall = firewall::firewall(&basis, &overlay);
+        let mut problems = Vec::new();
+        basis.check(&overlay, &mut problems);
+        let switched_off = [
+            (Tunnel::Ipip, felix.ipip_enabled),
+            (Tunnel::Vxlan, felix.vxlan_enabled),
+        ];
+        let off = switched_off.into_iter();
+        let off = off.filter(|(_, enabled)| *enabled == Some(false));
+        let off: Vec<Tunnel> = off.map(|(tunnel, _)| tunnel).collect();
+        if self.tables.switched_off != off {
+            self.tables.switched_off = off;
+            self.dirty.all_routes = true;
+        }
+        let own: Vec<IpAddr> = self.tunnels_in_place().all().collect();
+        if self.tables.own_tunnels != own {
+            self.tables.own_tunnels = own;
+            self.dirty.bgp = true;
+        }
+        if self.section_problems.tunnels != problems {
+            self.section_problems.tunnels = problems;
+            self.dirty.problems = true;
+        }
+        if self.said.overlay.as_deref() != Some(&overlay) {
+            let said = Arc::new(overlay);
+            output.overlay = Some(said.clone());
+            self.said.overlay = Some(said);
+        }
+        if self.said.firewall.as_deref() != Some(&firewall) {
+            let said = Arc::new(firewall);
+            output.firewall = Some(said.clone());
+            self.said.firewall = Some(said);
+        }
+    }
+
+    /// Marks the routes to nodes whose tunnels are other than before.
+    pub(super) fn follow_ends(&mut self) {
+        if !std::mem::take(&mut self.dirty.ends) {
+            return;
+        }
+        let ends = encap::ends(&self.settings.node, &self.inputs.nodes);
+        let before = std::mem::replace(&mut self.tables.ends, ends);
+        let ends = &self.tables.ends;
+        let all = before.keys().chain(ends.keys());
+        let changed = all.filter(|address| before.get(address) != ends.get(address));
+        let changed: HashSet<NextHop> = changed.map(|address| NextHop::from(*address)).collect();
+        self.touch_next_hops(&changed);
+        self.dirty.problems |= !changed.is_empty();
+    }
+
+    /// Marks the destinations that go through any of these next hops.
+    pub(super) fn touch_next_hops(&mut self, moved: &HashSet<NextHop>) {
+        if moved.is_empty() {
+            return;
+        }
+        let goes =
+            |next_hops: &[NextHop]| next_hops.iter().any(|next_hop| moved.contains(next_hop));
+        let learned = self.inputs.learned.iter();
+        let learned = learned.filter(|(_, next_hops)| goes(next_hops));
+        self.dirty.routes.extend(learned.map(|(prefix, _)| *prefix));
+        let remote = self.tables.remote.iter();
+        let remote = remote.filter(|(_, address)| moved.contains(&NextHop::from(**address)));
+        self.dirty.routes.extend(remote.map(|(prefix, _)| *prefix));
+    }
+
+    /// Whose addresses are where, when no BGP says it.
+    pub(super) fn follow_remote(&mut self) {
+        if self.settings.bgp || !std::mem::take(&mut self.dirty.remote) {
+            return;
+        }
+        let inputs = &self.inputs;
+        let node = &self.settings.node;
+        let remote = remote::next_hops(node, &inputs.nodes, &inputs.claims, &inputs.holders);
+        let before = std::mem::replace(&mut self.tables.remote, remote);
+        let all = before.keys().chain(self.tables.remote.keys());
+        let changed = all.filter(|prefix| before.get(prefix) != self.tables.remote.get(prefix));
+        let changed: Vec<IpNet> = changed.copied().collect();
+        self.dirty.routes.extend(changed);
+    }
+}
