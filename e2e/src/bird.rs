@@ -23,14 +23,14 @@ pub struct Bird {
 }
 
 impl Bird {
-    /// Starts a router at `address` (and `address6`) that accepts a session from
-    /// every node of `range` in AS `remote`, installs what it learns, and
-    /// announces what its loopback carries.
+    /// Starts a router at these addresses that accepts a session from every node on a link in
+    /// one of `ranges` in AS `remote`, installs what it learns, and announces what its loopback
+    /// carries.
     pub fn start(
         lab: &Lab,
         name: &str,
         addresses: [&str; 2],
-        range: &str,
+        ranges: &[&str],
         remote: u32,
     ) -> Result<Self> {
         let namespace = lab.namespace(name)?;
@@ -40,7 +40,7 @@ impl Bird {
         let folder = lab.folder().join(name);
         std::fs::create_dir_all(&folder)?;
         let (file, socket) = (folder.join("bird.conf"), folder.join("bird.ctl"));
-        std::fs::write(&file, configuration(router_id, range, remote))?;
+        std::fs::write(&file, configuration(router_id, ranges, remote))?;
         let child = namespace
             .command("bird")
             .args(["-f", "-c"])
@@ -159,22 +159,29 @@ pub(crate) fn route(socket: &Path, prefix: &str) -> Result<String> {
     }
 }
 
-fn configuration(router_id: &str, range: &str, remote: u32) -> String {
-    format!(
+fn configuration(router_id: &str, ranges: &[&str], remote: u32) -> String {
+    let mut text = format!(
         "log stderr all;
 router id {router_id};
 protocol device {{ scan time 10; }}
 protocol direct {{ ipv4; ipv6; interface \"lo\"; }}
 protocol kernel {{ ipv4 {{ export where source = RTS_BGP; }}; }}
 protocol kernel {{ ipv6 {{ export where source = RTS_BGP; }}; }}
-protocol bgp nodes {{
+"
+    );
+    for (number, range) in ranges.iter().enumerate() {
+        text += &format!(
+            "protocol bgp nodes{number} {{
     local as {ASN};
     neighbor range {range} as {remote};
     direct;
+    dynamic name \"node{number}_\";
     graceful restart on;
     ipv4 {{ import all; export where source = RTS_DEVICE; }};
     ipv6 {{ import all; export where source = RTS_DEVICE; }};
 }}
 "
-    )
+        );
+    }
+    text
 }

@@ -40,6 +40,8 @@ pub struct Cluster {
     pub tor: Bird,
     /// Pods plugged so far.
     pub pods: Vec<Pod>,
+    /// Which node is behind the router, if one is.
+    pub far: Option<usize>,
     /// The lab, dropped last: it removes all of the above.
     pub lab: Lab,
 }
@@ -55,7 +57,7 @@ impl Cluster {
             &lab,
             "tor",
             [&format!("{}/24", ROUTER[0]), &format!("{}/64", ROUTER[1])],
-            "192.0.2.0/24",
+            &["192.0.2.0/24", "203.0.113.0/24"],
             ASN,
         )?;
         tor.namespace
@@ -69,8 +71,17 @@ impl Cluster {
             nodes,
             tor,
             pods: Vec::new(),
+            far: None,
             lab,
         })
+    }
+
+    /// IPv4 address of node number `node`, counted from zero.
+    pub fn address(&self, node: usize) -> String {
+        if self.far == Some(node) {
+            return crate::far::ADDRESSES[0].to_owned();
+        }
+        node_addresses(node + 1)[0].clone()
     }
 
     /// Starts every agent and waits until all are ready.

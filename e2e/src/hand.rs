@@ -129,7 +129,7 @@ pub struct Pair {
 }
 
 /// Addresses of the pods of a [`Pair`].
-pub const PODS: [&str; 2] = ["10.244.1.10", "10.244.2.10"];
+pub const PODS: [&str; 2] = ["10.243.1.10", "10.243.2.10"];
 
 impl Pair {
     /// Makes hosts and pods; no tunnel.
@@ -144,8 +144,8 @@ impl Pair {
         ];
         let ends = [1, 2].map(|number| Remote {
             node: addresses(number - 1, 20 + number)[0].clone(),
-            block: format!("10.244.{number}.0/26"),
-            tunnel: format!("10.244.{number}.0"),
+            block: format!("10.243.{number}.0/26"),
+            tunnel: format!("10.243.{number}.0"),
             mac: format!("66:00:00:00:00:0{number}"),
         });
         Ok(Self { hosts, pods, ends })

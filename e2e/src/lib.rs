@@ -13,6 +13,7 @@
 //! - [`speaker`] is the stand-alone `tortie-bgp`.
 //! - [`traffic`] sends numbered packets and counts the lost ones.
 //! - [`fabric`] is subnets around a router, and a host outside.
+//! - [`far`] puts a node of the cluster behind the router.
 //! - [`overlay`] is a cluster over a fabric: nodes in several subnets, pools with tunnels.
 //! - [`capture`] is tcpdump on a link, [`raw`] sends packets that no kernel would.
 //! - [`hand`] makes hosts, tunnels and pods with `ip` alone.
@@ -26,6 +27,7 @@ pub mod cluster;
 pub mod command;
 pub mod diagnostics;
 pub mod fabric;
+pub mod far;
 pub mod hand;
 pub mod lab;
 pub mod node;

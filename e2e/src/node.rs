@@ -24,6 +24,8 @@ pub struct Node {
     pub name: String,
     /// Where it lives.
     pub namespace: Namespace,
+    /// More flags for its agent.
+    pub arguments: Vec<String>,
     folder: PathBuf,
     datastore: PathBuf,
     agent: Option<Child>,
@@ -44,6 +46,7 @@ impl Node {
         Ok(Self {
             name: name.to_owned(),
             namespace,
+            arguments: Vec::new(),
             folder,
             datastore: datastore.to_path_buf(),
             agent: None,
@@ -83,6 +86,7 @@ impl Node {
             .arg("--cni-socket")
             .arg(self.socket())
             .args(["--admin", ADMIN])
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)

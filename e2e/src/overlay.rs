@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::capture::Capture;
 use crate::fabric::{Fabric, addresses};
 use crate::lab::Lab;
 use crate::node::Node;
-use crate::pod::Pod;
+use crate::pod::{Pod, configuration};
 use crate::wait;
 
 /// Range of the pool that every scenario begins with.
@@ -21,11 +21,8 @@ pub const POOL_V6: &str = "fd00:10:244::/112";
 /// Host number of the first node in its subnet.
 const FIRST_HOST: usize = 11;
 
-/// How long one thing may take. Emulated, everything takes ten times as long.
-pub fn limit() -> Duration {
-    let emulated = std::env::var_os("TORTIE_VM").is_some();
-    Duration::from_secs(if emulated { 180 } else { 40 })
-}
+/// How long one thing may take.
+pub const LIMIT: Duration = Duration::from_secs(30);
 
 /// An IPPool.
 #[derive(Debug, Clone)]
@@ -133,6 +130,8 @@ pub struct Setup {
     pub pools: Vec<Pool>,
     /// Other manifests.
     pub manifests: String,
+    /// Whether the nodes speak BGP.
+    pub bgp: bool,
 }
 
 impl Setup {
@@ -142,7 +141,13 @@ impl Setup {
             subnets: subnets.to_vec(),
             pools: vec![pool],
             manifests: String::new(),
+            bgp: true,
         }
+    }
+
+    /// The same with BGP switched off.
+    pub fn without_bgp(self) -> Self {
+        Self { bgp: false, ..self }
     }
 }
 
@@ -164,6 +169,11 @@ impl Overlay {
         overlay.apply("setup.yaml", &setup.manifests)?;
         for (index, subnet) in setup.subnets.iter().enumerate() {
             overlay.add_node(index + 1, *subnet)?;
+            if !setup.bgp {
+                overlay.nodes[index]
+                    .arguments
+                    .push("--bgp=false".to_owned());
+            }
         }
         Ok(overlay)
     }
@@ -209,7 +219,7 @@ metadata:
             node.start()?;
         }
         for node in &self.nodes {
-            node.wait_ready(limit())?;
+            node.wait_ready(LIMIT)?;
         }
         Ok(())
     }
@@ -239,8 +249,16 @@ metadata:
     }
 
     /// Plugs a pod into node number `node`, counted from zero.
+    /// It gets an address of each family that has a pool.
     pub fn plug(&mut self, node: usize, name: &str) -> Result<&Pod> {
-        let pod = Pod::plug(&self.lab, &self.nodes[node], name)?;
+        let pools = std::fs::read_to_string(self.datastore().join("pools.yaml"))?;
+        let wanted = |v6| {
+            let mut pools = pools.lines().filter(|line| line.contains("cidr:"));
+            pools.any(|line| line.contains("::") == v6).to_string()
+        };
+        let mut network = configuration(&self.nodes[node]);
+        network["ipam"] = json!({"assign_ipv4": wanted(false), "assign_ipv6": wanted(true)});
+        let pod = Pod::plug_with(&self.lab, &self.nodes[node], name, &network)?;
         self.pods.push(pod);
         self.pods.last().context("the pod that was just added")
     }
@@ -265,7 +283,7 @@ metadata:
     /// Waits until a node sends what is for `destination` out of `device`.
     pub fn wait_device(&self, node: usize, destination: IpAddr, device: &str) -> Result<Hop> {
         let what = format!("node{} to reach {destination} by {device}", node + 1);
-        wait::until(&what, limit(), || {
+        wait::until(&what, LIMIT, || {
             let hop = self.hop(node, destination)?;
             ensure!(hop.device == device, "now by {hop:?}");
             Ok(Some(hop))
@@ -276,7 +294,7 @@ metadata:
     /// Waits until a pod reaches an address.
     pub fn wait_reach(&self, pod: &str, target: IpAddr) -> Result<()> {
         let from = &self.pod(pod)?.namespace;
-        wait::until(&format!("{pod} to reach {target}"), limit(), || {
+        wait::until(&format!("{pod} to reach {target}"), LIMIT, || {
             from.run(&format!("ping -n -q -c 1 -W 2 {target}"))
                 .map(Some)
         })?;

@@ -53,10 +53,7 @@ impl Cluster {
     /// Waits until a node has exactly these sessions with other nodes, all of them up.
     pub fn wait_sessions(&self, node: usize, others: &[usize]) -> Result<()> {
         let node = &self.nodes[node];
-        let mut wanted: Vec<String> = others
-            .iter()
-            .map(|other| node_addresses(other + 1)[0].clone())
-            .collect();
+        let mut wanted: Vec<String> = others.iter().map(|other| self.address(*other)).collect();
         wanted.sort();
         let what = format!("{} to have sessions with {wanted:?} only", node.name);
         wait::until(&what, LIMIT, || {

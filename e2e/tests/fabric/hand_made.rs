@@ -42,7 +42,7 @@ pub(crate) fn joins(name: &str, tunnel: Tunnel) -> Result<()> {
         Tunnel::Vxlan => "udp port 4789",
     };
     let on_the_wire = Capture::start(&lab, &fabric.router, "hand2", filter)?;
-    let plain = Capture::start(&lab, &fabric.router, "hand2", "ip net 10.244.0.0/16")?;
+    let plain = Capture::start(&lab, &fabric.router, "hand2", "ip net 10.243.0.0/16")?;
     match tunnel {
         Tunnel::Ipip => pair.ipip()?,
         Tunnel::Vxlan => pair.vxlan()?,
