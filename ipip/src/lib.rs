@@ -23,6 +23,7 @@ mod ipip;
 pub mod mtu;
 pub mod plan;
 mod problem;
+pub mod user;
 mod vxlan;
 
 pub use apply::Outcome;
