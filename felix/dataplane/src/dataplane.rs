@@ -13,7 +13,9 @@ use netlink::{AddressFilter, Link, RouteFilter, Socket, TABLE_MAIN};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::conntrack::Flows;
 use crate::host::Host;
+use crate::nft::PacketRules;
 use crate::ownership::Ownership;
 use crate::report::{Applied, Counters, Failure};
 use crate::routes::Table;
@@ -41,6 +43,8 @@ pub struct Dataplane {
     host: Host,
     table: Table,
     workloads: Workloads,
+    rules: PacketRules,
+    flows: Flows,
     /// Generation of the newest desired state; nothing before the first complete one.
     generation: Option<u64>,
     /// What is believed about the kernel comes from a listing and the events since.
@@ -86,6 +90,8 @@ impl Dataplane {
         Ok(Dataplane {
             host: Host::new(config.workload_prefixes.clone()),
             table: Table::new(ownership),
+            rules: PacketRules::new(config.workload_prefixes.clone()),
+            flows: Flows::start()?,
             workloads: Workloads::new(Tree::new(&config.sysctl_root), config.ip_forwarding),
             generation: None,
             listed: false,
@@ -117,7 +123,11 @@ impl Dataplane {
         for (destination, route) in &output.routes {
             self.table.want(*destination, route.clone(), &self.host);
         }
+        if let Some(firewall) = &output.firewall {
+            self.rules.want(firewall.clone());
+        }
         if let Some(endpoints) = &output.endpoints {
+            self.flows.hold(endpoints);
             self.workloads.want(endpoints.clone());
             self.gateway_stale = true;
         }
@@ -128,18 +138,26 @@ impl Dataplane {
     /// Waits until there is something to do: a kernel event, `wake` becoming readable, a deadline,
     /// or the end of `limit`.
     pub fn wait(&self, wake: BorrowedFd<'_>, limit: Duration) -> Result<(), Error> {
-        let until_due = self
-            .due
-            .next()
+        let until_due = [self.due.next(), self.rules.due()]
+            .into_iter()
+            .flatten()
+            .min()
             .map(|when| when.saturating_duration_since(Instant::now()));
         let limit = until_due.map_or(limit, |due| limit.min(due));
         // Rounded up, so that a deadline has passed when the wait is over.
         let millis = limit.as_micros().div_ceil(1000);
         let timeout = PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX));
-        let mut fds = [
-            PollFd::new(self.monitor.as_fd(), PollFlags::POLLIN),
-            PollFd::new(wake, PollFlags::POLLIN),
+        let own = [
+            Some(self.monitor.as_fd()),
+            self.rules.events(),
+            self.flows.events(),
         ];
+        let mut fds: Vec<PollFd<'_>> = own
+            .into_iter()
+            .flatten()
+            .chain([wake])
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect();
         match poll(&mut fds, timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -168,6 +186,7 @@ impl Dataplane {
             self.retried_at = Some(now);
             self.table.retry();
             self.workloads.retry();
+            self.rules.retry();
         }
         if self.listed && self.generation.is_some() {
             self.program(now)?;
@@ -184,6 +203,7 @@ impl Dataplane {
         let ipv4_pods = endpoints.clone().any(|endpoint| endpoint.has_ipv4());
         let ipv6 = self.table.wanted().has_ipv6() || endpoints.clone().any(|e| e.has_ipv6());
         self.workloads.apply(&self.host, ipv6);
+        self.rules.apply(&self.host, now);
         if std::mem::take(&mut self.gateway_stale) {
             let protocol = self.config.route_protocol;
             let gateway = ipv4_pods
@@ -193,13 +213,19 @@ impl Dataplane {
 
         let plan = self.table.plan(now);
         self.due.plan = plan.next;
-        let batch = RouteBatch::from_iter(plan.changes);
+        let mut changes = plan.changes;
+        changes.retain(|change| !self.flows.holds_back(change));
+        self.flows.routes_change(&changes);
+        let batch = RouteBatch::from_iter(changes);
         batch.apply_each(&mut self.socket, |position, result| {
             if let Some(change) = batch.changes().get(position) {
                 self.table.applied(change, result.as_ref().copied());
             }
         })?;
-        let failed = self.table.has_refused() || self.workloads.failures().next().is_some();
+        self.flows.end();
+        let failed = self.table.has_refused()
+            || self.workloads.failures().next().is_some()
+            || self.rules.failures().is_some();
         if failed && self.due.retry.is_none() {
             self.due.retry = Some(now + self.config.retry_interval);
         }
@@ -225,6 +251,7 @@ impl Dataplane {
         self.host.replace_addresses(&addresses);
         self.table.relist(routes);
         self.workloads.audit();
+        self.rules.audit();
         self.listings += 1;
         self.listed = true;
         self.listed_at = Some(now);
@@ -241,6 +268,8 @@ impl Dataplane {
     }
 
     fn read_events(&mut self, now: Instant) -> Result<(), Error> {
+        self.rules.read_events();
+        self.flows.read_events();
         for _ in 0..EVENT_READS {
             let events = self.monitor.next(Duration::ZERO)?;
             if events.is_empty() {
@@ -328,12 +357,14 @@ impl Dataplane {
     fn report(&mut self, now: Instant) -> Applied {
         let (routes_written, routes_repaired) = self.table.counts();
         let (sysctls_written, sysctls_repaired) = self.workloads.counts();
+        let (rules_written, rules_repaired) = self.rules.counts();
         let mut applied = Applied {
             generation: self.generation.unwrap_or(0),
             counters: Counters {
                 routes_written,
                 sysctls_written,
-                drift_repairs: routes_repaired + sysctls_repaired,
+                rules_written,
+                drift_repairs: routes_repaired + sysctls_repaired + rules_repaired,
                 listings: self.listings,
                 waiting: self.table.waiting(),
                 refused: self.table.refused(),
@@ -361,6 +392,7 @@ impl Dataplane {
             applied.ready = Some(self.reported.ready.clone());
         }
         let mut failures: Vec<Failure> = self.workloads.failures().cloned().collect();
+        failures.extend(self.rules.failures().cloned());
         failures.extend(self.table.failures());
         if failures != *self.reported.failures {
             self.reported.failures = Arc::new(failures);
@@ -395,10 +427,10 @@ impl Dataplane {
             .filter(|(name, endpoint)| {
                 self.workloads.is_settled(name)
                     && self.host.by_name(name).is_some_and(|link| link.admin_up)
-                    && endpoint
-                        .addresses
-                        .iter()
-                        .all(|address| self.table.is_programmed(IpNet::from(*address)))
+                    && endpoint.addresses.iter().all(|address| {
+                        self.table.is_programmed(IpNet::from(*address))
+                            && !self.flows.is_pending(*address)
+                    })
             })
             .map(|(name, _)| name.clone())
             .collect()

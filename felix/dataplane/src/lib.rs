@@ -9,8 +9,10 @@
 //!
 //! 1. events of the kernel, and a new listing when one is due
 //! 2. forwarding as a whole, then settings of workload interfaces
-//! 3. routes of pods and blocks, then learned routes, added or replaced in place
-//! 4. deletions
+//! 3. packet rules
+//! 4. routes of pods and blocks, then learned routes, added or replaced in place
+//! 5. deletions
+//! 6. the end of tracked connections of addresses that went or moved
 //!
 //! Promises:
 //!
@@ -22,13 +24,14 @@
 //! - A failure is reported with its object and tried again when the host's network changes, and
 //!   every few seconds.
 //!
-//! Not here yet: overlay devices, policy, address translation, and flushing connection tracking
-//! entries of an address that moves to another interface.
+//! Not here yet: overlay devices and policy.
 
 mod config;
+mod conntrack;
 mod dataplane;
 mod delta;
 mod host;
+mod nft;
 mod ownership;
 mod proxy_arp;
 mod report;
@@ -49,4 +52,7 @@ pub enum Error {
     /// Waiting for events failed.
     #[error("wait for kernel events: {0}")]
     Wait(#[from] nix::errno::Errno),
+    /// A thread could not be started.
+    #[error("start the thread that ends tracked connections: {0}")]
+    Thread(std::io::Error),
 }

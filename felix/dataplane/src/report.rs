@@ -39,7 +39,9 @@ pub struct Counters {
     pub routes_written: u64,
     /// Settings written.
     pub sysctls_written: u64,
-    /// Routes and settings put right again after somebody else had changed them.
+    /// Transactions that changed packet rules.
+    pub rules_written: u64,
+    /// Routes, settings and packet rules put right again after somebody else had changed them.
     pub drift_repairs: u64,
     /// Complete listings of the kernel.
     pub listings: u64,

@@ -199,6 +199,15 @@ impl Node {
         self
     }
 
+    /// The pod behind an interface is gone; its routes are for the test to take away.
+    pub(crate) fn no_pod(&mut self, interface: &str) -> &mut Node {
+        self.interfaces.remove(interface);
+        self.output.endpoints = Some(Arc::new(Endpoints {
+            interfaces: self.interfaces.clone(),
+        }));
+        self
+    }
+
     pub(crate) fn block(&mut self, destination: &str) -> &mut Node {
         self.route(
             net(destination),

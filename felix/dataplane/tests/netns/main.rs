@@ -7,8 +7,14 @@
     reason = "the helpers of tests are tests too"
 )]
 
+mod conntrack;
+mod filter;
 mod lab;
+mod nat;
+mod neighbours;
+mod nft;
 mod ownership;
+mod packets;
 mod pods;
 mod restart;
 mod scale;
