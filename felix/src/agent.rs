@@ -9,7 +9,7 @@
 //!                                          dataplane (thread) ⇄ kernel         bgp (its own tasks)
 //!
 //!  board: what each of them last knew ──▶ status writer, admin, cni server (waits for routes)
-//!  node address ⇄ datastore (Node annotations)      cni server ──mpsc 256──▶ pod notes
+//!  node and tunnel addresses ⇄ datastore (Node annotations, address management)      cni server ──mpsc 256──▶ pod notes
 //! ```
 //!
 //! Nothing is dropped on the way to calc: who produces faster than it takes waits.
@@ -39,6 +39,7 @@ use crate::board::Board;
 use crate::config::{Config, DatastoreKind};
 use crate::dataplane::Inbox;
 use crate::metrics::Metrics;
+use crate::tunnel_address::Keeper;
 use crate::{admin, calc, cni, dataplane, node_address, shutdown, speaker, status};
 
 /// Updates that wait for the calculation.
@@ -114,8 +115,10 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     };
     let (server, notes) = common.cni_server()?;
     node_address::update(&*common.store, &config.node_name, &common.board).await;
+    let tunnels = common.tunnel_addresses().await?;
 
     let mut tasks = Tasks::default();
+    tasks.spawn("tunnel addresses", tunnels.run());
     let (probes, bgp) = common.start_calculation(&mut tasks, update_receiver);
     let restarting = common.start_dataplane(&mut tasks)?;
     let (speaker, handle) = common.start_speaker(&mut tasks, bgp, restarting);
@@ -150,6 +153,15 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
 }
 
 impl Common<'_> {
+    /// Those of an earlier run are known before the first output.
+    async fn tunnel_addresses(&self) -> Result<Keeper> {
+        let node = self.config.node_name.clone();
+        let (store, board) = (self.store.clone(), self.board.clone());
+        let mut keeper = Keeper::new(store, node, self.updates.clone(), board);
+        keeper.recall().await?;
+        Ok(keeper)
+    }
+
     fn cni_server(&self) -> Result<(Arc<cni::Server>, mpsc::Receiver<cni::pod::Note>)> {
         let (pods, notes) = mpsc::channel(NOTES);
         let ends = cni::Ends {
@@ -215,6 +227,10 @@ impl Common<'_> {
     ) -> (oneshot::Sender<Shutdown>, watch::Receiver<Option<Handle>>) {
         let (stop, shutdown) = oneshot::channel();
         let (handle, handle_receiver) = watch::channel(None);
+        if !self.config.bgp {
+            self.board.speaker.send_modify(|view| view.off = true);
+            return (stop, handle_receiver);
+        }
         let settings = speaker::Settings {
             listen: self.config.bgp_listen,
             restart_time_secs: self.config.restart_time_secs,
@@ -289,6 +305,7 @@ fn calc_settings(config: &Config) -> felix_calc::Settings {
         allow_default_route: config.allow_default_route,
         router_id: config.router_id,
         namespace: config.namespace.clone(),
+        bgp: config.bgp,
         ..felix_calc::Settings::new(config.node_name.clone())
     }
 }

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use bgp::{PeerInfo, PeerKey, State};
 use crds::Kind;
 use datastore::Key;
-use felix_calc::{Bgp, BlockUse, Endpoints, PeerKind, PeerSpec, Problem, RouteNumbers};
+use felix_calc::{
+    Bgp, BlockUse, Endpoints, Overlay, PeerKind, PeerSpec, Problem, RouteNumbers, TunnelFacts,
+};
 use felix_dataplane::{Counters, Failure};
 use tokio::sync::watch;
 
@@ -31,6 +33,8 @@ pub struct Board {
     pub unknown: watch::Sender<BTreeMap<Key, Problem>>,
     /// Written by the node address task.
     pub node: watch::Sender<NodeView>,
+    /// Written by the keeper of tunnel addresses: what is wrong with them.
+    pub tunnels: watch::Sender<Vec<Problem>>,
     /// Written by the CNI server: what is wrong with its own state.
     pub cni: watch::Sender<CniView>,
 }
@@ -48,6 +52,10 @@ pub struct CalcView {
     pub blocks: Vec<BlockUse>,
     /// Routes that shall be.
     pub routes: RouteNumbers,
+    /// What is known of this node's tunnels; nothing before the first output.
+    pub tunnels: Option<TunnelFacts>,
+    /// The tunnels there shall be; nothing before the first output.
+    pub overlay: Option<Arc<Overlay>>,
     /// The BGP section.
     pub bgp: Option<Arc<Bgp>>,
     /// What is wrong with the inputs.
@@ -74,6 +82,8 @@ pub struct DataplaneView {
 /// What the speaker last said.
 #[derive(Clone, Debug, Default)]
 pub struct SpeakerView {
+    /// The settings switch BGP off.
+    pub off: bool,
     /// The speaker runs.
     pub started: bool,
     /// It came back from a restart and says so to its peers, until it has converged.
@@ -132,7 +142,9 @@ impl Board {
             reasons.extend(failures.map(|failure| format!("the kernel refuses {failure}")));
         }
         let speaker = self.speaker.borrow();
-        if !speaker.started {
+        if speaker.off {
+            // There is nothing to wait for.
+        } else if !speaker.started {
             reasons.push("the BGP speaker has not started".to_owned());
         } else if !speaker.converged {
             reasons.push("the BGP speaker waits for the routes of its peers".to_owned());
@@ -149,6 +161,7 @@ impl Board {
         problems.extend(self.stored.borrow().values().cloned());
         problems.extend(self.unknown.borrow().values().cloned());
         problems.extend(self.node.borrow().problem.clone());
+        problems.extend(self.tunnels.borrow().iter().cloned());
         problems.sort();
         problems.dedup();
         problems
@@ -234,6 +247,15 @@ mod tests {
         );
         board.speaker.send_modify(|view| view.converged = true);
         assert_eq!(board.not_ready(), [""; 0]);
+        board.speaker.send_replace(SpeakerView {
+            off: true,
+            ..SpeakerView::default()
+        });
+        assert_eq!(
+            board.not_ready(),
+            [""; 0],
+            "without BGP there is no peer to wait for"
+        );
     }
 
     #[test]

@@ -76,8 +76,11 @@ fn hand_out(output: Output, ends: &Ends) {
 fn publish(calc: &Calc, board: &Board, output: Option<&Output>) {
     let waiting_for = calc.waiting_for();
     let blocks = calc.blocks();
+    let tunnels = calc.tunnel_facts().cloned();
     board.calc.send_if_modified(|view| {
         let mut changed = view.waiting_for != waiting_for || view.blocks != blocks;
+        changed |= view.tunnels != tunnels;
+        view.tunnels = tunnels;
         view.blocks = blocks;
         view.waiting_for = waiting_for;
         if let Some(output) = output {
@@ -86,6 +89,9 @@ fn publish(calc: &Calc, board: &Board, output: Option<&Output>) {
             view.generation = output.generation;
             if let Some(endpoints) = &output.endpoints {
                 view.endpoints = endpoints.clone();
+            }
+            if let Some(overlay) = &output.overlay {
+                view.overlay = Some(overlay.clone());
             }
             if let Some(bgp) = &output.bgp {
                 view.bgp = Some(bgp.clone());

@@ -38,6 +38,8 @@ pub struct Config {
     pub allow_default_route: bool,
     /// Where the BGP identifier comes from.
     pub router_id: RouterIdRule,
+    /// Speak BGP; without it routes come from the objects of address management.
+    pub bgp: bool,
     /// Address the BGP speaker listens on; the node's addresses when absent.
     pub bgp_listen: Option<IpAddr>,
     /// How long peers shall keep our routes while we restart, in seconds.
@@ -103,6 +105,10 @@ struct Layer {
     /// BGP identifier: address, hash, or an IPv4 address [default: address]
     #[arg(long, value_name = "RULE")]
     router_id: Option<String>,
+    /// Speak BGP; without it routes come from blocks and Nodes: true or false [default: true]
+    #[arg(long, value_name = "BOOL")]
+    #[serde(default, deserialize_with = "scalar")]
+    bgp: Option<String>,
     /// Address the BGP speaker listens on [default: the node's addresses]
     #[arg(long, value_name = "ADDRESS")]
     bgp_listen: Option<String>,
@@ -159,6 +165,7 @@ impl Layer {
             mtu: first(&["TORTIE_MTU"]),
             allow_default_route: first(&["TORTIE_ALLOW_DEFAULT_ROUTE"]),
             router_id: first(&["TORTIE_ROUTER_ID", "CALICO_ROUTER_ID"]),
+            bgp: first(&["TORTIE_BGP"]).or_else(|| backend(variable("CALICO_NETWORKING_BACKEND"))),
             bgp_listen: first(&["TORTIE_BGP_LISTEN"]),
             restart_time: first(&["TORTIE_RESTART_TIME"]),
             namespace: first(&["TORTIE_NAMESPACE"]),
@@ -178,6 +185,7 @@ impl Layer {
             mtu: self.mtu.or(below.mtu),
             allow_default_route: self.allow_default_route.or(below.allow_default_route),
             router_id: self.router_id.or(below.router_id),
+            bgp: self.bgp.or(below.bgp),
             bgp_listen: self.bgp_listen.or(below.bgp_listen),
             restart_time: self.restart_time.or(below.restart_time),
             namespace: self.namespace.or(below.namespace),
@@ -214,6 +222,7 @@ impl Layer {
             )?
             .unwrap_or(false),
             router_id: router_id(self.router_id)?,
+            bgp: value("bgp", self.bgp, "true or false")?.unwrap_or(true),
             bgp_listen: value("bgpListen", self.bgp_listen, "an address")?,
             restart_time_secs: restart_time(self.restart_time)?,
             namespace: self
@@ -282,6 +291,12 @@ fn router_id(text: Option<String>) -> Result<RouterIdRule> {
         Some(_) => Ok(value("routerId", text, "address, hash or an IPv4 address")?
             .map_or(RouterIdRule::NodeAddress, RouterIdRule::Fixed)),
     }
+}
+
+/// Calico's word for it: `bird`, or `vxlan`, which has no BGP.
+fn backend(text: Option<String>) -> Option<String> {
+    let bgp = text.filter(|text| !text.is_empty())? != "vxlan";
+    Some(bgp.to_string())
 }
 
 fn restart_time(text: Option<String>) -> Result<u16> {

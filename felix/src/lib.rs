@@ -15,4 +15,5 @@ pub mod node_address;
 pub mod shutdown;
 pub mod speaker;
 pub mod status;
+pub mod tunnel_address;
 pub mod watch;

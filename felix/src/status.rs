@@ -92,6 +92,7 @@ struct Views {
     cni: watch::Receiver<crate::board::CniView>,
     stored: watch::Receiver<BTreeMap<(Kind, String), Problem>>,
     unknown: watch::Receiver<BTreeMap<Key, Problem>>,
+    tunnels: watch::Receiver<Vec<Problem>>,
 }
 
 impl Views {
@@ -104,6 +105,7 @@ impl Views {
             cni: board.cni.subscribe(),
             stored: board.stored.subscribe(),
             unknown: board.unknown.subscribe(),
+            tunnels: board.tunnels.subscribe(),
         }
     }
 
@@ -117,6 +119,7 @@ impl Views {
             ended = self.cni.changed() => ended,
             ended = self.stored.changed() => ended,
             ended = self.unknown.changed() => ended,
+            ended = self.tunnels.changed() => ended,
         };
     }
 }
@@ -296,9 +299,9 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
         }
         (failures.is_empty(), failures)
     };
-    let (started, converged) = {
+    let (off, started, converged) = {
         let speaker = board.speaker.borrow();
-        (speaker.started, speaker.converged)
+        (speaker.off, speaker.started, speaker.converged)
     };
     let not_ready = board.not_ready();
     let facts = [
@@ -320,7 +323,9 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
             "BGPConverged",
             converged,
             "Converged",
-            if started {
+            if off {
+                "Off"
+            } else if started {
                 "WaitingForPeers"
             } else {
                 "NotStarted"

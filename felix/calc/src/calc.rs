@@ -17,8 +17,8 @@ use crate::host::Resolver;
 use crate::routes::{Tables, Verdict};
 use crate::{
     Bgp, BlockUse, EndpointId, Endpoints, Firewall, HostFacts, NextHop, Output, Overlay, Password,
-    Problem, ResourceKey, Route, RouteNumbers, Settings, TunnelAddresses, WorkloadEndpoint, blocks,
-    endpoints,
+    Problem, ResourceKey, Route, RouteNumbers, Settings, TunnelAddresses, TunnelFacts,
+    WorkloadEndpoint, blocks, endpoints,
 };
 
 mod apply;
@@ -118,6 +118,7 @@ struct Said {
     endpoints: Option<Arc<Endpoints>>,
     overlay: Option<Arc<Overlay>>,
     firewall: Option<Arc<Firewall>>,
+    tunnel_facts: Option<TunnelFacts>,
     routes: Map<IpNet, Route>,
     numbers: RouteNumbers,
     hold_learned: bool,

@@ -14,7 +14,8 @@ pub use bgp::{Bgp, Bind, Local, NextHopMode, Origin, Password, PeerKind, PeerSpe
 
 pub use firewall::{Firewall, NatOptions};
 pub use overlay::{
-    IPIP_DEVICE, IpipDevice, Overlay, VXLAN_DEVICE, VXLAN_V6_DEVICE, Vtep, VxlanDevice,
+    IPIP_DEVICE, IpipDevice, Overlay, TunnelFacts, TunnelsWanted, VXLAN_DEVICE, VXLAN_V6_DEVICE,
+    Vtep, VxlanDevice,
 };
 
 mod bgp;

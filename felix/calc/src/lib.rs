@@ -31,8 +31,8 @@ pub use calc::Calc;
 pub use desired::{
     Bgp, Bind, BlockUse, EndpointInterface, Endpoints, Firewall, IPIP_DEVICE, IpipDevice, Local,
     NatOptions, NextHopMode, Nexthop, Origin, Output, Overlay, Password, PeerKind, PeerSpec,
-    Problem, Refused, Route, RouteClass, RouteNumbers, Target, VXLAN_DEVICE, VXLAN_V6_DEVICE, Vtep,
-    VxlanDevice, policy,
+    Problem, Refused, Route, RouteClass, RouteNumbers, Target, TunnelFacts, TunnelsWanted,
+    VXLAN_DEVICE, VXLAN_V6_DEVICE, Vtep, VxlanDevice, policy,
 };
 pub use update::{
     DEFAULT_NAMESPACE, EndpointId, HostFacts, HostRoute, Interface, NextHop, Programmed,

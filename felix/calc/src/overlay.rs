@@ -1,15 +1,16 @@
 //! The overlay section: which tunnel devices this node has, and who is at their other ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use sha1::{Digest, Sha1};
 
 use crate::encap::in_use;
 use crate::facts::{Encap, Felix, Node, Pool, Tunnel};
 use crate::{
-    HostFacts, IPIP_DEVICE, Interface, IpipDevice, Overlay, Problem, TunnelAddresses, VXLAN_DEVICE,
-    VXLAN_V6_DEVICE, Vtep, VxlanDevice,
+    HostFacts, IPIP_DEVICE, Interface, IpipDevice, Overlay, Problem, TunnelAddresses,
+    TunnelsWanted, VXLAN_DEVICE, VXLAN_V6_DEVICE, Vtep, VxlanDevice,
 };
 
 /// Octets that IPIP adds: an IPv4 header (RFC 2003).
@@ -94,16 +95,21 @@ impl<'a> Basis<'a> {
         }
     }
 
+    /// Which tunnels are asked for.
+    pub(crate) fn wanted(&self) -> TunnelsWanted {
+        TunnelsWanted {
+            ipip: self.wants(Tunnel::Ipip, true),
+            vxlan: self.wants(Tunnel::Vxlan, true),
+            vxlan_v6: self.wants(Tunnel::Vxlan, false),
+        }
+    }
+
     /// The section.
     pub(crate) fn overlay(&self) -> Overlay {
-        let ipip = self
-            .wants(Tunnel::Ipip, true)
-            .then(|| self.ipip())
-            .flatten();
-        let vxlan = self.wants(Tunnel::Vxlan, true);
-        let vxlan = vxlan.then(|| self.vxlan(true)).flatten();
-        let vxlan_v6 = self.wants(Tunnel::Vxlan, false);
-        let vxlan_v6 = vxlan_v6.then(|| self.vxlan(false)).flatten();
+        let wanted = self.wanted();
+        let ipip = wanted.ipip.then(|| self.ipip()).flatten();
+        let vxlan = wanted.vxlan.then(|| self.vxlan(true)).flatten();
+        let vxlan_v6 = wanted.vxlan_v6.then(|| self.vxlan(false)).flatten();
         let links = [true, false].map(|v4| self.link_mtu(self.local(v4)?));
         let tunnels = [
             ipip.as_ref().map(|device| device.mtu),
@@ -325,6 +331,15 @@ pub(crate) fn in_place(host: &HostFacts, wanted: TunnelAddresses) -> TunnelAddre
             .vxlan_v6
             .filter(|a| there(VXLAN_V6_DEVICE, (*a).into())),
     }
+}
+
+/// All addresses on devices of the names of tunnels, but those every device has.
+pub(crate) fn on_devices(host: &HostFacts) -> BTreeSet<IpAddr> {
+    let devices = host.interfaces.iter().filter(|i| is_tunnel(i));
+    devices
+        .flat_map(|device| &device.addresses)
+        .map(IpNet::addr)
+        .collect()
 }
 
 #[cfg(test)]

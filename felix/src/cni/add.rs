@@ -18,6 +18,8 @@ use super::{Server, checked_names, failure, host_failure, lock, pod};
 
 /// How long the kernel may take; the plugin waits a little longer.
 const ACTIVATION: Duration = Duration::from_secs(10);
+/// How long the agent may take to know its tunnels.
+const OVERLAY: Duration = Duration::from_secs(5);
 /// MTU when neither the network configuration nor the host says one.
 const DEFAULT_MTU: u32 = 1500;
 
@@ -36,9 +38,10 @@ impl Server {
         self.refuse_second_interface(&attachment)?;
         self.refuse_shared_name(&add)?;
         let wishes = wishes::read(&*self.store, &add).await?;
+        let mtu = self.mtu(&add).await?;
         let handle = handle(&add.network, &add.container_id);
         lock(&self.in_flight).insert(handle.to_lowercase());
-        let result = self.allocate_and_record(&add, &wishes, &handle).await;
+        let result = self.allocate_and_record(&add, &wishes, mtu, &handle).await;
         lock(&self.in_flight).remove(&handle.to_lowercase());
         self.count();
         result
@@ -48,6 +51,7 @@ impl Server {
         &self,
         add: &Add,
         wishes: &Wishes,
+        mtu: u32,
         handle: &str,
     ) -> Result<Added, api::Error> {
         let addresses = if wishes.addresses.is_empty() {
@@ -56,7 +60,7 @@ impl Server {
             self.allocate_exactly(add, &wishes.addresses, handle)
                 .await?
         };
-        let record = self.record(add, wishes, addresses);
+        let record = self.record(add, wishes, mtu, addresses);
         let added = record.added();
         let written = self.records().put(record);
         if let Err(error) = written {
@@ -67,11 +71,32 @@ impl Server {
         Ok(added)
     }
 
-    fn record(&self, add: &Add, wishes: &Wishes, addresses: Vec<IpAddr>) -> Record {
-        let from_node = self.board.node.borrow().mtu;
-        let mtu = [add.mtu, self.settings.mtu, from_node]
-            .into_iter()
-            .find(|mtu| *mtu > 0);
+    /// That of the network configuration or of the settings, else what fits into the tunnels in
+    /// use; a pod keeps it for life, so it is not guessed.
+    async fn mtu(&self, add: &Add) -> Result<u32, api::Error> {
+        let set = [add.mtu, self.settings.mtu];
+        if let Some(mtu) = set.into_iter().find(|mtu| *mtu > 0) {
+            return Ok(mtu);
+        }
+        let deadline = Instant::now() + OVERLAY;
+        let mut calc = self.board.calc.subscribe();
+        let known = timeout_at(deadline, calc.wait_for(|view| view.overlay.is_some())).await;
+        let overlay = match known {
+            Ok(Ok(view)) => view.overlay.clone(),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        let Some(overlay) = overlay else {
+            return Err(failure(
+                code::TRY_AGAIN,
+                "the MTU of the pod is not known yet",
+                "the agent waits for its datastore or the host's network",
+            ));
+        };
+        let from_node = Some(self.board.node.borrow().mtu).filter(|mtu| *mtu > 0);
+        Ok(overlay.pod_mtu.or(from_node).unwrap_or(DEFAULT_MTU))
+    }
+
+    fn record(&self, add: &Add, wishes: &Wishes, mtu: u32, addresses: Vec<IpAddr>) -> Record {
         let since_epoch = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
@@ -84,7 +109,7 @@ impl Server {
             pod: add.pod.clone(),
             host_interface: host_interface(&self.settings.interface_prefix, add),
             addresses,
-            mtu: mtu.unwrap_or(DEFAULT_MTU),
+            mtu,
             pod_mac: wishes.pod_mac.clone(),
             active: false,
             boot: self.settings.boot.clone(),

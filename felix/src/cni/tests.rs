@@ -55,6 +55,9 @@ async fn bench() -> Bench {
 
 fn server(store: &MemoryStore, state: &std::path::Path) -> Arc<Server> {
     let board = Arc::new(Board::default());
+    board
+        .calc
+        .send_modify(|view| view.overlay = Some(Arc::default()));
     let (updates, receiver) = mpsc::channel(64);
     tokio::spawn(kernel(receiver, board.clone()));
     let settings = Settings {

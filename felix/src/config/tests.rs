@@ -30,6 +30,20 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!(config.log, "trace");
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/tortie"));
     assert_eq!(config.restart_time_secs, 120);
+    assert!(config.bgp);
+}
+
+#[test]
+fn bgp_is_switched_off_by_our_name_or_by_calicos() {
+    for (name, value, bgp) in [
+        ("TORTIE_BGP", "false", false),
+        ("CALICO_NETWORKING_BACKEND", "vxlan", false),
+        ("CALICO_NETWORKING_BACKEND", "bird", true),
+    ] {
+        let variable = |asked: &str| (asked == name).then(|| value.to_owned());
+        let config = Config::load(flags(&[]), variable).unwrap();
+        assert_eq!(config.bgp, bgp, "{name}={value}");
+    }
 }
 
 #[test]
@@ -40,6 +54,7 @@ fn a_wrong_value_is_refused_by_name() {
         (["--restart-time", "5000"], "restartTime"),
         (["--interface-prefix", "longer"], "interfacePrefix"),
         (["--router-id", "seven"], "routerId"),
+        (["--bgp", "perhaps"], "bgp"),
     ] {
         let error = Config::load(flags(&arguments), no_variables).unwrap_err();
         assert!(format!("{error:#}").contains(word), "{error:#}");

@@ -8,16 +8,13 @@ use ipnet::IpNet;
 
 use super::Calc;
 use crate::facts::{Felix, Tunnel};
-use crate::overlay::{Basis, in_place};
-use crate::{HostFacts, NextHop, Output, TunnelAddresses, encap, firewall, remote};
+use crate::overlay::{Basis, in_place, on_devices};
+use crate::{HostFacts, NextHop, Output, TunnelFacts, encap, firewall, remote};
 
 impl Calc {
-    /// The tunnel addresses of this node that are on their devices: others may be told of them.
-    pub fn tunnels_in_place(&self) -> TunnelAddresses {
-        match &self.inputs.host {
-            Some(host) => in_place(host, self.inputs.tunnels),
-            None => TunnelAddresses::default(),
-        }
+    /// What is known of this node's tunnels; nothing before the first output.
+    pub fn tunnel_facts(&self) -> Option<&TunnelFacts> {
+        self.said.tunnel_facts.as_ref()
     }
 
     /// Settings of the cluster, and above them those of this node.
@@ -59,7 +56,13 @@ impl Calc {
             self.tables.switched_off = off;
             self.dirty.all_routes = true;
         }
-        let own: Vec<IpAddr> = self.tunnels_in_place().all().collect();
+        let facts = TunnelFacts {
+            wanted: basis.wanted(),
+            in_place: in_place(basis.host, self.inputs.tunnels),
+            on_devices: on_devices(basis.host),
+        };
+        let own: Vec<IpAddr> = facts.in_place.all().collect();
+        self.said.tunnel_facts = Some(facts);
         if self.tables.own_tunnels != own {
             self.tables.own_tunnels = own;
             self.dirty.bgp = true;

@@ -1,8 +1,10 @@
 //! Tunnels: the devices of this node and who is at their other ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+
+use crate::TunnelAddresses;
 
 /// Name of the IPIP device (Calico behaviour).
 pub const IPIP_DEVICE: &str = "tunl0";
@@ -23,6 +25,28 @@ pub struct Overlay {
     /// MTU of new pods in bytes: that of the host's link less the greatest overhead in use;
     /// nothing while the link of the node address is not known.
     pub pod_mtu: Option<u32>,
+}
+
+/// What is to be known of the tunnels of this node besides what the dataplane is told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TunnelFacts {
+    /// A pool or a setting asks for the device, whether it can be made at present or not.
+    pub wanted: TunnelsWanted,
+    /// The addresses of this node's devices that are there: others may be told of them.
+    pub in_place: TunnelAddresses,
+    /// All addresses on devices of these names.
+    pub on_devices: BTreeSet<IpAddr>,
+}
+
+/// Which tunnels are asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TunnelsWanted {
+    /// `tunl0`.
+    pub ipip: bool,
+    /// `vxlan.calico`.
+    pub vxlan: bool,
+    /// `vxlan-v6.calico`.
+    pub vxlan_v6: bool,
 }
 
 /// The IPIP device.
