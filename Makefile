@@ -5,7 +5,7 @@ DEMO_PACKAGES := bird2 iproute2 iputils-ping procps tcpdump traceroute
 # What e2e/vm needs where the kernel has no ipip.
 VM_PACKAGES := busybox-static kmod qemu-system-x86 xz-utils
 TEST_PACKAGES := $(DEMO_PACKAGES) $(VM_PACKAGES) conntrack containernetworking-plugins \
-	exabgp frr gobgpd iperf3 iptables nftables
+	exabgp frr gobgpd iperf3 iptables netbase nftables
 FUZZ_CASES ?= 2000000
 
 .PHONY: build clean crds demo e2e bench fmt fuzz lint packages test

@@ -187,6 +187,7 @@ async fn state(State(sources): State<Sources>) -> Json<Value> {
             "failures": failures,
             "routesWritten": dataplane.counters.routes_written,
             "sysctlsWritten": dataplane.counters.sysctls_written,
+            "packetRulesWritten": dataplane.counters.rules_written,
             "driftRepairs": dataplane.counters.drift_repairs,
             "listings": dataplane.counters.listings,
             "errors": dataplane.errors,
