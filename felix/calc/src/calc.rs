@@ -12,13 +12,14 @@ use crds::Kind;
 use ipnet::IpNet;
 
 use crate::bgp::{Cluster, Ingredients, originate};
+use crate::book::Book;
 use crate::facts::{Affinity, BgpDefaults, Block, Claim, Felix, Filter, Holders, Node, Peer, Pool};
 use crate::host::Resolver;
 use crate::routes::{Tables, Verdict};
 use crate::{
     Bgp, BlockUse, EndpointId, Endpoints, Firewall, HostFacts, NextHop, Output, Overlay, Password,
-    Problem, ResourceKey, Route, RouteNumbers, Settings, TunnelAddresses, TunnelFacts,
-    WorkloadEndpoint, blocks, endpoints,
+    Problem, ResourceKey, RouteNumbers, Settings, TunnelAddresses, TunnelFacts, WorkloadEndpoint,
+    blocks, endpoints,
 };
 
 mod apply;
@@ -39,8 +40,8 @@ pub const NEEDED: [Kind; 9] = [
 
 /// With hundreds of thousands of learned routes the hash of a key is a cost of its own; the seed is
 /// random, as peers choose the keys.
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
-type Set<K> = HashSet<K, foldhash::fast::RandomState>;
+pub(crate) type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+pub(crate) type Set<K> = HashSet<K, foldhash::fast::RandomState>;
 
 /// At most so many unreachable next hops are named one by one.
 const NAMED_NEXT_HOPS: usize = 20;
@@ -52,6 +53,8 @@ pub struct Calc {
     inputs: Inputs,
     dirty: Dirty,
     tables: Tables,
+    /// What was learned and said, by destination.
+    book: Book,
     said: Said,
     section_problems: SectionProblems,
     /// How many destinations wait for each next hop the host cannot reach.
@@ -78,7 +81,6 @@ struct Inputs {
     refused: BTreeMap<ResourceKey, Vec<Problem>>,
     endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
     host: Option<HostFacts>,
-    learned: Map<IpNet, Vec<NextHop>>,
     converged: bool,
     programmed: Option<BTreeSet<IpNet>>,
     tunnels: TunnelAddresses,
@@ -119,7 +121,6 @@ struct Said {
     overlay: Option<Arc<Overlay>>,
     firewall: Option<Arc<Firewall>>,
     tunnel_facts: Option<TunnelFacts>,
-    routes: Map<IpNet, Route>,
     numbers: RouteNumbers,
     hold_learned: bool,
     bgp: Option<Arc<Bgp>>,
@@ -157,6 +158,7 @@ impl Calc {
                 bgp: true,
                 problems: true,
             },
+            book: Book::default(),
             said: Said::default(),
             section_problems: SectionProblems::default(),
             unreachable: BTreeMap::new(),
@@ -286,10 +288,9 @@ impl Calc {
             .copied()
             .collect();
         if !changed.is_empty() {
-            let inside = |prefix: &&IpNet| changed.iter().any(|block| block.contains(*prefix));
-            self.dirty
-                .routes
-                .extend(self.inputs.learned.keys().filter(inside));
+            let inside = |prefix: &IpNet| changed.iter().any(|block| block.contains(prefix));
+            let learned = self.book.all_learned().map(|(prefix, _)| prefix);
+            self.dirty.routes.extend(learned.filter(inside));
             self.dirty.routes.extend(&changed);
             self.dirty.bgp = true;
             self.tables.blocks = owned;
@@ -311,8 +312,7 @@ impl Calc {
         self.follow_remote();
         let mut keys = std::mem::take(&mut self.dirty.routes);
         if std::mem::take(&mut self.dirty.all_routes) {
-            keys.extend(self.said.routes.keys());
-            keys.extend(self.inputs.learned.keys());
+            keys.extend(self.book.destinations());
             keys.extend(self.tables.remote.keys());
             keys.extend(self.tables.blocks.keys());
             keys.extend(
@@ -323,18 +323,14 @@ impl Calc {
             );
         }
         for key in keys {
-            let learned = self.inputs.learned.get(&key).map(Vec::as_slice);
+            let learned = self.book.learned(key);
             let Verdict { route, unreachable } = self.tables.answer(key, learned);
             self.note_unreachable(key, unreachable);
-            if self.said.routes.get(&key) == route.as_ref() {
+            let Some(before) = self.book.say(key, route.as_ref()) else {
                 continue;
-            }
-            let before = match &route {
-                Some(route) => self.said.routes.insert(key, route.clone()),
-                None => self.said.routes.remove(&key),
             };
             if let Some(before) = before {
-                *self.said.numbers.of(before.class) -= 1;
+                *self.said.numbers.of(before) -= 1;
             }
             if let Some(route) = &route {
                 *self.said.numbers.of(route.class) += 1;

@@ -83,7 +83,7 @@ impl EndpointInterface {
 }
 
 /// The one route of ours for a destination.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
     /// Destination; also the key of the route.
     pub destination: IpNet,
@@ -153,7 +153,7 @@ impl RouteNumbers {
 }
 
 /// Where packets of a route go.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// Out of a local workload interface, scope link, no gateway.
     Local {

@@ -8,19 +8,20 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::calc::{Map, Set};
 use crate::{HostFacts, Interface, NextHop, Nexthop};
 
 /// Answers where a next hop is, for one state of the host.
 #[derive(Debug, Default)]
 pub(crate) struct Resolver {
-    table: HashMap<IpNet, Vec<Hop>>,
+    table: Map<IpNet, Vec<Hop>>,
     /// Prefix lengths in the table, longest last.
     lengths_v4: BTreeSet<u8>,
     lengths_v6: BTreeSet<u8>,
-    own: HashSet<IpAddr>,
+    own: Set<IpAddr>,
     /// Interfaces that can carry packets, with their link-local addresses.
     links: HashMap<Arc<str>, Vec<IpAddr>>,
-    known: HashMap<NextHop, Arc<[Nexthop]>>,
+    known: Map<NextHop, Arc<[Nexthop]>>,
     /// Routes of ours to BGP peers: the gateway that was asked for, and how it is reached.
     ways: BTreeMap<IpNet, (IpAddr, Arc<[Nexthop]>)>,
 }

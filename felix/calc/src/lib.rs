@@ -13,10 +13,12 @@
 
 pub mod calc;
 pub mod desired;
+pub mod intern;
 pub mod update;
 
 mod bgp;
 mod blocks;
+mod book;
 mod encap;
 mod endpoints;
 mod facts;

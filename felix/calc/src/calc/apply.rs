@@ -1,7 +1,6 @@
 //! Takes updates into the inputs and marks what they touch.
 
 use std::borrow::Borrow;
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{AnyResource, Kind};
@@ -55,18 +54,8 @@ impl Calc {
     }
 
     fn learned(&mut self, prefix: IpNet, next_hops: Option<Vec<NextHop>>) {
-        match (self.inputs.learned.entry(prefix), next_hops) {
-            (Entry::Occupied(entry), Some(next_hops)) if *entry.get() == next_hops => return,
-            (Entry::Occupied(mut entry), Some(next_hops)) => {
-                entry.insert(next_hops);
-            }
-            (Entry::Vacant(entry), Some(next_hops)) => {
-                entry.insert(next_hops);
-            }
-            (Entry::Occupied(entry), None) => {
-                entry.remove();
-            }
-            (Entry::Vacant(_), None) => return,
+        if !self.book.learn(prefix, next_hops) {
+            return;
         }
         self.dirty.routes.insert(prefix);
     }

@@ -105,9 +105,9 @@ impl Calc {
         }
         let goes =
             |next_hops: &[NextHop]| next_hops.iter().any(|next_hop| moved.contains(next_hop));
-        let learned = self.inputs.learned.iter();
+        let learned = self.book.all_learned();
         let learned = learned.filter(|(_, next_hops)| goes(next_hops));
-        self.dirty.routes.extend(learned.map(|(prefix, _)| *prefix));
+        self.dirty.routes.extend(learned.map(|(prefix, _)| prefix));
         let remote = self.tables.remote.iter();
         let remote = remote.filter(|(_, address)| moved.contains(&NextHop::from(**address)));
         self.dirty.routes.extend(remote.map(|(prefix, _)| *prefix));
