@@ -1,14 +1,18 @@
 //! Many route changes in few system calls.
 //!
-//! Several hundred messages go into one `sendmsg`. Only the last asks for an acknowledgement; the
+//! Most routes of a node go through few gateways: the message of a [`Pattern`] is built once, and
+//! only destination and number differ from route to route.
+//! Some hundred messages go into one `sendmsg`. Only the last asks for an acknowledgement; the
 //! kernel reports errors of the others unasked. An acknowledgement for each would cost a fifth of
 //! the throughput and could overflow the receive buffer, which loses one and hangs its waiter.
+//! A [`Pipe`] lets the kernel work while its owner thinks about what comes next.
 //!
-//! Callers do well not to sort by address: the kernel's trie takes scrambled prefixes faster.
+//! The order of destinations matters to the kernel, see `routes::queue` in `felix-dataplane`.
 
-use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::net::IpAddr;
+use std::ops::Range;
 
+use ipnet::IpNet;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NLMSG_ERROR,
 };
@@ -16,64 +20,65 @@ use netlink_packet_route::RouteNetlinkMessage;
 
 use crate::route::message;
 use crate::socket::encode;
-use crate::{Error, Route, Socket};
+use crate::{Error, Family, Route, Socket};
+
+mod pipe;
+
+pub use pipe::{Done, Pipe};
 
 /// Messages per system call; the errors of all of them must fit the receive buffer.
 const BATCH: usize = 256;
 const SMALL_BATCH: usize = 64;
-/// Bytes of a route with one gateway; a guess for buffers.
-const TYPICAL_BYTES: usize = 64;
-/// Chunks that are ready while the kernel works on one.
-const CHUNKS_AHEAD: usize = 2;
 
-/// One change of a batch; the route is shared, so that whoever remembers it need not copy it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RouteChange {
+/// Where flags, number, prefix length and destination are in a message (`struct nlmsghdr`,
+/// `struct rtmsg`, and the first attribute, which is `RTA_DST`).
+const FLAGS: Range<usize> = 6..8;
+const SEQUENCE: Range<usize> = 8..12;
+const KIND: Range<usize> = 4..6;
+const PREFIX_LENGTH: usize = 17;
+const PAYLOAD: usize = 16;
+const DESTINATION: usize = 32;
+
+/// What is to be done with a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
     /// As [`Socket::add_route`].
-    Add(Arc<Route>),
+    Add,
     /// As [`Socket::replace_route`].
-    Replace(Arc<Route>),
+    Replace,
     /// As [`Socket::delete_route`].
-    Delete(Arc<Route>),
+    Delete,
 }
 
-/// Changes that are sent to the kernel together, in the order they were added.
+/// What the messages about many routes have in common: everything but the destination.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    family: Family,
+    new: Vec<u8>,
+    delete: Vec<u8>,
+}
+
+/// Changes that go to the kernel together, in the order they were added.
 #[derive(Clone, Debug, Default)]
 pub struct RouteBatch {
-    changes: Vec<RouteChange>,
+    bytes: Vec<u8>,
+    starts: Vec<u32>,
 }
 
-impl RouteChange {
-    /// The route it is about.
-    pub fn route(&self) -> &Arc<Route> {
-        match self {
-            RouteChange::Add(route) | RouteChange::Replace(route) | RouteChange::Delete(route) => {
-                route
-            }
-        }
-    }
-
-    fn operation(&self) -> &'static str {
-        match self {
-            RouteChange::Add(_) => "add route",
-            RouteChange::Replace(_) => "replace route",
-            RouteChange::Delete(_) => "delete route",
-        }
-    }
-
-    fn message(&self) -> (RouteNetlinkMessage, u16) {
-        match self {
-            RouteChange::Add(route) => (
-                RouteNetlinkMessage::NewRoute(message::new(route)),
-                NLM_F_CREATE | NLM_F_EXCL,
-            ),
-            RouteChange::Replace(route) => (
-                RouteNetlinkMessage::NewRoute(message::new(route)),
-                NLM_F_CREATE | NLM_F_REPLACE,
-            ),
-            RouteChange::Delete(route) => {
-                (RouteNetlinkMessage::DelRoute(message::delete(route)), 0)
-            }
+impl Pattern {
+    /// Messages for routes that are like `route`, and, to delete them, like `named`, which may
+    /// leave out next hops; the destinations of both only say which family it is.
+    pub fn new(route: &Route, named: &Route) -> Pattern {
+        let mut new = Vec::new();
+        let mut delete = Vec::new();
+        let message = RouteNetlinkMessage::NewRoute(message::new(route));
+        encode(&mut new, message, NLM_F_REQUEST, 0);
+        let message = RouteNetlinkMessage::DelRoute(message::delete(named));
+        encode(&mut delete, message, NLM_F_REQUEST, 0);
+        Pattern {
+            family: Family::of(route.destination.addr()),
+            new,
+            delete,
         }
     }
 }
@@ -85,190 +90,136 @@ impl RouteBatch {
     }
 
     /// Adds a change behind the others.
-    pub fn push(&mut self, change: RouteChange) {
-        self.changes.push(change);
+    ///
+    /// # Panics
+    /// When the destination is not of the family of the pattern.
+    pub fn push(&mut self, operation: Operation, pattern: &Pattern, destination: IpNet) {
+        let (bytes, flags) = match operation {
+            Operation::Add => (&pattern.new, NLM_F_CREATE | NLM_F_EXCL),
+            Operation::Replace => (&pattern.new, NLM_F_CREATE | NLM_F_REPLACE),
+            Operation::Delete => (&pattern.delete, 0),
+        };
+        let address = destination.network();
+        assert!(
+            Family::of(address) == pattern.family,
+            "{destination} is of the other family than its pattern"
+        );
+        let start = self.bytes.len();
+        self.starts.push(u32::try_from(start).unwrap_or(u32::MAX));
+        self.bytes.extend_from_slice(bytes);
+        let message = &mut self.bytes[start..];
+        message[FLAGS].copy_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
+        message[PREFIX_LENGTH] = destination.prefix_len();
+        match address {
+            IpAddr::V4(v4) => message[DESTINATION..][..4].copy_from_slice(&v4.octets()),
+            IpAddr::V6(v6) => message[DESTINATION..][..16].copy_from_slice(&v6.octets()),
+        }
     }
 
-    /// The changes, in order.
-    pub fn changes(&self) -> &[RouteChange] {
-        &self.changes
+    /// Adds a change of one route behind the others.
+    pub fn push_route(&mut self, operation: Operation, route: &Route) {
+        self.push(operation, &Pattern::new(route, route), route.destination);
     }
 
     /// How many changes there are.
     pub fn len(&self) -> usize {
-        self.changes.len()
+        self.starts.len()
     }
 
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.changes.is_empty()
+        self.starts.is_empty()
     }
 
     /// Makes all changes; returns the position and the reason of each that the kernel refused.
     ///
     /// A refusal does not stop the others. An `Err` means that nobody knows how far it went:
     /// list the routes again.
-    pub fn apply(&self, socket: &mut Socket) -> Result<Vec<(usize, Error)>, Error> {
+    pub fn apply(mut self, socket: &mut Socket) -> Result<Vec<(usize, Error)>, Error> {
         let mut refused = Vec::new();
-        self.apply_each(socket, |position, result| {
-            refused.extend(result.err().map(|error| (position, error)));
-        })?;
+        let limit = socket.batch_limit();
+        for start in (0..self.len()).step_by(limit) {
+            self.send(start..self.len().min(start + limit), socket, &mut refused)?;
+        }
         Ok(refused)
     }
 
-    /// As [`RouteBatch::apply`]; tells what became of each change, in their order, while the
-    /// kernel works on the next ones.
-    pub fn apply_each(
-        &self,
+    fn message(&self, position: usize) -> Range<usize> {
+        let start = |position: usize| self.starts.get(position).map(|start| *start as usize);
+        start(position).unwrap_or(self.bytes.len())..start(position + 1).unwrap_or(self.bytes.len())
+    }
+
+    /// Sends a part and waits for the acknowledgement of its last message.
+    fn send(
+        &mut self,
+        part: Range<usize>,
         socket: &mut Socket,
-        mut done: impl FnMut(usize, Result<(), Error>),
+        refused: &mut Vec<(usize, Error)>,
     ) -> Result<(), Error> {
-        let chunks = self.chunks(socket);
-        let mut tell = |start: usize, sent: Sent| {
-            let mut refused = sent.refused.into_iter().peekable();
-            for position in 0..sent.count {
-                let refusal = refused.next_if(|(refused, _)| *refused == position);
-                done(
-                    start + position,
-                    refusal.map_or(Ok(()), |(_, error)| Err(error)),
-                );
-            }
-        };
-        if chunks.len() <= 1 {
-            for chunk in chunks {
-                let start = chunk.start;
-                tell(start, socket.send_batch(&self.encode(chunk))?);
-            }
-            return Ok(());
+        let count = part.len();
+        let first = socket.reserve_sequences(u32::try_from(count).unwrap_or(u32::MAX));
+        for (position, number) in part.clone().zip(0..) {
+            let message = self.message(position);
+            let sequence = first.wrapping_add(number);
+            self.bytes[message][SEQUENCE].copy_from_slice(&sequence.to_ne_bytes());
         }
-        std::thread::scope(|scope| {
-            let (ready, to_send) = sync_channel::<Encoded<'_>>(CHUNKS_AHEAD);
-            let (sent, results) = sync_channel(chunks.len());
-            scope.spawn(move || {
-                for encoded in to_send {
-                    let result = socket.send_batch(&encoded);
-                    let failed = result.is_err();
-                    // Nobody listens any more only after a failure.
-                    if sent.send((encoded.start, result)).is_err() || failed {
-                        return;
-                    }
-                }
-            });
-            for chunk in chunks {
-                if ready.send(self.encode(chunk)).is_err() {
-                    break;
-                }
-                for (start, result) in results.try_iter() {
-                    tell(start, result?);
-                }
-            }
-            drop(ready);
-            for (start, result) in results {
-                tell(start, result?);
-            }
-            Ok(())
-        })
-    }
-
-    /// What goes into each system call, with its first sequence number.
-    fn chunks(&self, socket: &mut Socket) -> Vec<Chunk> {
-        let limit = if socket.has_large_buffers() {
-            BATCH
-        } else {
-            SMALL_BATCH
-        };
-        let mut chunks = Vec::with_capacity(self.changes.len().div_ceil(limit));
-        for start in (0..self.changes.len()).step_by(limit) {
-            let count = limit.min(self.changes.len() - start);
-            let first = socket.reserve_sequences(u32::try_from(count).unwrap_or(u32::MAX));
-            chunks.push(Chunk {
-                start,
-                count,
-                first,
-            });
-        }
-        chunks
-    }
-
-    fn encode(&self, chunk: Chunk) -> Encoded<'_> {
-        let changes = &self.changes[chunk.start..chunk.start + chunk.count];
-        let mut bytes = Vec::with_capacity(changes.len() * TYPICAL_BYTES);
-        let mut last = 0;
-        let mut sequence = chunk.first;
-        for change in changes {
-            last = bytes.len();
-            let (message, flags) = change.message();
-            encode(&mut bytes, message, NLM_F_REQUEST | flags, sequence);
-            sequence = sequence.wrapping_add(1);
-        }
-        request_acknowledgement(&mut bytes[last..]);
-        Encoded {
-            start: chunk.start,
-            first: chunk.first,
-            changes,
-            bytes,
-        }
-    }
-}
-
-impl FromIterator<RouteChange> for RouteBatch {
-    fn from_iter<I: IntoIterator<Item = RouteChange>>(changes: I) -> RouteBatch {
-        RouteBatch {
-            changes: changes.into_iter().collect(),
-        }
-    }
-}
-
-/// The part of a batch that goes into one system call.
-#[derive(Clone, Copy)]
-struct Chunk {
-    start: usize,
-    count: usize,
-    first: u32,
-}
-
-/// A chunk as the kernel takes it.
-struct Encoded<'a> {
-    start: usize,
-    first: u32,
-    changes: &'a [RouteChange],
-    bytes: Vec<u8>,
-}
-
-/// What became of one system call.
-struct Sent {
-    count: usize,
-    refused: Vec<(usize, Error)>,
-}
-
-impl Socket {
-    /// Sends a chunk and waits for the last one's acknowledgement.
-    fn send_batch(&mut self, chunk: &Encoded<'_>) -> Result<Sent, Error> {
-        let count = chunk.changes.len();
-        self.send(&chunk.bytes, "change routes")?;
-        let mut refused = Vec::new();
+        let last = self.message(part.end - 1);
+        request_acknowledgement(&mut self.bytes[last.clone()]);
+        socket.send(
+            &self.bytes[self.message(part.start).start..last.end],
+            "change routes",
+        )?;
         let mut finished = false;
         while !finished {
-            self.receive(
+            socket.receive(
                 "change routes",
                 &format_args!("{count} of them"),
                 |answer| {
-                    let position = answer.sequence.wrapping_sub(chunk.first) as usize;
-                    let Some(change) = chunk.changes.get(position) else {
-                        return Ok(());
-                    };
-                    if answer.kind != NLMSG_ERROR {
+                    let position = answer.sequence.wrapping_sub(first) as usize;
+                    if position >= count || answer.kind != NLMSG_ERROR {
                         return Ok(());
                     }
                     finished |= position + 1 == count;
-                    if let Err(error) = answer.error(change.operation(), &**change.route()) {
+                    let position = part.start + position;
+                    if answer.is_error()
+                        && let Err(error) = answer.error(
+                            operation(&self.bytes[self.message(position)]),
+                            &Described(&self.bytes[self.message(position)]),
+                        )
+                    {
                         refused.push((position, error));
                     }
                     Ok(())
                 },
             )?;
         }
-        Ok(Sent { count, refused })
+        Ok(())
+    }
+}
+
+/// The route a message is about, for people.
+struct Described<'a>(&'a [u8]);
+
+impl std::fmt::Display for Described<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match Route::read(self.0.get(PAYLOAD..).unwrap_or_default()) {
+            Some(route) => route.fmt(f),
+            None => f.write_str("route"),
+        }
+    }
+}
+
+fn operation(message: &[u8]) -> &'static str {
+    let number = |range: Range<usize>| {
+        let bytes = message.get(range).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u16::from_ne_bytes)
+    };
+    if number(KIND) == libc::RTM_DELROUTE {
+        "delete route"
+    } else if number(FLAGS) & NLM_F_REPLACE != 0 {
+        "replace route"
+    } else {
+        "add route"
     }
 }
 
@@ -278,5 +229,78 @@ fn request_acknowledgement(message: &mut [u8]) {
     if let Some(flags) = message.first_chunk_mut::<8>() {
         let value = u16::from_ne_bytes([flags[6], flags[7]]) | NLM_F_ACK;
         flags[6..].copy_from_slice(&value.to_ne_bytes());
+    }
+}
+
+impl Socket {
+    /// Changes per system call whose errors fit the receive buffer.
+    fn batch_limit(&self) -> usize {
+        if self.has_large_buffers() {
+            BATCH
+        } else {
+            SMALL_BATCH
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Nexthop;
+
+    #[test]
+    fn a_message_from_a_pattern_is_the_message_of_the_route() {
+        let hop = |via: &str| Nexthop {
+            via: Some(via.parse().unwrap()),
+            device: Some(3),
+            onlink: true,
+            weight: 1,
+        };
+        let mut routes = Vec::new();
+        for destination in ["10.0.1.0/26", "0.0.0.0/0", "192.0.2.7/32"] {
+            let mut route = Route::new(destination.parse().unwrap(), 80);
+            route.mtu = Some(1400);
+            route.nexthops = vec![hop("192.0.2.1"), hop("192.0.2.2")];
+            routes.push(route);
+        }
+        for destination in ["2001:db8:1::/122", "::/0"] {
+            let mut route = Route::new(destination.parse().unwrap(), 80);
+            route.nexthops = vec![hop("2001:db8::1")];
+            routes.push(route);
+        }
+        for route in routes {
+            let mut shape = route.clone();
+            shape.destination = match route.destination {
+                IpNet::V4(_) => "203.0.113.0/24".parse().unwrap(),
+                IpNet::V6(_) => "2001:db8:9::/64".parse().unwrap(),
+            };
+            let pattern = Pattern::new(&shape, &shape);
+            for operation in [Operation::Add, Operation::Replace, Operation::Delete] {
+                let mut batch = RouteBatch::new();
+                batch.push(operation, &pattern, route.destination);
+                let mut single = RouteBatch::new();
+                single.push_route(operation, &route);
+                assert_eq!(batch.bytes, single.bytes, "{operation:?} {route}");
+            }
+            let mut batch = RouteBatch::new();
+            batch.push(Operation::Add, &pattern, route.destination);
+            assert_eq!(
+                Route::read(&batch.bytes[PAYLOAD..]),
+                Some(route.canonical())
+            );
+        }
+    }
+
+    #[test]
+    fn operations_are_named() {
+        let route = Route::new("10.0.1.0/26".parse().unwrap(), 80);
+        let mut batch = RouteBatch::new();
+        for operation in [Operation::Add, Operation::Replace, Operation::Delete] {
+            batch.push_route(operation, &route);
+        }
+        let names: Vec<_> = (0..3)
+            .map(|position| operation(&batch.bytes[batch.message(position)]))
+            .collect();
+        assert_eq!(names, ["add route", "replace route", "delete route"]);
     }
 }

@@ -139,6 +139,18 @@ impl Route {
 impl Socket {
     /// The routes that pass the filter, each in [canonical](Route::canonical) form.
     pub fn routes(&mut self, filter: &RouteFilter) -> Result<Vec<Route>, Error> {
+        self.routes_as(filter, |route| route)
+    }
+
+    /// As [`Socket::routes`], but each route is handed over as it is read, and what is made of it
+    /// is returned: with many routes their full description takes much memory.
+    ///
+    /// When the table changes under the listing, it starts again, and routes are handed over anew.
+    pub fn routes_as<T>(
+        &mut self,
+        filter: &RouteFilter,
+        make: impl Fn(Route) -> T,
+    ) -> Result<Vec<T>, Error> {
         let mut list = Vec::new();
         for family in Family::selected(filter.family) {
             let request = || RouteNetlinkMessage::GetRoute(message::filter(family, filter));
@@ -148,6 +160,7 @@ impl Socket {
                     .then(|| Route::read(answer.payload))
                     .flatten()
                     .filter(|route| Family::of(route.destination.addr()) == family)
+                    .map(&make)
             });
             match routes {
                 Ok(routes) => list.extend(routes),

@@ -50,12 +50,21 @@ pub(crate) fn messages(datagram: &[u8]) -> impl Iterator<Item = Result<Answer<'_
 }
 
 impl Answer<'_> {
-    /// Reads an acknowledgement, an error, or the end of a dump (which carries one too).
-    pub(crate) fn error(&self, operation: &'static str, object: &dyn Display) -> Result<(), Error> {
-        let code = match self.payload.get(..4).map(<[u8; 4]>::try_from) {
+    /// Whether an acknowledgement says that something went wrong.
+    pub(crate) fn is_error(&self) -> bool {
+        self.code() < 0
+    }
+
+    fn code(&self) -> i32 {
+        match self.payload.get(..4).map(<[u8; 4]>::try_from) {
             Some(Ok(bytes)) => i32::from_ne_bytes(bytes),
             _ => 0,
-        };
+        }
+    }
+
+    /// Reads an acknowledgement, an error, or the end of a dump (which carries one too).
+    pub(crate) fn error(&self, operation: &'static str, object: &dyn Display) -> Result<(), Error> {
+        let code = self.code();
         if code >= 0 {
             return Ok(());
         }

@@ -14,11 +14,12 @@ use std::thread::JoinHandle;
 
 use felix_calc::Endpoints;
 use ipnet::IpNet;
-use netlink::bulk::RouteChange;
+use netlink::bulk::Operation;
 use netlink::conntrack::Conntrack;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::Error;
+use crate::routes::Change;
 
 /// How often it is tried (Calico behaviour).
 const TRIES: u32 = 3;
@@ -76,24 +77,15 @@ impl Flows {
         self.queued.extend(left.map(|(address, _)| address));
     }
 
-    /// Queues the addresses whose route to a pod goes, those of an earlier run too.
-    pub(crate) fn routes_change(&mut self, changes: &[RouteChange]) {
-        let gone = changes.iter().filter_map(|change| match change {
-            RouteChange::Delete(route) => match route.nexthops.as_slice() {
-                [only] if only.via.is_none() => host(route.destination),
-                _ => None,
-            },
-            RouteChange::Add(_) | RouteChange::Replace(_) => None,
-        });
-        self.queued.extend(gone);
+    /// Queues the address of a pod whose route is gone, also of one of an earlier run.
+    pub(crate) fn route_is_gone(&mut self, change: &Change) {
+        self.queued.extend(host(change.key.destination));
     }
 
     /// Whether a change has to wait: it would lead connections of before to a pod.
-    pub(crate) fn holds_back(&self, change: &RouteChange) -> bool {
-        let RouteChange::Add(route) = change else {
-            return false;
-        };
-        host(route.destination).is_some_and(|address| self.is_pending(address))
+    pub(crate) fn holds_back(&self, change: &Change) -> bool {
+        change.operation == Operation::Add
+            && host(change.key.destination).is_some_and(|address| self.is_pending(address))
     }
 
     /// Whether connections of an address may not have been ended yet.
@@ -101,12 +93,17 @@ impl Flows {
         self.queued.contains(&address) || self.under_way.contains(&address)
     }
 
-    /// Hands over what is queued, if the thread has nothing to do.
-    pub(crate) fn end(&mut self) {
+    /// Hands over what is queued, if the thread has nothing to do, but for addresses whose route
+    /// is being changed.
+    pub(crate) fn end(&mut self, is_changing: impl Fn(IpAddr) -> bool) {
         if !self.under_way.is_empty() || self.queued.is_empty() {
             return;
         }
-        self.under_way = std::mem::take(&mut self.queued);
+        let queued = std::mem::take(&mut self.queued).into_iter();
+        (self.queued, self.under_way) = queued.partition(|address| is_changing(*address));
+        if self.under_way.is_empty() {
+            return;
+        }
         let sent = self.work.as_ref().is_some_and(|work| {
             let batch = self.under_way.clone();
             work.try_send(batch).is_ok()

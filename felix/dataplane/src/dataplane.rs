@@ -1,13 +1,13 @@
 //! One step after the other: events in, operations out, and a report.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_calc::{HostFacts, Output, Programmed, RouteNumbers};
 use ipnet::IpNet;
-use netlink::bulk::RouteBatch;
+use netlink::bulk::{Done, Pipe};
 use netlink::monitor::{Event, Group, Monitor};
 use netlink::{AddressFilter, Link, RouteFilter, Socket, TABLE_MAIN};
 use nix::errno::Errno;
@@ -18,7 +18,7 @@ use crate::host::Host;
 use crate::nft::PacketRules;
 use crate::ownership::Ownership;
 use crate::report::{Applied, Counters, Failure};
-use crate::routes::Table;
+use crate::routes::{Change, Table};
 use crate::sysctl::Tree;
 use crate::workloads::Workloads;
 use crate::{Config, Error, proxy_arp};
@@ -31,6 +31,10 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a change of the host's network must have lasted, so that a bounce is not seen
 /// (Calico behaviour).
 const FACTS_PAUSE: Duration = Duration::from_millis(100);
+/// How long a step may go on with routes before it looks up again.
+const SLICE: Duration = Duration::from_millis(20);
+/// Between two looks at whether the kernel has taken what is under way; it answers within seconds.
+const PIPE_WAIT: Duration = Duration::from_secs(1);
 /// Reads of the event queue per step, so that a flood does not keep a step from its work.
 const EVENT_READS: usize = 16;
 
@@ -39,6 +43,10 @@ const EVENT_READS: usize = 16;
 pub struct Dataplane {
     config: Config,
     socket: Socket,
+    /// Takes routes into the kernel.
+    pipe: Pipe,
+    /// What is in the pipe, oldest batch first.
+    under_way: VecDeque<Vec<Change>>,
     monitor: Monitor,
     host: Host,
     table: Table,
@@ -79,7 +87,7 @@ struct Reported {
 impl Dataplane {
     /// Connects to the kernel of the calling thread's network namespace; changes nothing.
     pub fn open(config: Config) -> Result<Dataplane, Error> {
-        let (socket, monitor) = connect()?;
+        let (socket, pipe, monitor) = connect()?;
         let ownership = Ownership {
             protocol: config.route_protocol,
             remove_external_routes: config.remove_external_routes,
@@ -103,6 +111,8 @@ impl Dataplane {
             listings: 0,
             config,
             socket,
+            pipe,
+            under_way: VecDeque::new(),
             monitor,
         })
     }
@@ -112,14 +122,10 @@ impl Dataplane {
     /// Nothing is done before an output that is complete.
     pub fn update(&mut self, output: &Output) {
         if output.complete {
-            let before: Vec<IpNet> = self.table.wanted().destinations().copied().collect();
-            for destination in before {
-                self.table.want(destination, None, &self.host);
-            }
+            self.table.want_nothing(&self.host);
         } else if self.generation.is_none() {
             return;
         }
-        self.table.reserve(output.routes.len());
         for (destination, route) in &output.routes {
             self.table.want(*destination, route.clone(), &self.host);
         }
@@ -131,7 +137,7 @@ impl Dataplane {
             self.workloads.want(endpoints.clone());
             self.gateway_stale = true;
         }
-        self.table.ownership.hold_learned = output.hold_learned;
+        self.table.hold_learned(output.hold_learned);
         self.generation = Some(output.generation);
     }
 
@@ -149,6 +155,7 @@ impl Dataplane {
         let timeout = PollTimeout::from(u16::try_from(millis).unwrap_or(u16::MAX));
         let own = [
             Some(self.monitor.as_fd()),
+            Some(self.pipe.as_fd()),
             self.rules.events(),
             self.flows.events(),
         ];
@@ -172,7 +179,10 @@ impl Dataplane {
         if result.is_err() {
             self.listed = false;
             self.due.listing = Some(now + LISTING_PAUSE);
-            (self.socket, self.monitor) = connect()?;
+            for change in std::mem::take(&mut self.under_way).iter().flatten() {
+                self.table.lost(change);
+            }
+            (self.socket, self.pipe, self.monitor) = connect()?;
         }
         result
     }
@@ -201,28 +211,23 @@ impl Dataplane {
     fn program(&mut self, now: Instant) -> Result<(), Error> {
         let endpoints = self.workloads.endpoints().values();
         let ipv4_pods = endpoints.clone().any(|endpoint| endpoint.has_ipv4());
-        let ipv6 = self.table.wanted().has_ipv6() || endpoints.clone().any(|e| e.has_ipv6());
+        let ipv6 = self.table.has_ipv6() || endpoints.clone().any(|e| e.has_ipv6());
         self.workloads.apply(&self.host, ipv6);
         self.rules.apply(&self.host, now);
         if std::mem::take(&mut self.gateway_stale) {
             let protocol = self.config.route_protocol;
-            let gateway = ipv4_pods
-                .then(|| proxy_arp::gateway_route(protocol, &self.host, self.table.others()));
+            let gateway = ipv4_pods.then(|| {
+                let others = self.table.others_to(proxy_arp::destination());
+                proxy_arp::gateway_route(protocol, &self.host, &others)
+            });
             self.table.want_extra(gateway.flatten());
         }
 
-        let plan = self.table.plan(now);
-        self.due.plan = plan.next;
-        let mut changes = plan.changes;
-        changes.retain(|change| !self.flows.holds_back(change));
-        self.flows.routes_change(&changes);
-        let batch = RouteBatch::from_iter(changes);
-        batch.apply_each(&mut self.socket, |position, result| {
-            if let Some(change) = batch.changes().get(position) {
-                self.table.applied(change, result.as_ref().copied());
-            }
-        })?;
-        self.flows.end();
+        self.write_routes(now)?;
+        self.due.plan = self.table.next();
+        let under_way = || self.under_way.iter().flatten();
+        self.flows
+            .end(|address| under_way().any(|change| change.is_to(address)));
         let failed = self.table.has_refused()
             || self.workloads.failures().next().is_some()
             || self.rules.failures().is_some();
@@ -232,14 +237,69 @@ impl Dataplane {
         Ok(())
     }
 
+    /// Brings what is to be done with routes on its way, and takes note of what became of it, for
+    /// as long as a step may take; with few changes they are all made then.
+    fn write_routes(&mut self, now: Instant) -> Result<(), Error> {
+        let until = Instant::now() + SLICE;
+        let mut held_back = Vec::new();
+        loop {
+            self.fill_pipe(now, &mut held_back);
+            let is_busy = self.wait_for_pipe()?;
+            if Instant::now() >= until {
+                // Something to do for the kernel while we look elsewhere.
+                self.fill_pipe(now, &mut held_back);
+                break;
+            }
+            if !is_busy && !self.table.has_work(now) {
+                break;
+            }
+        }
+        for change in held_back {
+            self.table.lost(&change);
+        }
+        Ok(())
+    }
+
+    /// What must wait until connections of before have ended is put aside, for the next step.
+    fn fill_pipe(&mut self, now: Instant, held_back: &mut Vec<Change>) {
+        while self.pipe.has_room() && self.table.has_work(now) {
+            let mut changes = self.table.plan(now, self.pipe.batch_limit());
+            held_back.extend(changes.extract_if(.., |change| self.flows.holds_back(change)));
+            if !changes.is_empty() {
+                self.pipe.send(self.table.batch(&changes));
+                self.under_way.push_back(changes);
+            }
+        }
+    }
+
+    /// Waits for the oldest batch and takes note of what became of it and of those that are done
+    /// too; false if none is under way.
+    fn wait_for_pipe(&mut self) -> Result<bool, Error> {
+        let mut limit = PIPE_WAIT;
+        while let Some(done) = self.pipe.next(limit)? {
+            self.note(&done);
+            limit = Duration::ZERO;
+        }
+        Ok(self.pipe.under_way() > 0)
+    }
+
+    fn note(&mut self, done: &Done) {
+        let mut refused = done.refused.iter().peekable();
+        let changes = self.under_way.pop_front().unwrap_or_default();
+        for (position, change) in changes.iter().enumerate() {
+            let refusal = refused.next_if(|(refused, _)| *refused == position);
+            let result = refusal.map_or(Ok(()), |(_, error)| Err(error));
+            if self.table.removes_pod(change) {
+                self.flows.route_is_gone(change);
+            }
+            self.table.applied(change, result);
+        }
+    }
+
     /// Lists everything and compares.
     fn list(&mut self, now: Instant) -> Result<(), Error> {
+        while self.wait_for_pipe()? {}
         let links = self.socket.links()?;
-        let addresses = self.socket.addresses(&AddressFilter::default())?;
-        let routes = self.socket.routes(&RouteFilter {
-            table: Some(TABLE_MAIN),
-            ..RouteFilter::default()
-        })?;
         let present: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
         let known: Vec<u32> = self.host.links().map(|link| link.index).collect();
         for index in known.into_iter().filter(|index| !present.contains(index)) {
@@ -248,7 +308,14 @@ impl Dataplane {
         for link in links {
             self.link_seen(link, now);
         }
+        let addresses = self.socket.addresses(&AddressFilter::default())?;
         self.host.replace_addresses(&addresses);
+        let main = RouteFilter {
+            table: Some(TABLE_MAIN),
+            ..RouteFilter::default()
+        };
+        let listed = |route| self.table.listed(route);
+        let routes = self.socket.routes_as(&main, listed)?;
         self.table.relist(routes);
         self.workloads.audit();
         self.rules.audit();
@@ -451,15 +518,16 @@ fn is_due(due: &mut Option<Instant>, now: Instant) -> bool {
     due.take_if(|when| *when <= now).is_some()
 }
 
-/// Our own changes are left out of the events: we know them.
-fn connect() -> Result<(Socket, Monitor), Error> {
+/// Our own changes of routes are left out of the events: we know them.
+fn connect() -> Result<(Socket, Pipe, Monitor), Error> {
     let socket = Socket::open()?;
+    let writer = Socket::open()?;
     let monitor = Monitor::open(&[
         Group::Links,
         Group::Addresses,
         Group::Routes,
         Group::Settings,
     ])?;
-    monitor.ignore_changes_of(&socket)?;
-    Ok((socket, monitor))
+    monitor.ignore_changes_of(&writer)?;
+    Ok((socket, Pipe::new(writer)?, monitor))
 }

@@ -1,287 +1,235 @@
-//! What should be, what is, and where the two differ.
+//! What should be, what is, and where the two differ, by the key of a route.
 //!
-//! Pure bookkeeping: the difference is kept up to date with every change on either side, so that
-//! finding out that nothing is to be done costs nothing.
+//! Pure bookkeeping. Both sides of a key are in one place, and are small numbers: with a million
+//! keys each look-up waits for memory, and there is one map only.
+//! The keys of nearly all IPv4 routes fit eight bytes.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
+use std::net::Ipv4Addr;
 
 use foldhash::fast::RandomState;
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::ownership::Key;
+use felix_calc::intern::Id;
 
 /// Maps that are looked up for every route; the seed of their hash is random.
 pub(crate) type Map<K, V> = HashMap<K, V, RandomState>;
 pub(crate) type Set<K> = HashSet<K, RandomState>;
 
-/// Desired and actual values by key.
-#[derive(Clone, Debug)]
-pub(crate) struct Delta<K, V> {
-    /// Both values of a key in one place: with a million keys each look-up waits for memory.
-    sides: Map<K, Sides<V>>,
-    pending: Set<K>,
+/// Desired and actual routes by key.
+#[derive(Debug, Default)]
+pub(crate) struct Delta {
+    nets: Map<Net4, Sides>,
+    others: Map<Key, Sides>,
     /// How many keys are as they should be.
     settled: usize,
-    /// How many keys have a desired value that is not there, or not so.
-    missing: usize,
 }
 
-/// What should be and what is, at one key; never nothing on both sides.
-#[derive(Clone, Debug)]
-pub(crate) struct Sides<V> {
-    pub(crate) desired: Option<V>,
-    pub(crate) actual: Option<V>,
+/// An IPv4 destination at the metric and type of service that we use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Net4 {
+    pub(crate) address: u32,
+    pub(crate) length: u8,
 }
 
-impl<V> Default for Sides<V> {
-    fn default() -> Sides<V> {
-        Sides {
-            desired: None,
-            actual: None,
+/// What is known of one key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sides {
+    /// What the calculation wants.
+    pub(crate) wish: Option<Id>,
+    /// The route for that, while there can be one.
+    pub(crate) desired: Option<Id>,
+    /// The route in the kernel.
+    pub(crate) actual: Option<Id>,
+    /// In which lanes of the queue it waits, a bit for each.
+    pub(crate) queued: u8,
+    /// A change is under way to the kernel.
+    pub(crate) under_way: bool,
+    /// To be deleted, but not yet.
+    pub(crate) held: bool,
+    /// Came up in the present listing.
+    pub(crate) listed: bool,
+}
+
+impl Net4 {
+    pub(crate) fn of(key: &Key) -> Option<Net4> {
+        match key.destination {
+            IpNet::V4(net) if key.metric == 0 && key.tos == 0 => Some(Net4 {
+                address: net.network().to_bits(),
+                length: net.prefix_len(),
+            }),
+            IpNet::V4(_) | IpNet::V6(_) => None,
         }
+    }
+
+    pub(crate) fn key(self) -> Key {
+        let address = Ipv4Addr::from_bits(self.address);
+        let net = Ipv4Net::new(address, self.length).unwrap_or_default();
+        Key::wanted(IpNet::V4(net))
     }
 }
 
-impl<V: PartialEq> Sides<V> {
-    fn differ(&self) -> bool {
+impl Hash for Net4 {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(u64::from(self.address) << 8 | u64::from(self.length));
+    }
+}
+
+impl Sides {
+    pub(crate) fn differ(&self) -> bool {
         self.desired != self.actual
     }
 
-    fn are_settled(&self) -> bool {
+    pub(crate) fn are_settled(&self) -> bool {
         self.desired.is_some() && !self.differ()
     }
 
-    fn are_missing(&self) -> bool {
-        self.desired.is_some() && self.differ()
-    }
-
-    fn are_empty(&self) -> bool {
-        self.desired.is_none() && self.actual.is_none()
+    /// Nothing on any side, and nobody who would come back for it.
+    fn are_over(&self) -> bool {
+        let nothing = self.wish.is_none() && self.desired.is_none() && self.actual.is_none();
+        nothing && self.queued == 0 && !self.under_way
     }
 }
 
-impl<K, V> Default for Delta<K, V> {
-    fn default() -> Delta<K, V> {
-        Delta {
-            sides: Map::default(),
-            pending: Set::default(),
-            settled: 0,
-            missing: 0,
-        }
-    }
-}
-
-impl<K: Clone + Eq + Hash, V: PartialEq> Delta<K, V> {
-    /// Makes room for so many more keys at once.
-    pub(crate) fn reserve(&mut self, more: usize) {
-        self.sides.reserve(more);
-        self.pending.reserve(more);
-    }
-
-    /// Says what should be, `None` for nothing; whether that is news.
-    pub(crate) fn set_desired(&mut self, key: K, value: Option<V>) -> bool {
-        self.change(key, |sides| {
-            let is_news = sides.desired != value;
-            sides.desired = value;
-            is_news
-        })
-    }
-
-    /// Says what is; `None` for nothing.
-    pub(crate) fn set_actual(&mut self, key: K, value: Option<V>) {
-        self.change(key, |sides| sides.actual = value);
-    }
-
-    fn change<T>(&mut self, key: K, change: impl FnOnce(&mut Sides<V>) -> T) -> T {
-        let mut entry = match self.sides.entry(key) {
-            Entry::Occupied(entry) => entry,
-            Entry::Vacant(entry) => entry.insert_entry(Sides::default()),
+impl Delta {
+    /// What is known of a key.
+    pub(crate) fn get(&self, key: &Key) -> Sides {
+        let sides = match Net4::of(key) {
+            Some(net) => self.nets.get(&net),
+            None => self.others.get(key),
         };
-        let sides = entry.get_mut();
-        let (differed, was_desired) = (sides.differ(), sides.desired.is_some());
-        let result = change(sides);
-        let (differ, is_desired) = (sides.differ(), sides.desired.is_some());
-        self.settled += usize::from(is_desired && !differ);
-        self.settled -= usize::from(was_desired && !differed);
-        self.missing += usize::from(is_desired && differ);
-        self.missing -= usize::from(was_desired && differed);
-        match (differed, differ) {
-            (false, true) => {
-                self.pending.insert(entry.key().clone());
-            }
-            (true, false) => {
-                self.pending.remove(entry.key());
-            }
-            (false, false) | (true, true) => {}
-        }
-        if entry.get().are_empty() {
-            entry.remove();
-        }
-        result
+        sides.copied().unwrap_or_default()
     }
 
-    /// Says everything that is, forgetting what was believed before.
-    /// Returns the keys whose desired value turned out to be missing or different.
-    pub(crate) fn replace_actual(&mut self, actual: Map<K, V>) -> Vec<K> {
-        let before = std::mem::take(&mut self.pending);
-        for sides in self.sides.values_mut() {
-            sides.actual = None;
-        }
-        for (key, value) in actual {
-            self.sides.entry(key).or_default().actual = Some(value);
-        }
-        self.sides.retain(|_, sides| !sides.are_empty());
-        (self.settled, self.missing) = (0, 0);
-        let mut drifted = Vec::new();
-        for (key, sides) in &self.sides {
-            if !sides.differ() {
-                self.settled += 1;
-                continue;
-            }
-            if sides.are_missing() {
-                self.missing += 1;
-                if !before.contains(key) {
-                    drifted.push(key.clone());
-                }
-            }
-            self.pending.insert(key.clone());
-        }
-        drifted
+    /// Changes what is known of a key; returns how it was and how it is.
+    pub(crate) fn change(&mut self, key: &Key, change: impl FnOnce(&mut Sides)) -> (Sides, Sides) {
+        let (before, after) = match Net4::of(key) {
+            Some(net) => change_in(&mut self.nets, net, change),
+            None => change_in(&mut self.others, *key, change),
+        };
+        self.settled += usize::from(after.are_settled());
+        self.settled -= usize::from(before.are_settled());
+        (before, after)
     }
 
-    /// Keys on which the two sides differ, in no order.
-    pub(crate) fn pending(&self) -> impl Iterator<Item = &K> {
-        self.pending.iter()
+    /// Changes what is known of every key.
+    pub(crate) fn change_all(&mut self, mut change: impl FnMut(Key, &mut Sides)) {
+        let mut settled = 0;
+        let mut keep = |key: Key, sides: &mut Sides| {
+            change(key, sides);
+            settled += usize::from(sides.are_settled());
+            !sides.are_over()
+        };
+        self.nets.retain(|net, sides| keep(net.key(), sides));
+        self.others.retain(|key, sides| keep(*key, sides));
+        self.settled = settled;
     }
 
-    /// Whether the two sides differ.
-    pub(crate) fn is_pending(&self, key: &K) -> bool {
-        self.pending.contains(key)
-    }
-
-    /// Both sides, if there is anything on either.
-    pub(crate) fn sides(&self, key: &K) -> Option<&Sides<V>> {
-        self.sides.get(key)
-    }
-
-    /// What should be.
-    pub(crate) fn desired(&self, key: &K) -> Option<&V> {
-        self.sides.get(key)?.desired.as_ref()
-    }
-
-    /// What is.
-    pub(crate) fn actual(&self, key: &K) -> Option<&V> {
-        self.sides.get(key)?.actual.as_ref()
-    }
-
-    /// Everything that is.
-    pub(crate) fn all_actual(&self) -> impl Iterator<Item = (&K, &V)> {
-        let sides = self.sides.iter();
-        sides.filter_map(|(key, sides)| Some((key, sides.actual.as_ref()?)))
+    /// Every key of which something is known.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &Sides)> {
+        let nets = self.nets.iter().map(|(net, sides)| (net.key(), sides));
+        let others = self.others.iter().map(|(key, sides)| (*key, sides));
+        nets.chain(others)
     }
 
     /// Whether something should be here, and is, just so.
-    pub(crate) fn is_settled(&self, key: &K) -> bool {
-        self.sides.get(key).is_some_and(Sides::are_settled)
+    pub(crate) fn is_settled(&self, key: &Key) -> bool {
+        self.get(key).are_settled()
     }
 
-    /// How many keys have a desired value that is not there, or not so.
-    pub(crate) fn missing(&self) -> usize {
-        self.missing
-    }
-
-    /// How many keys have a desired value that is there, just so.
+    /// How many keys have a desired route that is there, just so.
     pub(crate) fn settled(&self) -> usize {
         self.settled
+    }
+}
+
+fn change_in<K: Eq + Hash>(
+    map: &mut Map<K, Sides>,
+    key: K,
+    change: impl FnOnce(&mut Sides),
+) -> (Sides, Sides) {
+    match map.entry(key) {
+        Entry::Occupied(mut entry) => {
+            let before = *entry.get();
+            change(entry.get_mut());
+            let after = *entry.get();
+            if after.are_over() {
+                entry.remove();
+            }
+            (before, after)
+        }
+        Entry::Vacant(entry) => {
+            let mut after = Sides::default();
+            change(&mut after);
+            if !after.are_over() {
+                entry.insert(after);
+            }
+            (Sides::default(), after)
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use felix_calc::intern::Interner;
 
-    fn pending(delta: &Delta<&'static str, u8>) -> Vec<&'static str> {
-        let mut keys: Vec<_> = delta.pending().copied().collect();
-        keys.sort_unstable();
-        keys
+    fn key(number: u8) -> Key {
+        let destinations = [
+            "10.0.0.0/26",
+            "10.0.0.0/24",
+            "2001:db8:1::/122",
+            "0.0.0.0/0",
+        ];
+        let mut key = Key::wanted(destinations[usize::from(number) % 4].parse().unwrap());
+        key.metric += u32::from(number / 4);
+        key
     }
 
     #[test]
-    fn differences_are_missing_wrong_and_left_over() {
-        let mut delta = Delta::default();
-        delta.set_desired("missing", Some(1));
-        delta.set_desired("wrong", Some(1));
-        delta.set_desired("right", Some(1));
-        delta.set_actual("wrong", Some(2));
-        delta.set_actual("right", Some(1));
-        delta.set_actual("left over", Some(1));
-        assert_eq!(pending(&delta), ["left over", "missing", "wrong"]);
-        assert!(delta.is_settled(&"right"));
-        assert!(!delta.is_settled(&"wrong"));
-        assert!(!delta.is_settled(&"left over"));
+    fn a_record_is_small() {
+        assert!(size_of::<(Net4, Sides)>() <= 24);
     }
 
     #[test]
-    fn a_change_set_back_before_anybody_looked_is_no_difference() {
-        let mut delta = Delta::default();
-        delta.set_actual("a", Some(1));
-        delta.set_desired("a", Some(1));
-        delta.set_desired("a", Some(2));
-        delta.set_desired("a", Some(1));
-        assert_eq!(pending(&delta), [""; 0]);
-        delta.set_desired("a", None);
-        delta.set_actual("a", None);
-        assert_eq!(pending(&delta), [""; 0]);
-    }
-
-    #[test]
-    fn a_new_listing_tells_which_desired_values_had_drifted() {
-        let mut delta = Delta::default();
-        for key in ["kept", "lost", "changed"] {
-            delta.set_desired(key, Some(1));
-            delta.set_actual(key, Some(1));
+    fn keys_survive_the_compact_form() {
+        for destination in ["0.0.0.0/0", "10.1.2.0/23", "255.255.255.255/32"] {
+            let key = Key::wanted(destination.parse().unwrap());
+            assert_eq!(Net4::of(&key).unwrap().key(), key);
         }
-        delta.set_desired("never made", Some(1));
-        let actual = [("kept", 1), ("changed", 2), ("foreign", 1)];
-        let mut drifted = delta.replace_actual(actual.into_iter().collect());
-        drifted.sort_unstable();
-        assert_eq!(drifted, ["changed", "lost"]);
-        assert_eq!(
-            pending(&delta),
-            ["changed", "foreign", "lost", "never made"]
-        );
-    }
-
-    /// A step of a random history.
-    fn step(delta: &mut Delta<u8, u8>, number: u32) {
-        let key = (number >> 3) as u8 % 5;
-        let value = Some((number >> 9) as u8 % 3).filter(|value| *value > 0);
-        match number % 3 {
-            0 => {
-                delta.set_desired(key, value);
-            }
-            1 => delta.set_actual(key, value),
-            _ => {
-                let actual = value.into_iter().map(|value| (key, value)).collect();
-                delta.replace_actual(actual);
-            }
-        }
+        let mut odd = key(0);
+        odd.tos = 8;
+        assert_eq!(Net4::of(&odd), None);
+        assert_eq!(Net4::of(&key(2)), None);
     }
 
     #[test]
-    fn pending_is_always_exactly_the_difference_and_settled_the_rest() {
-        let mut delta: Delta<u8, u8> = Delta::default();
+    fn the_count_is_always_that_of_the_records() {
+        let mut interner = Interner::default();
+        let ids = [None, Some(interner.id(1).0), Some(interner.id(2).0)];
+        let mut delta = Delta::default();
         let mut random = 1_u32;
         for _ in 0..10_000 {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            step(&mut delta, random >> 8);
-            for key in 0..5 {
-                let differs = delta.desired(&key) != delta.actual(&key);
-                assert_eq!(delta.pending.contains(&key), differs);
+            let number = random >> 8;
+            let key = key((number >> 3) as u8 % 8);
+            let id = ids[(number >> 9) as usize % 3];
+            match number % 4 {
+                0 => drop(delta.change(&key, |sides| sides.desired = id)),
+                1 => drop(delta.change(&key, |sides| sides.actual = id)),
+                2 => drop(delta.change(&key, |sides| sides.queued = u8::from(id.is_some()))),
+                _ => delta.change_all(|other, sides| {
+                    if other != key {
+                        sides.actual = id;
+                    }
+                }),
             }
-            let settled = (0..5).filter(|key| delta.is_settled(key)).count();
-            assert_eq!(delta.settled(), settled);
-            let desired = (0..5).filter(|key| delta.desired(key).is_some()).count();
-            assert_eq!(delta.missing(), desired - settled);
+            let settled = delta.iter().filter(|(_, sides)| sides.are_settled());
+            assert_eq!(delta.settled(), settled.count());
+            assert!(delta.iter().all(|(_, sides)| !sides.are_over()));
         }
     }
 }

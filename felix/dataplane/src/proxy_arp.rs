@@ -17,11 +17,7 @@ use crate::host::Host;
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
 /// The route that is needed, if any, given the routes of others.
-pub(crate) fn gateway_route<'a>(
-    protocol: u8,
-    host: &Host,
-    foreign: impl Iterator<Item = &'a Route>,
-) -> Option<Route> {
+pub(crate) fn gateway_route(protocol: u8, host: &Host, foreign: &[Route]) -> Option<Route> {
     if foreign_route_answers(host, foreign) {
         return None;
     }
@@ -34,13 +30,15 @@ pub(crate) fn gateway_route<'a>(
     Some(route.canonical())
 }
 
-fn destination() -> IpNet {
+/// The address, as the destination of a route.
+pub(crate) fn destination() -> IpNet {
     IpNet::V4(Ipv4Net::from(GATEWAY))
 }
 
 /// Whether the longest foreign match leaves by an interface that is not a pod's.
-fn foreign_route_answers<'a>(host: &Host, foreign: impl Iterator<Item = &'a Route>) -> bool {
+fn foreign_route_answers(host: &Host, foreign: &[Route]) -> bool {
     foreign
+        .iter()
         .filter(|route| route.tos == 0 && route.destination.contains(&destination()))
         .max_by_key(|route| (route.destination.prefix_len(), u32::MAX - route.metric))
         .is_some_and(|route| {
@@ -97,7 +95,7 @@ mod tests {
     }
 
     fn device(host: &Host, foreign: &[Route]) -> Option<u32> {
-        gateway_route(80, host, foreign.iter())?.nexthops[0].device
+        gateway_route(80, host, foreign)?.nexthops[0].device
     }
 
     #[test]
@@ -111,7 +109,7 @@ mod tests {
     fn without_one_the_address_leaves_by_the_card_with_an_address() {
         let host = with_address(host(&["lo", "spare", "eth0", "cali1"]), 3, "192.0.2.1/24");
         assert_eq!(device(&host, &[route("192.0.2.0/24", 3)]), Some(3));
-        let made = gateway_route(80, &host, [].iter()).unwrap();
+        let made = gateway_route(80, &host, &[]).unwrap();
         assert_eq!(made.to_string(), "169.254.1.1/32 dev 3 proto 80");
     }
 

@@ -1,31 +1,39 @@
 //! The route table driver: what we want in the main table, what is there, and what to do about it.
 //!
 //! Nothing in this file touches the kernel. [`Table`] is told what is desired, what was listed and
-//! what happened; [`plan`] answers with operations; whoever carries them out reports back.
+//! what happened; [`Table::plan`] answers with operations; whoever carries them out reports back.
+//!
+//! Between the two a change is under way, and its key rests: nothing else is planned for it.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Instant;
 
 use felix_calc::{RouteClass, RouteNumbers};
 use ipnet::IpNet;
-use netlink::bulk::RouteChange;
-use netlink::{Error, Route, RouteKind};
+use netlink::bulk::{Operation, RouteBatch};
+use netlink::{Error, Route};
 
 use crate::Failure;
-use crate::delta::{Delta, Map, Set};
+use crate::delta::{Delta, Map, Set, Sides};
 use crate::host::Host;
-use crate::ownership::{Key, Owner, Ownership};
+use crate::ownership::{Key, Ownership};
+use felix_calc::intern::Id;
 
 mod observe;
 mod plan;
+mod queue;
 mod resolve;
+mod shapes;
 #[cfg(test)]
 mod tests;
 mod wanted;
 
-pub(crate) use plan::{Place, Plan, plan};
-pub(crate) use wanted::Wanted;
+pub(crate) use plan::Change;
+
+use queue::{Lane, Queue};
+use shapes::Shapes;
+use wanted::Wanted;
 
 /// Failures that are reported one by one.
 const NAMED_FAILURES: usize = 100;
@@ -35,12 +43,18 @@ const CONTESTED: u32 = 3;
 /// The main table, as desired and as known.
 #[derive(Debug)]
 pub(crate) struct Table {
-    pub(crate) ownership: Ownership,
+    ownership: Ownership,
     wanted: Wanted,
-    /// A route of ours that the calculation does not know about.
-    extra: Option<Arc<Route>>,
-    /// Routes that are ours or may become ours.
-    delta: Delta<Key, Arc<Route>>,
+    /// Shapes of desired routes, and of those in the kernel.
+    shapes: RefCell<Shapes>,
+    /// A route of ours that the calculation does not know about: its key and its shape.
+    extra: Option<(Key, Id)>,
+    /// Routes that are ours or may become ours, and those that are desired.
+    delta: Delta,
+    /// Keys on which something is to be done.
+    queue: Queue,
+    /// Keys among those of the kernel whose route is not of our protocol.
+    adopted: Set<Key>,
     /// All others.
     foreign: Map<Key, Vec<Route>>,
     /// What the kernel refused, not to be tried again before something changes.
@@ -49,8 +63,10 @@ pub(crate) struct Table {
     drifted: Set<Key>,
     /// How often each key was taken from us and taken back since the last listing.
     contested: Map<Key, u32>,
-    /// Destinations whose interfaces are not there or not up.
-    waiting: Set<IpNet>,
+    /// When held routes must be looked at again.
+    look_again: Option<Instant>,
+    /// Changes that are under way.
+    under_way: usize,
     suspect: bool,
     repaired: u64,
     written: u64,
@@ -68,23 +84,21 @@ impl Table {
         Table {
             ownership,
             wanted: Wanted::default(),
+            shapes: RefCell::default(),
             extra: None,
             delta: Delta::default(),
+            queue: Queue::default(),
+            adopted: Set::default(),
             foreign: Map::default(),
             refused: Map::default(),
             drifted: Set::default(),
             contested: Map::default(),
-            waiting: Set::default(),
+            look_again: None,
+            under_way: 0,
             suspect: false,
             repaired: 0,
             written: 0,
         }
-    }
-
-    /// Makes room for so many more destinations at once.
-    pub(crate) fn reserve(&mut self, more: usize) {
-        self.wanted.reserve(more);
-        self.delta.reserve(more);
     }
 
     /// Says what should be at a destination.
@@ -94,155 +108,218 @@ impl Table {
         route: Option<felix_calc::Route>,
         host: &Host,
     ) {
-        let resolved = resolved(self.ownership.protocol, route.as_ref(), host);
-        self.expect(destination, route.is_some(), resolved);
-        self.wanted.set(destination, route);
+        let key = Key::wanted(destination);
+        let wish = route.map(|route| self.wish(route, host));
+        let extra = self.extra.filter(|(extra, _)| *extra == key);
+        let shape = match wish {
+            Some(wish) => self.wanted.resolved(wish),
+            None => extra.map(|(_, shape)| shape),
+        };
+        let (before, after) = self.change(&key, |sides| {
+            sides.wish = wish;
+            sides.desired = shape;
+        });
+        if let Some(unused) = self.wanted.moved(destination, before.wish, wish) {
+            self.shapes.get_mut().release(unused);
+        }
+        self.follow(&key, &before, &after);
     }
 
-    /// What is wanted.
-    pub(crate) fn wanted(&self) -> &Wanted {
-        &self.wanted
+    /// Nothing is wanted any more.
+    pub(crate) fn want_nothing(&mut self, host: &Host) {
+        let wanted = self.delta.iter().filter(|(_, sides)| sides.wish.is_some());
+        let wanted: Vec<IpNet> = wanted.map(|(key, _)| key.destination).collect();
+        for destination in wanted {
+            self.want(destination, None, host);
+        }
+    }
+
+    /// The number of a wish, with its route resolved.
+    fn wish(&mut self, route: felix_calc::Route, host: &Host) -> Id {
+        let (wish, new) = self.wanted.wish(route);
+        if new {
+            self.resolve(wish, host);
+        }
+        wish
+    }
+
+    /// Looks up the interfaces of a wish again; whether its route is another one now. The shape it
+    /// had must be released when no record has it any more.
+    fn resolve(&mut self, wish: Id, host: &Host) -> Option<Id> {
+        let shapes = self.shapes.get_mut();
+        let route = resolve::route(self.wanted.get(wish), self.ownership.protocol, host);
+        let shape = route.map(|route| shapes.id(route));
+        if let Some(shape) = shape {
+            shapes.keep(shape);
+        }
+        self.wanted.resolve(wish, shape)
+    }
+
+    /// Whether any route for IPv6 is wanted.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        self.wanted.has_ipv6()
     }
 
     /// Says which route is needed besides those of the calculation.
     pub(crate) fn want_extra(&mut self, route: Option<Route>) {
-        if self.extra.as_deref() == route.as_ref() {
+        let shapes = self.shapes.get_mut();
+        let extra = route.map(|route| (Key::of(&route), shapes.id(route)));
+        if self.extra == extra {
             return;
         }
-        if let Some(old) = self.extra.take() {
-            self.set_desired(Key::of(&old), None);
+        if let Some((_, shape)) = extra {
+            shapes.keep(shape);
         }
-        if let Some(route) = route.map(Arc::new) {
-            self.set_desired(Key::of(&route), Some(route.clone()));
-            self.extra = Some(route);
+        let old = std::mem::replace(&mut self.extra, extra);
+        for (key, shape) in [
+            old.map(|(key, _)| (key, None)),
+            extra.map(|(k, s)| (k, Some(s))),
+        ]
+        .into_iter()
+        .flatten()
+        {
+            let (before, after) = self.change(&key, |sides| sides.desired = shape);
+            self.follow(&key, &before, &after);
         }
-    }
-
-    fn resolve(&mut self, destination: IpNet, host: &Host) {
-        let wanted = self.wanted.get(&destination);
-        let resolved = resolved(self.ownership.protocol, wanted, host);
-        self.expect(destination, wanted.is_some(), resolved);
-    }
-
-    /// Notes the route for a destination; one that is wanted without there being one waits for its
-    /// interface.
-    fn expect(&mut self, destination: IpNet, is_wanted: bool, route: Option<Arc<Route>>) {
-        if route.is_none() && is_wanted {
-            self.waiting.insert(destination);
-        } else {
-            self.waiting.remove(&destination);
-        }
-        self.set_desired(Key::wanted(destination), route);
-    }
-
-    fn set_desired(&mut self, key: Key, route: Option<Arc<Route>>) {
-        if self.delta.set_desired(key, route) {
-            self.refused.remove(&key);
-            self.drifted.remove(&key);
+        if let Some((_, shape)) = old {
+            self.shapes.get_mut().release(shape);
         }
     }
 
-    /// Takes over a complete listing of the main table.
-    pub(crate) fn relist(&mut self, routes: Vec<Route>) {
-        self.contested.clear();
-        let mut actual: Map<Key, Arc<Route>> = Map::default();
-        self.foreign.clear();
-        for route in routes {
-            let key = Key::of(&route);
-            let owner = self.ownership.owner(&route);
-            let taken =
-                owner == Owner::Foreign || (owner != Owner::Ours && actual.contains_key(&key));
-            let displaced = if taken {
-                Some(route)
-            } else {
-                actual
-                    .insert(key, Arc::new(route))
-                    .map(Arc::unwrap_or_clone)
-            };
-            // One key can hold several IPv6 routes; ours is the one to work on.
-            if let Some(displaced) = displaced {
-                self.foreign.entry(key).or_default().push(displaced);
+    /// After another route is desired, what was wrong with the one before does not count.
+    fn follow(&mut self, key: &Key, before: &Sides, after: &Sides) {
+        if before.desired == after.desired {
+            return;
+        }
+        self.drifted.remove(key);
+        self.unrefuse(key);
+    }
+
+    /// Changes a record, and puts its key into the queue when there is something to do.
+    fn change(&mut self, key: &Key, change: impl FnOnce(&mut Sides)) -> (Sides, Sides) {
+        let refused = !self.refused.is_empty() && self.refused.contains_key(key);
+        let mut lane = None;
+        let changed = self.delta.change(key, |sides| {
+            change(sides);
+            if !refused {
+                lane = enqueue(sides, &self.wanted);
             }
+        });
+        if let Some(lane) = lane {
+            self.queue.push(*key, lane);
         }
-        let drifted = self.delta.replace_actual(actual);
-        self.drifted.extend(drifted);
-        self.refused.clear();
-        self.suspect = false;
+        changed
     }
 
-    /// What to do now.
-    pub(crate) fn plan(&mut self, now: Instant) -> Plan {
-        let local = self
-            .wanted
-            .local()
-            .map(|destination| Key::wanted(*destination));
-        let plan = plan(
-            &self.delta,
-            local.chain(self.extra.as_deref().map(Key::of)),
-            &self.ownership,
-            |key| self.refused.contains_key(key),
-            |key| self.place(key),
-            now,
-        );
-        for key in &plan.conflicts {
-            let other = self.foreign.get(key).and_then(|routes| routes.first());
-            let problem = other
-                .map(|other| format!("the place is taken by a route of somebody else: {other}"));
-            self.refused.insert(*key, Refused { problem });
-        }
-        plan
+    fn set_actual(&mut self, key: &Key, shape: Option<Id>) {
+        self.note_actual(key, shape, |_| {});
     }
 
-    /// Who else is at a key.
-    fn place(&self, key: &Key) -> Place {
-        let taken_from_us = || {
-            self.drifted.contains(key)
-                && self
-                    .contested
-                    .get(key)
-                    .is_none_or(|times| *times < CONTESTED)
-        };
-        match self.foreign.get(key) {
-            None => Place::Free,
-            Some(_) if taken_from_us() => Place::TakenFromUs,
-            Some(_) => Place::Taken,
+    /// Notes what is in the kernel, and whatever else goes into the record with it.
+    fn note_actual(&mut self, key: &Key, shape: Option<Id>, also: impl FnOnce(&mut Sides)) {
+        let (before, _) = self.change(key, |sides| {
+            sides.actual = shape;
+            also(sides);
+        });
+        let shapes = self.shapes.get_mut();
+        shapes.count(before.actual, shape);
+        let is_adopted = shape.is_some_and(|id| shapes.get(id).protocol != self.ownership.protocol);
+        if is_adopted {
+            self.adopted.insert(*key);
+        } else if !self.adopted.is_empty() {
+            self.adopted.remove(key);
         }
+    }
+
+    fn refuse(&mut self, key: Key, problem: Option<String>) {
+        self.refused.insert(key, Refused { problem });
+    }
+
+    fn unrefuse(&mut self, key: &Key) {
+        if !self.refused.is_empty() && self.refused.remove(key).is_some() {
+            self.change(key, |_| {});
+        }
+    }
+
+    /// Routes learned by an earlier run stay while this holds.
+    pub(crate) fn hold_learned(&mut self, hold: bool) {
+        if self.ownership.hold_learned != hold {
+            self.ownership.hold_learned = hold;
+            self.look_at_held();
+        }
+    }
+
+    /// Puts routes back into the queue that were not to be deleted yet.
+    fn look_at_held(&mut self) {
+        self.look_again = None;
+        self.delta.change_all(|key, sides| {
+            if !sides.held {
+                return;
+            }
+            sides.held = false;
+            if let Some(lane) = enqueue(sides, &self.wanted) {
+                self.queue.push(key, lane);
+            }
+        });
     }
 
     /// Notes what became of an operation.
-    pub(crate) fn applied(&mut self, change: &RouteChange, result: Result<(), &Error>) {
-        let key = Key::of(change.route());
-        match (change, result) {
-            (RouteChange::Add(route) | RouteChange::Replace(route), Ok(())) => {
-                self.delta.set_actual(key, Some(route.clone()));
-                if self.foreign.remove(&key).is_some() {
+    pub(crate) fn applied(&mut self, change: &Change, result: Result<(), &Error>) {
+        let key = change.key;
+        self.under_way -= 1;
+        match (change.operation, result) {
+            (Operation::Add | Operation::Replace, Ok(())) => {
+                self.note_actual(&key, Some(change.shape), |sides| sides.under_way = false);
+                if !self.foreign.is_empty() && self.foreign.remove(&key).is_some() {
                     *self.contested.entry(key).or_default() += 1;
                 }
-                if self.drifted.remove(&key) {
+                if !self.drifted.is_empty() && self.drifted.remove(&key) {
                     self.repaired += 1;
                 }
                 self.written += 1;
             }
-            (RouteChange::Delete(_), Ok(()) | Err(Error::NotFound(_) | Error::NoDevice(_))) => {
-                self.delta.set_actual(key, None);
+            (Operation::Delete, Ok(()) | Err(Error::NotFound(_) | Error::NoDevice(_))) => {
+                self.note_actual(&key, None, |sides| sides.under_way = false);
                 self.written += 1;
             }
             // The event about the interface is on its way.
             (_, Err(Error::NoDevice(_) | Error::Down(_))) => {
-                self.refused.insert(key, Refused { problem: None });
+                self.refuse(key, None);
+                self.change(&key, |sides| sides.under_way = false);
             }
             (_, Err(error)) => {
                 // What we believed to be free is not.
                 self.suspect |= matches!(error, Error::Exists(_));
-                let problem = Some(error.to_string());
-                self.refused.insert(key, Refused { problem });
+                self.refuse(key, Some(error.to_string()));
+                self.change(&key, |sides| sides.under_way = false);
             }
         }
+        self.shapes.get_mut().release(change.shape);
+    }
+
+    /// Nobody knows what became of an operation; a listing follows.
+    pub(crate) fn lost(&mut self, change: &Change) {
+        self.under_way -= 1;
+        self.change(&change.key, |sides| sides.under_way = false);
+        self.shapes.get_mut().release(change.shape);
+    }
+
+    /// The changes as the kernel takes them.
+    pub(crate) fn batch(&mut self, changes: &[Change]) -> RouteBatch {
+        let shapes = self.shapes.get_mut();
+        let mut batch = RouteBatch::new();
+        for change in changes {
+            let pattern = shapes.pattern(change.shape);
+            batch.push(change.operation, pattern, change.key.destination);
+        }
+        batch
     }
 
     /// Tries again what was refused.
     pub(crate) fn retry(&mut self) {
-        self.refused.clear();
+        for key in std::mem::take(&mut self.refused).into_keys() {
+            self.change(&key, |_| {});
+        }
     }
 
     /// Whether something is waiting to be tried again.
@@ -272,7 +349,7 @@ impl Table {
     /// How many routes are in the kernel as desired; `local` are the pods and blocks among them.
     pub(crate) fn in_place(&self, local: &BTreeSet<IpNet>) -> RouteNumbers {
         let mut numbers = RouteNumbers::default();
-        for wanted in local.iter().filter_map(|d| self.wanted.get(d)) {
+        for wanted in local.iter().filter_map(|d| self.wanted_at(*d)) {
             match wanted.class {
                 RouteClass::LocalWorkload => numbers.workloads += 1,
                 RouteClass::IpamBlockDrop => numbers.blocks += 1,
@@ -283,12 +360,19 @@ impl Table {
                 | RouteClass::Learned => {}
             }
         }
-        let extra = self.extra.as_deref().map(Key::of);
-        let extra = usize::from(extra.is_some_and(|key| self.delta.is_settled(&key)));
-        let others = numbers.workloads + numbers.blocks + extra;
+        let extra = self
+            .extra
+            .is_some_and(|(key, _)| self.delta.is_settled(&key));
+        let others = numbers.workloads + numbers.blocks + usize::from(extra);
         // A route may be wanted where the extra one is.
         numbers.learned = self.delta.settled().saturating_sub(others);
         numbers
+    }
+
+    /// What is wanted at a destination, with any destination in it.
+    fn wanted_at(&self, destination: IpNet) -> Option<&felix_calc::Route> {
+        let wish = self.delta.get(&Key::wanted(destination)).wish?;
+        Some(self.wanted.get(wish))
     }
 
     /// How many routes the kernel refuses.
@@ -304,7 +388,7 @@ impl Table {
 
     /// How many routes wait for their interface.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.wanted.waiting()
     }
 
     /// What does not work, by destination; beyond a hundred, only how many.
@@ -316,8 +400,11 @@ impl Table {
             .collect();
         refused.sort();
         let named = refused.iter().take(NAMED_FAILURES).map(|(key, problem)| {
-            let object = match self.wanted.get(&key.destination) {
-                Some(wanted) => resolve::describe(wanted),
+            let object = match self.wanted_at(key.destination) {
+                Some(wanted) => resolve::describe(&felix_calc::Route {
+                    destination: key.destination,
+                    ..wanted.clone()
+                }),
                 None => format!("route {}", key.destination),
             };
             Failure {
@@ -344,28 +431,38 @@ impl Table {
         self.foreign.values().flatten()
     }
 
-    /// Every route that is not ours.
-    pub(crate) fn others(&self) -> impl Iterator<Item = &Route> {
-        let tracked = self
-            .delta
-            .all_actual()
-            .map(|(_, route)| route.as_ref())
-            .filter(|route| route.protocol != self.ownership.protocol);
-        self.host_routes().chain(tracked)
+    /// Every route that is not ours and leads to an address.
+    pub(crate) fn others_to(&self, address: IpNet) -> Vec<Route> {
+        let shapes = self.shapes.borrow();
+        let adopted = self.adopted.iter();
+        let adopted = adopted.filter(|key| key.destination.contains(&address));
+        let adopted = adopted.filter_map(|key| {
+            let shape = self.delta.get(key).actual?;
+            Some(shapes.route(shape, key.destination))
+        });
+        let foreign = self.host_routes();
+        let foreign = foreign.filter(|route| route.destination.contains(&address));
+        foreign.cloned().chain(adopted).collect()
     }
 }
 
-/// A wanted route as the kernel has it, if its interface is there.
-fn resolved(protocol: u8, wanted: Option<&felix_calc::Route>, host: &Host) -> Option<Arc<Route>> {
-    resolve::route(wanted?, protocol, host).map(Arc::new)
-}
-
-/// The route as a deletion names it: by key, kind and protocol, whatever its next hops are.
-fn deletion(route: &Arc<Route>) -> RouteChange {
-    if route.kind == RouteKind::Unicast && route.nexthops.len() == 1 {
-        return RouteChange::Delete(route.clone());
+/// Notes in a record that it is about to wait in the queue, and where; nothing if it does not.
+fn enqueue(sides: &mut Sides, wanted: &Wanted) -> Option<Lane> {
+    if !sides.differ() {
+        sides.held = false;
+        return None;
     }
-    let mut named = Route::clone(route);
-    named.nexthops.clear();
-    RouteChange::Delete(Arc::new(named))
+    let lane = match (sides.desired, sides.wish) {
+        (None, _) if sides.held => return None,
+        (None, _) => Lane::Deletion,
+        (Some(_), Some(wish)) if !wanted.is_local(wish) => Lane::Write,
+        // Of a pod, of a block, or the extra one.
+        (Some(_), _) => Lane::Urgent,
+    };
+    sides.held = false;
+    if sides.under_way || sides.queued & lane.bit() != 0 {
+        return None;
+    }
+    sides.queued |= lane.bit();
+    Some(lane)
 }

@@ -2,7 +2,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use netlink::netns::NetNs;
@@ -85,7 +84,7 @@ pub(crate) fn via(gateway: &str, device: u32) -> Nexthop {
 }
 
 /// `count` /32 routes below 10.0.0.0/8, in scrambled order.
-pub(crate) fn many_routes(count: u32, device: u32) -> Vec<Arc<Route>> {
+pub(crate) fn many_routes(count: u32, device: u32) -> Vec<Route> {
     let host = |number: u32| {
         let address = Ipv4Addr::from(0x0a00_0000 + number.wrapping_mul(2_654_435_761) % (1 << 24));
         IpNet::from(IpAddr::V4(address))
@@ -98,7 +97,7 @@ pub(crate) fn many_routes(count: u32, device: u32) -> Vec<Arc<Route>> {
                 device: Some(device),
                 ..Nexthop::default()
             }];
-            Arc::new(route)
+            route
         })
         .collect()
 }

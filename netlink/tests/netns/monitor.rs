@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use netlink::bulk::{RouteBatch, RouteChange};
+use netlink::bulk::{Operation, RouteBatch};
 use netlink::monitor::{Event, Group, Monitor};
 use netlink::{RouteKind, Socket};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -43,8 +43,11 @@ fn the_monitor_tells_what_others_change_and_not_what_we_change() {
             |e| matches!(e, Event::Link(l) if l.index == eth0 && l.running),
         );
 
-        let own = many_routes(1000, eth0).into_iter().map(RouteChange::Add);
-        RouteBatch::from_iter(own).apply(&mut socket).unwrap();
+        let mut own = RouteBatch::new();
+        for route in many_routes(1000, eth0) {
+            own.push_route(Operation::Add, &route);
+        }
+        own.apply(&mut socket).unwrap();
         ip("route add 172.16.1.0/26 via 192.0.2.9 proto bird");
         ip("-6 route add blackhole 2001:db8:1::/122 proto 80");
         ip("route replace 172.16.1.0/26 via 192.0.2.8 proto static");
@@ -85,8 +88,11 @@ fn lost_events_are_told() {
         let eth0 = card(&mut socket, "eth0", "192.0.2.1/24");
         let mut monitor = Monitor::open(&[Group::Routes]).unwrap();
         setsockopt(&monitor, sockopt::RcvBuf, &65_536).unwrap();
-        let routes = many_routes(1000, eth0).into_iter().map(RouteChange::Add);
-        RouteBatch::from_iter(routes).apply(&mut socket).unwrap();
+        let mut batch = RouteBatch::new();
+        for route in many_routes(1000, eth0) {
+            batch.push_route(Operation::Add, &route);
+        }
+        batch.apply(&mut socket).unwrap();
         let seen = wait_for(&mut monitor, |e| *e == Event::Overrun);
         assert!(seen.len() < 1000);
         ip("route add blackhole 172.16.1.0/26");

@@ -1,32 +1,34 @@
 //! From the difference to operations. Pure.
 
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Instant;
 
-use netlink::Route;
-use netlink::bulk::RouteChange;
+use ipnet::IpNet;
+use netlink::bulk::Operation;
 
-use super::deletion;
-use crate::delta::{Delta, Set};
-use crate::ownership::{Key, Ownership, Removal};
+use super::queue::Lane;
+use super::{CONTESTED, Table};
+use crate::ownership::{Key, Removal};
+use felix_calc::intern::Id;
 
-/// Routes per round besides urgent ones, so that a pod's route never waits behind more than these.
-const ROUND: usize = 16_384;
+/// An operation, and the shape of the route it is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    pub(crate) operation: Operation,
+    pub(crate) key: Key,
+    pub(super) shape: Id,
+}
 
-/// What to do, in this order.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
-    /// Additions and replacements of pods' and blocks' routes, then of others, then deletions.
-    pub(crate) changes: Vec<RouteChange>,
-    /// Desired keys that are taken by routes of others.
-    pub(crate) conflicts: Vec<Key>,
-    /// When there is something to do even if nothing happens.
-    pub(crate) next: Option<Instant>,
+impl Change {
+    /// Whether it is about the route to exactly this address.
+    pub(crate) fn is_to(&self, address: IpAddr) -> bool {
+        self.key.destination == IpNet::from(address)
+    }
 }
 
 /// Who is at a key besides us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(super) enum Place {
     /// Nobody.
     Free,
     /// Somebody who was there before us, or does not give up.
@@ -35,83 +37,123 @@ pub(crate) enum Place {
     TakenFromUs,
 }
 
-/// Compares desired and actual routes.
-///
-/// `urgent` keys, few, are all looked at; of the others enough for a round.
-/// `refused` keys are left alone until they are worth another try.
-/// What is desired is added where there is nothing and replaced in place where there is
-/// something of ours, or was; it never deletes first.
-/// Keys come in no order, which suits the kernel: its trie is slowest in the order of addresses.
-pub(crate) fn plan(
-    delta: &Delta<Key, Arc<Route>>,
-    urgent: impl Iterator<Item = Key>,
-    ownership: &Ownership,
-    refused: impl Fn(&Key) -> bool,
-    place: impl Fn(&Key) -> Place,
-    now: Instant,
-) -> Plan {
-    let mut plan = Plan::default();
-    let mut seen = Set::default();
-    let write = |plan: &mut Plan, key: &Key, desired: &Arc<Route>, there: bool| match place(key) {
-        Place::Taken => plan.conflicts.push(*key),
-        Place::Free if !there => plan.changes.push(RouteChange::Add(desired.clone())),
-        Place::Free | Place::TakenFromUs => {
-            plan.changes.push(RouteChange::Replace(desired.clone()));
+impl Table {
+    /// What to do now, up to a number of operations; they are under way from then on.
+    ///
+    /// Routes of pods and blocks come first, then others, deletions last. What is desired is added
+    /// where there is nothing and replaced in place where there is something of ours, or was; it
+    /// is never deleted first.
+    pub(crate) fn plan(&mut self, now: Instant, limit: usize) -> Vec<Change> {
+        if self.look_again.is_some_and(|when| when <= now) {
+            self.look_at_held();
         }
-    };
-    for key in urgent.filter(|key| delta.is_pending(key) && !refused(key)) {
-        let sides = delta.sides(&key);
-        if let Some((sides, desired)) = sides.and_then(|s| Some((s, s.desired.as_ref()?))) {
-            write(&mut plan, &key, desired, sides.actual.is_some());
-            seen.insert(key);
+        let mut changes = Vec::new();
+        while changes.len() < limit {
+            let Some((key, lane)) = self.queue.pop() else {
+                break;
+            };
+            changes.extend(self.consider(key, lane, now));
         }
+        changes
     }
-    let limit = plan.changes.len() + ROUND;
-    let mut deletions = Vec::new();
-    // To be written, as far as they have not been come across.
-    let mut missing = delta.missing();
-    for key in delta.pending() {
-        if missing == 0 && deletions.len() == ROUND {
-            // The rest of a mass deletion is not looked at each time.
-            plan.be_back(now);
-            break;
-        }
-        if refused(key) || seen.contains(key) {
-            missing -= usize::from(delta.desired(key).is_some());
-            continue;
-        }
-        if plan.changes.len() == limit {
-            // The rest follows at once, and only then deletions.
-            deletions.clear();
-            plan.next = Some(now);
-            break;
-        }
-        let Some(sides) = delta.sides(key) else {
-            continue;
-        };
-        if let Some(desired) = &sides.desired {
-            missing -= 1;
-            write(&mut plan, key, desired, sides.actual.is_some());
-            continue;
-        }
-        let Some(actual) = &sides.actual else {
-            continue;
-        };
-        match ownership.removal(actual) {
-            Removal::Never => {}
-            Removal::After(when) if when > now => plan.be_back(when),
-            Removal::Now | Removal::After(_) if deletions.len() < ROUND => {
-                deletions.push(deletion(actual));
-            }
-            Removal::Now | Removal::After(_) => plan.be_back(now),
-        }
-    }
-    plan.changes.append(&mut deletions);
-    plan
-}
 
-impl Plan {
-    fn be_back(&mut self, when: Instant) {
-        self.next = Some(self.next.map_or(when, |next| next.min(when)));
+    /// When to plan again even if nothing happens.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.look_again
+    }
+
+    /// Whether there is something to plan.
+    pub(crate) fn has_work(&self, now: Instant) -> bool {
+        !self.queue.is_empty() || self.look_again.is_some_and(|when| when <= now)
+    }
+
+    /// Whether a change takes the route to a pod away.
+    pub(crate) fn removes_pod(&self, change: &Change) -> bool {
+        change.operation == Operation::Delete && {
+            let shapes = self.shapes.borrow();
+            let nexthops = &shapes.get(change.shape).nexthops;
+            nexthops.len() == 1 && nexthops.iter().all(|nexthop| nexthop.via.is_none())
+        }
+    }
+
+    fn consider(&mut self, key: Key, lane: Lane, now: Instant) -> Option<Change> {
+        let sides = self.delta.get(&key);
+        let refused = !self.refused.is_empty() && self.refused.contains_key(&key);
+        if !sides.differ() || sides.under_way || refused {
+            self.delta.change(&key, |sides| sides.queued &= !lane.bit());
+            return None;
+        }
+        if sides.desired.is_none() && lane != Lane::Deletion {
+            // A wish that was given up while it waited: it is in the right lane now.
+            self.change(&key, |sides| sides.queued &= !lane.bit());
+            return None;
+        }
+        let decided = match (sides.desired, sides.actual) {
+            (Some(desired), actual) => self
+                .write(&key, actual.is_some())
+                .map(|operation| (operation, desired)),
+            (None, Some(actual)) => self
+                .may_go(actual, now)
+                .then_some((Operation::Delete, actual)),
+            (None, None) => None,
+        };
+        let held = sides.desired.is_none();
+        self.delta.change(&key, |sides| {
+            sides.queued &= !lane.bit();
+            match decided {
+                Some(_) => sides.under_way = true,
+                None => sides.held = held,
+            }
+        });
+        let (operation, shape) = decided?;
+        self.shapes.get_mut().keep(shape);
+        self.under_way += 1;
+        Some(Change {
+            operation,
+            key,
+            shape,
+        })
+    }
+
+    /// How a desired route comes into the kernel; not at all where its place is taken.
+    fn write(&mut self, key: &Key, is_there: bool) -> Option<Operation> {
+        match self.place(key) {
+            Place::Free if !is_there => Some(Operation::Add),
+            Place::Free | Place::TakenFromUs => Some(Operation::Replace),
+            Place::Taken => {
+                let other = self.foreign.get(key).and_then(|routes| routes.first());
+                let problem = other.map(|other| {
+                    format!("the place is taken by a route of somebody else: {other}")
+                });
+                self.refuse(*key, problem);
+                None
+            }
+        }
+    }
+
+    /// Whether a route that is not desired may go now.
+    fn may_go(&mut self, actual: Id, now: Instant) -> bool {
+        match self.ownership.removal(self.shapes.get_mut().get(actual)) {
+            Removal::Now => true,
+            Removal::After(when) if when <= now => true,
+            Removal::After(when) => {
+                self.look_again = Some(self.look_again.map_or(when, |next| next.min(when)));
+                false
+            }
+            Removal::Never => false,
+        }
+    }
+
+    /// Who else is at a key.
+    fn place(&self, key: &Key) -> Place {
+        if self.foreign.is_empty() || !self.foreign.contains_key(key) {
+            return Place::Free;
+        }
+        let contested = self.contested.get(key);
+        if self.drifted.contains(key) && contested.is_none_or(|times| *times < CONTESTED) {
+            Place::TakenFromUs
+        } else {
+            Place::Taken
+        }
     }
 }

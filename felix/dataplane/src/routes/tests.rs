@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use felix_calc::{RouteClass, Target};
-use netlink::{Link, Nexthop, Refusal, Scope};
+use netlink::{Link, Nexthop, Refusal, RouteKind, Scope};
 
 use super::*;
 use crate::host::tests::{host, link};
@@ -15,6 +15,8 @@ mod owners;
 const BOOT: u8 = 3;
 const BIRD: u8 = 12;
 const OURS: u8 = 80;
+/// Changes of one round.
+const ROUND: usize = 16_384;
 
 /// A host with `lo`, `eth0`, `eth1`, `cali1`, `cali2` (indexes 1 to 5) and its table.
 struct Node {
@@ -92,17 +94,40 @@ impl Node {
 
     /// The operations planned now, as text.
     fn planned(&mut self) -> Vec<String> {
-        let plan = self.table.plan(self.now);
-        plan.changes.iter().map(text).collect()
+        let changes = self.table.plan(self.now, ROUND);
+        for change in &changes {
+            self.table.lost(change);
+        }
+        self.text(&changes)
     }
 
     /// Plans, carries out in mind, and returns the operations as text.
     fn run(&mut self) -> Vec<String> {
-        let plan = self.table.plan(self.now);
-        for change in &plan.changes {
+        let changes = self.table.plan(self.now, ROUND);
+        let text = self.text(&changes);
+        for change in &changes {
             self.table.applied(change, Ok(()));
         }
-        plan.changes.iter().map(text).collect()
+        text
+    }
+
+    fn relist(&mut self, routes: Vec<Route>) {
+        let listed = routes.into_iter().map(|route| self.table.listed(route));
+        self.table.relist(listed.collect());
+    }
+
+    fn text(&self, changes: &[Change]) -> Vec<String> {
+        let text = |change: &Change| {
+            let verb = match change.operation {
+                Operation::Add => "add",
+                Operation::Replace => "replace",
+                Operation::Delete => "delete",
+            };
+            let shapes = self.table.shapes.borrow();
+            let route = shapes.route(change.shape, change.key.destination);
+            format!("{verb} {route}")
+        };
+        changes.iter().map(text).collect()
     }
 
     fn failures(&self) -> Vec<String> {
@@ -112,15 +137,6 @@ impl Node {
             .map(ToString::to_string)
             .collect()
     }
-}
-
-fn text(change: &RouteChange) -> String {
-    let verb = match change {
-        RouteChange::Add(_) => "add",
-        RouteChange::Replace(_) => "replace",
-        RouteChange::Delete(_) => "delete",
-    };
-    format!("{verb} {}", change.route())
 }
 
 fn via(gateways: &[(&str, &str)]) -> Target {
@@ -159,7 +175,7 @@ const NOTHING: [&str; 0] = [];
 #[test]
 fn missing_is_added_wrong_is_replaced_and_left_over_goes_last() {
     let mut node = Node::new();
-    node.table.relist(vec![
+    node.relist(vec![
         kernel("10.0.2.0/26", OURS, "192.0.2.8", 2),
         kernel("10.0.3.0/26", OURS, "192.0.2.9", 2),
         kernel("10.0.9.0/26", OURS, "192.0.2.9", 2),
@@ -192,8 +208,7 @@ fn a_blackhole_and_both_families_are_written_as_the_kernel_lists_them() {
         route.kind = RouteKind::Blackhole;
         route.scope = Scope::Universe;
     }
-    node.table
-        .relist(listed.into_iter().map(Route::canonical).collect());
+    node.relist(listed.into_iter().map(Route::canonical).collect());
     assert_eq!(node.run(), NOTHING);
     assert_eq!(node.table.programmed().len(), 2);
 }
@@ -229,14 +244,14 @@ fn many_failures_are_counted_rather_than_listed() {
 fn what_the_kernel_refused_waits_for_a_reason_to_try_again() {
     let mut node = Node::new();
     node.want("10.0.2.0/26", via(&[("192.0.2.9", "eth0")]));
-    let plan = node.table.plan(node.now);
+    let changes = node.table.plan(node.now, ROUND);
     let error = Error::Unreachable(Refusal {
         operation: "add route",
-        object: plan.changes[0].route().to_string(),
+        object: "10.0.2.0/26".to_owned(),
         errno: 101,
         detail: Some("Nexthop has invalid gateway".into()),
     });
-    node.table.applied(&plan.changes[0], Err(&error));
+    node.table.applied(&changes[0], Err(&error));
     assert_eq!(node.run(), NOTHING);
     assert!(node.failures()[0].starts_with("route 10.0.2.0/26 via 192.0.2.9 dev eth0: "));
     assert!(node.failures()[0].contains("invalid gateway"));
@@ -253,12 +268,85 @@ fn a_pod_route_does_not_wait_behind_a_flood_of_learned_ones() {
         node.want(&format!("{net}/26"), via(&[("192.0.2.9", "eth0")]));
     }
     node.want("10.0.1.5/32", pod("cali1"));
-    let plan = node.table.plan(node.now);
-    assert_eq!(text(&plan.changes[0]), "add 10.0.1.5/32 dev 4 proto 80");
-    assert_eq!(plan.next, Some(node.now), "the rest follows at once");
-    let mut rounds = 0;
-    while !node.run().is_empty() {
-        rounds += 1;
+    let changes = node.table.plan(node.now, 256);
+    assert_eq!(changes.len(), 256);
+    assert_eq!(node.text(&changes[..1]), ["add 10.0.1.5/32 dev 4 proto 80"]);
+    node.want("10.0.1.6/32", pod("cali2"));
+    assert_eq!(node.run()[0], "add 10.0.1.6/32 dev 5 proto 80");
+    while node.table.has_work(node.now) {
+        node.run();
     }
-    assert_eq!(rounds, 3);
+    for change in &changes {
+        node.table.applied(change, Ok(()));
+    }
+    assert_eq!(node.table.counts().0, 40_002);
+}
+
+#[test]
+fn a_route_that_flaps_while_the_kernel_is_busy_waits_once_and_leaves_nothing() {
+    let mut node = Node::new();
+    let nets: Vec<String> = (0..200)
+        .map(|number| format!("10.9.{number}.0/24"))
+        .collect();
+    for _ in 0..50 {
+        for net in &nets {
+            node.want(net, via(&[("192.0.2.9", "eth0")]));
+        }
+        for net in &nets {
+            node.want_nothing(net);
+        }
+    }
+    let mut waiting = 0;
+    while node.table.queue.pop().is_some() {
+        waiting += 1;
+    }
+    assert_eq!(waiting, nets.len());
+
+    let mut node = Node::new();
+    node.want(&nets[0], via(&[("192.0.2.9", "eth0")]));
+    let changes = node.table.plan(node.now, ROUND);
+    node.want_nothing(&nets[0]);
+    node.want(&nets[0], via(&[("192.0.2.8", "eth0")]));
+    assert_eq!(node.run(), NOTHING, "one change at a time");
+    node.table.applied(&changes[0], Ok(()));
+    assert_eq!(
+        node.run(),
+        ["replace 10.9.0.0/24 via 192.0.2.8 dev 2 proto 80"]
+    );
+    node.want_nothing(&nets[0]);
+    node.run();
+    assert_eq!(node.table.delta.iter().count(), 0);
+    node.relist(vec![]);
+    assert_eq!(node.table.shapes.get_mut().in_kernel().count(), 0);
+}
+
+#[test]
+fn what_others_do_while_a_change_is_under_way_asks_for_a_listing() {
+    let mut node = Node::new();
+    node.want("10.0.2.0/26", via(&[("192.0.2.9", "eth0")]));
+    let changes = node.table.plan(node.now, ROUND);
+    let ours = kernel("10.0.2.0/26", OURS, "192.0.2.9", 2);
+    node.table.vanished(&ours);
+    node.table.applied(&changes[0], Ok(()));
+    assert!(node.table.is_suspect());
+    node.relist(vec![]);
+    assert!(!node.table.is_suspect());
+    assert_eq!(node.run(), ["add 10.0.2.0/26 via 192.0.2.9 dev 2 proto 80"]);
+    assert_eq!(node.table.counts(), (2, 1), "that was a repair");
+}
+
+#[test]
+fn a_listing_finds_what_is_missing_and_what_is_beside_ours() {
+    let mut node = Node::new();
+    node.want("2001:db8:1::/122", via(&[("2001:db8::9", "eth0")]));
+    node.want("10.0.2.0/26", via(&[("192.0.2.9", "eth0")]));
+    node.run();
+    let ours = kernel("2001:db8:1::/122", OURS, "2001:db8::9", 2);
+    let beside = kernel("2001:db8:1::/122", BIRD, "2001:db8::8", 2);
+    for routes in [vec![beside.clone(), ours.clone()], vec![ours, beside]] {
+        node.relist(routes);
+        assert_eq!(node.run(), ["add 10.0.2.0/26 via 192.0.2.9 dev 2 proto 80"]);
+        assert_eq!(node.table.host_routes().count(), 1);
+    }
+    assert_eq!(node.table.counts().1, 2);
 }

@@ -84,7 +84,7 @@ fn a_multipath_route_that_lost_all_its_interfaces_at_once_is_written_again() {
         via(&[("192.0.2.9", "eth0"), ("198.51.100.9", "eth1")]),
     );
     node.run();
-    node.table.ownership.hold_learned = true;
+    node.table.hold_learned(true);
     for index in [2, 3] {
         node.down(index);
     }
@@ -102,7 +102,7 @@ fn a_multipath_route_that_lost_all_its_interfaces_at_once_is_written_again() {
 fn an_interface_that_is_not_ready_is_no_failure() {
     let mut node = Node::new();
     node.want("10.0.1.5/32", pod("cali1"));
-    let plan = node.table.plan(node.now);
+    let changes = node.table.plan(node.now, ROUND);
     let refusal = Refusal {
         operation: "add route",
         object: String::new(),
@@ -110,7 +110,7 @@ fn an_interface_that_is_not_ready_is_no_failure() {
         detail: None,
     };
     node.table
-        .applied(&plan.changes[0], Err(&Error::NoDevice(refusal)));
+        .applied(&changes[0], Err(&Error::NoDevice(refusal)));
     assert_eq!(node.failures(), NOTHING);
     assert!(node.table.has_refused());
 }

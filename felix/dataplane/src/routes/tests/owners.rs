@@ -7,7 +7,7 @@ fn foreign_routes_are_never_touched() {
     let mut node = Node::new();
     let mut other_metric = kernel("10.0.2.0/26", BOOT, "192.0.2.9", 2);
     other_metric.metric = 100;
-    node.table.relist(vec![
+    node.relist(vec![
         kernel("0.0.0.0/0", BOOT, "192.0.2.254", 2),
         kernel("10.0.8.0/26", BIRD, "192.0.2.9", 2),
         kernel("fe80::/64", 2, "", 4),
@@ -22,7 +22,7 @@ fn foreign_routes_are_never_touched() {
 fn a_place_taken_by_somebody_else_is_a_failure_until_it_is_free() {
     let mut node = Node::new();
     let foreign = kernel("192.0.2.0/24", 2, "", 2);
-    node.table.relist(vec![foreign.clone()]);
+    node.relist(vec![foreign.clone()]);
     node.want("192.0.2.0/24", via(&[("198.51.100.9", "eth1")]));
     assert_eq!(node.run(), NOTHING);
     assert_eq!(
@@ -46,7 +46,7 @@ fn routes_of_calicos_bird_are_adopted_in_place_and_otherwise_left() {
     let mut hole = kernel("10.0.1.0/26", BIRD, "", 1);
     hole.kind = RouteKind::Blackhole;
     hole.scope = Scope::Universe;
-    node.table.relist(vec![
+    node.relist(vec![
         kernel("10.0.2.0/26", BIRD, "192.0.2.9", 2),
         kernel("10.0.3.0/26", BIRD, "192.0.2.9", 2),
         hole.canonical(),
@@ -67,8 +67,8 @@ fn routes_of_calicos_bird_are_adopted_in_place_and_otherwise_left() {
 #[test]
 fn learned_routes_of_an_earlier_run_are_held_until_the_speaker_has_converged() {
     let mut node = Node::new();
-    node.table.ownership.hold_learned = true;
-    node.table.relist(vec![
+    node.table.hold_learned(true);
+    node.relist(vec![
         kernel("10.0.2.0/26", OURS, "192.0.2.9", 2),
         kernel("10.0.3.0/26", OURS, "192.0.2.9", 2),
         kernel("10.0.1.5/32", OURS, "", 4),
@@ -81,7 +81,7 @@ fn learned_routes_of_an_earlier_run_are_held_until_the_speaker_has_converged() {
             "delete 10.0.1.5/32 dev 4 proto 80",
         ]
     );
-    node.table.ownership.hold_learned = false;
+    node.table.hold_learned(false);
     assert_eq!(
         node.run(),
         ["delete 10.0.2.0/26 via 192.0.2.9 dev 2 proto 80"]
@@ -94,11 +94,11 @@ fn routes_of_others_on_a_new_workload_interface_have_ten_seconds() {
     node.link(link(9, "cali9"));
     node.table
         .appeared(kernel("10.0.1.9/32", BOOT, "", 9), false);
-    let plan = node.table.plan(node.now);
-    assert_eq!(plan.changes, []);
-    assert_eq!(plan.next, Some(node.now + Duration::from_secs(10)));
+    let changes = node.table.plan(node.now, ROUND);
+    assert!(changes.is_empty());
+    assert_eq!(node.table.next(), Some(node.now + Duration::from_secs(10)));
     node.later(5);
-    node.table.relist(vec![kernel("10.0.1.9/32", BOOT, "", 9)]);
+    node.relist(vec![kernel("10.0.1.9/32", BOOT, "", 9)]);
     assert_eq!(
         node.run(),
         NOTHING,
@@ -153,7 +153,7 @@ fn what_was_taken_from_us_is_taken_back_but_not_for_ever() {
     assert_eq!(node.run(), NOTHING);
     assert_eq!(node.failures().len(), 1);
     assert_eq!(node.table.counts(), (4, 3));
-    node.table.relist(vec![foreign]);
+    node.relist(vec![foreign]);
     assert_eq!(node.run().len(), 1, "the audit makes another attempt");
 }
 
