@@ -4,7 +4,7 @@
 //!  datastore ──▶ watch (one per kind) ─┐
 //!  cni server ──────── endpoints ──────┤ mpsc 1024             watch<bgp section>
 //!  dataplane ── host, programmed ──────┼──────────▶ calc ──┬──────────────────────▶ speaker
-//!  speaker ──── learned, converged ────┘                   │                           │
+//!  speaker ──── learned, converged ────┘ mpsc 16           │                           │
 //!                                                          ▼ inbox: newest wins        ▼
 //!                                          dataplane (thread) ⇄ kernel         bgp (its own tasks)
 //!
@@ -44,6 +44,8 @@ use crate::{admin, calc, cni, dataplane, node_address, shutdown, speaker, status
 
 /// Updates that wait for the calculation.
 const UPDATES: usize = 1024;
+/// Updates of the speaker that wait for it, each of up to 1024 routes.
+const LEARNED: usize = 16;
 /// Notes on pods that wait for the datastore; more are dropped.
 const NOTES: usize = 256;
 /// Sessions are closed within this time.
@@ -96,6 +98,7 @@ struct Common<'a> {
     metrics: Arc<Metrics>,
     inbox: Arc<Inbox>,
     updates: mpsc::Sender<Update>,
+    learned: mpsc::Sender<Update>,
 }
 
 async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Stops)> {
@@ -105,6 +108,7 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
         .with_context(|| format!("listen on {} (setting admin)", config.admin))?;
     let admin_socket = cni::socket::open(&config.cni_socket.with_file_name("agent.sock"))?;
     let (updates, update_receiver) = mpsc::channel(UPDATES);
+    let (learned, learned_receiver) = mpsc::channel(LEARNED);
     let common = Common {
         config,
         store,
@@ -112,6 +116,7 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
         metrics: Arc::new(Metrics::new()?),
         inbox: Arc::new(Inbox::new()?),
         updates,
+        learned,
     };
     let (server, notes) = common.cni_server()?;
     node_address::update(&*common.store, &config.node_name, &common.board).await;
@@ -119,7 +124,7 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
 
     let mut tasks = Tasks::default();
     tasks.spawn("tunnel addresses", tunnels.run());
-    let (probes, bgp) = common.start_calculation(&mut tasks, update_receiver);
+    let (probes, bgp) = common.start_calculation(&mut tasks, update_receiver, learned_receiver);
     let restarting = common.start_dataplane(&mut tasks)?;
     let (speaker, handle) = common.start_speaker(&mut tasks, bgp, restarting);
     let cni = common.start_cni(&mut tasks, server, notes).await?;
@@ -182,11 +187,13 @@ impl Common<'_> {
         &self,
         tasks: &mut Tasks,
         updates: mpsc::Receiver<Update>,
+        learned: mpsc::Receiver<Update>,
     ) -> (mpsc::Sender<oneshot::Sender<()>>, BgpSection) {
         let (probes, probe_receiver) = mpsc::channel(1);
         let (bgp, bgp_receiver) = watch::channel(None);
         let ends = calc::Ends {
             updates,
+            learned,
             probes: probe_receiver,
             bgp,
             dataplane: self.inbox.clone(),
@@ -237,7 +244,7 @@ impl Common<'_> {
         };
         let ends = speaker::Ends {
             bgp,
-            updates: self.updates.clone(),
+            updates: self.learned.clone(),
             board: self.board.clone(),
             restarting,
             shutdown,

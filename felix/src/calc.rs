@@ -9,13 +9,17 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::board::Board;
 use crate::dataplane::Inbox;
 
-/// At most so many updates are taken before an output is made.
+/// At most so many updates are taken before an output is made, and of learned routes so many: then
+/// the kernel has something to do while the next ones are taken, and little waits.
 const BATCH: usize = 1024;
+const ROUTES: usize = 4096;
 
 /// Ends of the task.
 pub struct Ends {
-    /// Updates of all sources.
+    /// Updates of all sources but the speaker; when the last source is gone, the task ends.
     pub updates: mpsc::Receiver<Update>,
+    /// Updates of the speaker, which can be large.
+    pub learned: mpsc::Receiver<Update>,
     /// Probes: answered at once by a task that is alive.
     pub probes: mpsc::Receiver<oneshot::Sender<()>>,
     /// The BGP section for the speaker.
@@ -31,25 +35,46 @@ pub struct Ends {
 /// # Errors
 /// None so far.
 pub async fn run(mut calc: Calc, mut ends: Ends) -> Result<()> {
-    let mut batch = Vec::with_capacity(BATCH);
     publish(&calc, &ends.board, None);
     loop {
-        tokio::select! {
-            Some(probe) = ends.probes.recv() => drop(probe.send(())),
-            count = ends.updates.recv_many(&mut batch, BATCH) => {
-                if count == 0 {
-                    return Ok(());
-                }
-                for update in batch.drain(..) {
-                    calc.update(update);
-                }
-                let output = calc.flush();
-                publish(&calc, &ends.board, output.as_ref());
-                if let Some(output) = output {
-                    hand_out(output, &ends);
-                }
+        let first = tokio::select! {
+            Some(probe) = ends.probes.recv() => {
+                let _gone = probe.send(());
+                continue;
             }
+            update = ends.updates.recv() => match update {
+                Some(update) => update,
+                None => return Ok(()),
+            },
+            Some(update) = ends.learned.recv() => update,
+        };
+        take(&mut calc, &mut ends, first);
+        let output = calc.flush();
+        publish(&calc, &ends.board, output.as_ref());
+        if let Some(output) = output {
+            hand_out(output, &ends);
         }
+    }
+}
+
+/// Takes an update, and with it what waits already.
+fn take(calc: &mut Calc, ends: &mut Ends, first: Update) {
+    let size = |update: &Update| match update {
+        Update::Learned(changes) => changes.len(),
+        _ => 0,
+    };
+    let mut routes = size(&first);
+    calc.update(first);
+    for _ in 1..BATCH {
+        if routes >= ROUTES {
+            return;
+        }
+        let waiting = ends.updates.try_recv();
+        let Ok(update) = waiting.or_else(|_| ends.learned.try_recv()) else {
+            return;
+        };
+        routes += size(&update);
+        calc.update(update);
     }
 }
 

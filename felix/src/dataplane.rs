@@ -1,9 +1,9 @@
 //! The thread around `felix-dataplane`: takes what shall be, waits for the kernel, reports.
 //!
-//! Outputs that come faster than the kernel takes them are folded: the newest answer per
-//! destination stays, so what waits is bounded by the number of routes.
+//! Outputs that come faster than they are taken are folded: the newest answer per destination
+//! stays, so what waits is bounded by the number of routes.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::mem::take;
 use std::os::fd::AsFd;
@@ -23,6 +23,8 @@ use crate::board::Board;
 
 /// Longest sleep when nothing happens.
 const IDLE: Duration = Duration::from_secs(60);
+/// So many routes may wait before they are folded: the thread mostly takes them sooner.
+const FOLD: usize = 1 << 16;
 /// Pause after a step that failed as a whole.
 const ERROR_PAUSE: Duration = Duration::from_secs(1);
 
@@ -37,7 +39,10 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct Pending {
     output: Option<Output>,
-    routes: HashMap<IpNet, Option<Route>, RandomState>,
+    /// In the order they came.
+    routes: Vec<(IpNet, Option<Route>)>,
+    /// How many there were after they had been folded last.
+    folded: usize,
     probes: Vec<oneshot::Sender<()>>,
     stop: bool,
 }
@@ -61,7 +66,16 @@ impl Inbox {
     /// Adds what changed.
     pub fn put(&self, mut output: Output) {
         let mut pending = self.lock();
-        pending.routes.extend(take(&mut output.routes));
+        if pending.routes.is_empty() {
+            pending.routes = take(&mut output.routes);
+        } else {
+            pending.routes.append(&mut output.routes);
+        }
+        // Twice as many as last time: then folding costs little for each of them.
+        if pending.routes.len() > FOLD.max(2 * pending.folded) {
+            fold(&mut pending.routes);
+            pending.folded = pending.routes.len();
+        }
         pending.output = Some(match pending.output.take() {
             Some(earlier) => Output {
                 endpoints: output.endpoints.or(earlier.endpoints),
@@ -103,10 +117,19 @@ impl Inbox {
         while matches!((&self.sleep).read(&mut buffer), Ok(count) if count == buffer.len()) {}
         let mut pending = take(&mut *self.lock());
         if let Some(output) = &mut pending.output {
-            output.routes = take(&mut pending.routes).into_iter().collect();
+            output.routes = take(&mut pending.routes);
         }
         pending
     }
+}
+
+/// Leaves the newest answer for each destination.
+fn fold(routes: &mut Vec<(IpNet, Option<Route>)>) {
+    let mut seen = HashSet::<IpNet, RandomState>::default();
+    routes.reverse();
+    routes.retain(|(destination, _)| seen.insert(*destination));
+    routes.reverse();
+    routes.shrink_to_fit();
 }
 
 /// What the thread is started with.
@@ -132,7 +155,7 @@ pub fn run(config: Config, ends: Ends) -> Result<()> {
         protocol: Some(config.route_protocol),
         ..RouteFilter::default()
     };
-    let left = Socket::open().and_then(|mut socket| socket.routes(&own));
+    let left = Socket::open().and_then(|mut socket| socket.routes_as(&own, drop));
     let left = left.context("list the routes of an earlier run")?;
     tracing::info!(routes = left.len(), "routes of an earlier run");
     let _nobody_waits = ends.restarting.send(!left.is_empty());
@@ -235,16 +258,50 @@ mod tests {
             (output.generation, output.complete, output.hold_learned),
             (2, true, false)
         );
-        assert_eq!(output.routes, [(net, None)]);
+        let newest = output.routes.last();
+        assert_eq!(newest, Some(&(net, None)), "the last word counts");
         assert!(output.endpoints.is_some());
         assert!(output.overlay.is_some() && output.firewall.is_some());
         assert!(inbox.take().output.is_none());
+        assert!(inbox.take().routes.is_empty());
         let mut byte = [0];
         let woken = (&inbox.sleep).read(&mut byte).unwrap_err();
         assert_eq!(
             woken.kind(),
             ErrorKind::WouldBlock,
             "wake-ups do not pile up"
+        );
+    }
+
+    #[test]
+    fn routes_that_flap_while_nobody_takes_them_take_bounded_room() {
+        let inbox = Inbox::new().unwrap();
+        let net = |number: u32| IpNet::from(std::net::IpAddr::from(number.to_be_bytes()));
+        let mut longest = 0;
+        for round in 0..200 {
+            let route = |number| felix_calc::Route {
+                destination: net(number),
+                class: felix_calc::RouteClass::Learned,
+                target: felix_calc::Target::Blackhole,
+            };
+            let routes =
+                (0..10_000).map(|number| (net(number), (round % 2 == 0).then(|| route(number))));
+            inbox.put(Output {
+                generation: round,
+                routes: routes.collect(),
+                ..Output::default()
+            });
+            longest = longest.max(inbox.lock().routes.len());
+        }
+        assert!(longest <= FOLD + 10_000, "{longest}");
+        let output = inbox.take().output.unwrap();
+        assert!(
+            output
+                .routes
+                .iter()
+                .rev()
+                .take(10_000)
+                .all(|(_, route)| route.is_none())
         );
     }
 }
