@@ -5,7 +5,7 @@
 //! user_tunnel DEVICE vxlan:VNI:PORT:MAC LOCAL [HOST|MAC=HOST]...
 //! ```
 //!
-//! The variable `QUEUES` says how many queues the device has (1), `MTU` its MTU (1400).
+//! The variable `QUEUES` says how many queues the device has (1), `MTU` its MTU (1450).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let tunnel = Tunnel::start(Config {
         device: device.clone(),
         mac,
-        mtu: variable("MTU", 1400)?,
+        mtu: variable("MTU", 1450)?,
         wire,
         local,
         queues: variable("QUEUES", 1)?,

@@ -33,6 +33,7 @@ mod receive;
 mod samples;
 mod segment;
 mod socket;
+mod stand_in;
 mod sys;
 mod transmit;
 mod vnet;
@@ -48,6 +49,7 @@ use std::thread::JoinHandle;
 pub use counters::{Counters, Reason};
 pub use error::Error;
 pub use peers::Peers;
+pub use stand_in::StandIn;
 pub use wire::{Wire, ipip_mac};
 pub use worker::Health;
 

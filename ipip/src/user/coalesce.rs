@@ -194,7 +194,7 @@ impl Coalescer {
             Offload::Tcp => ip[packet.header + 13] & !PSH == ACK,
             _ => self.udp,
         };
-        if !wanted || payload == 0 || large || (!packet.v6 && packet.header != IPV4) {
+        if !wanted || payload == 0 || (!packet.v6 && packet.header != IPV4) {
             return Verdict::Alone(partial.then_some(shape), 0);
         }
         if !partial {
