@@ -6,7 +6,7 @@ use bgp_wire::{Family, Nlri, Prefix, Prefix4, Prefix6};
 
 use crate::adj_rib_out::{Pending, PendingOf};
 use crate::loc_rib::LocRib;
-use crate::table::PrefixTable;
+use crate::table::{Near, PrefixTable};
 
 /// Index into pairs of per-family things: IPv4 first, then IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,7 +36,7 @@ impl FamilyIndex {
 }
 
 /// A prefix of one family, as the key of its table.
-pub(crate) trait Key: Unit<Key = Self> + Into<Prefix> {
+pub(crate) trait Key: Unit<Key = Self> + Near + Into<Prefix> {
     const INDEX: FamilyIndex;
 
     fn table(tables: &Tables) -> &PrefixTable<Self>;

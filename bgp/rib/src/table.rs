@@ -2,26 +2,24 @@
 //!
 //! A prefix gets a dense id for as long as it has paths or somebody has yet to hear of its end;
 //! everything that is kept per prefix elsewhere is a vector indexed by that id. Slots live in
-//! blocks of fixed size, so growth never copies them and wastes at most one block. The hash index
-//! holds ids only (5 bytes a bucket) and is seeded, because peers choose the keys.
+//! blocks of fixed size, so growth never copies them and wastes at most one block.
 
+mod index;
 mod sources;
 
-use std::hash::{BuildHasher, Hash};
 use std::hint::black_box;
-
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
 
 use crate::decision::Reason;
 use crate::path::Paths;
+use index::Index;
+pub(crate) use index::Near;
 pub(crate) use sources::{Peers, Sources};
 
 /// Slots per block; a power of two.
 const BLOCK: usize = 4096;
 
 /// Prefixes that are looked up ahead of their turn; what they touch fits the nearest caches.
-const NEAR: usize = 32;
+pub(crate) const NEAR: usize = 32;
 
 /// Number of a prefix within its family's table, reused after the prefix is gone.
 pub(crate) type PrefixId = u32;
@@ -74,18 +72,16 @@ impl Marks {
 #[derive(Debug)]
 pub(crate) struct PrefixTable<K> {
     blocks: Vec<Vec<Slot<K>>>,
-    index: HashTable<PrefixId>,
+    index: Index,
     free: Vec<PrefixId>,
-    hasher: FixedState,
 }
 
-impl<K: Copy + Eq + Hash> PrefixTable<K> {
+impl<K: Near> PrefixTable<K> {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             blocks: Vec::new(),
-            index: HashTable::new(),
+            index: Index::new(seed),
             free: Vec::new(),
-            hasher: FixedState::with_seed(seed),
         }
     }
 
@@ -103,11 +99,9 @@ impl<K: Copy + Eq + Hash> PrefixTable<K> {
     }
 
     pub(crate) fn find(&self, key: K) -> Option<PrefixId> {
-        let hash = self.hasher.hash_one(key);
         let blocks = &self.blocks;
-        self.index
-            .find(hash, |&id| slot(blocks, id).key == key)
-            .copied()
+        let home = self.index.home(key);
+        self.index.find(home, |id| slot(blocks, id).key == key)
     }
 
     /// Looks a prefix up for nothing but its memory to be near when it is looked up again: several
@@ -117,15 +111,13 @@ impl<K: Copy + Eq + Hash> PrefixTable<K> {
     }
 
     pub(crate) fn find_or_insert(&mut self, key: K) -> PrefixId {
-        let hash = self.hasher.hash_one(key);
         let Self {
             blocks,
             index,
             free,
-            hasher,
         } = self;
-        let found = index.find(hash, |&id| slot(blocks, id).key == key);
-        if let Some(&id) = found {
+        let home = index.home(key);
+        if let Some(id) = index.find(home, |id| slot(blocks, id).key == key) {
             return id;
         }
         let new = Slot {
@@ -142,7 +134,7 @@ impl<K: Copy + Eq + Hash> PrefixTable<K> {
             }
             None => push(blocks, new),
         };
-        index.insert_unique(hash, id, |&id| hasher.hash_one(slot(blocks, id).key));
+        index.insert(home, id, |homes, id| homes.home(slot(blocks, id).key));
         id
     }
 
@@ -167,10 +159,8 @@ impl<K: Copy + Eq + Hash> PrefixTable<K> {
     }
 
     fn remove(&mut self, id: PrefixId) {
-        let key = self.slot(id).key;
-        let hash = self.hasher.hash_one(key);
-        if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
-            entry.remove();
+        let home = self.index.home(self.slot(id).key);
+        if self.index.remove(home, id) {
             self.slot_mut(id).marks = Marks::FREE;
             self.free.push(id);
         }
