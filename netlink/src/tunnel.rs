@@ -156,17 +156,17 @@ impl Socket {
     /// Asks for a device that cannot be, so that none is made: a kernel that knows the kind
     /// objects to the settings, another one to the kind.
     pub fn can_make(&mut self, kind: TunnelKind) -> Result<bool, Error> {
-        let data = match kind {
+        let mut info = vec![LinkInfo::Kind(kind.info())];
+        match kind {
             // Of protocol 6, TCP.
-            TunnelKind::Ipip => InfoData::IpTunnel(vec![InfoIpTunnel::Protocol(IpProtocol::Tcp)]),
-            // Without an identifier.
-            TunnelKind::Vxlan => InfoData::Vxlan(vec![InfoVxlan::Learning(false)]),
-        };
+            TunnelKind::Ipip => info.push(LinkInfo::Data(InfoData::IpTunnel(vec![
+                InfoIpTunnel::Protocol(IpProtocol::Tcp),
+            ]))),
+            // Without any settings.
+            TunnelKind::Vxlan => {}
+        }
         let mut message = LinkMessage::default();
-        message.attributes = vec![LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(kind.info()),
-            LinkInfo::Data(data),
-        ])];
+        message.attributes = vec![LinkAttribute::LinkInfo(info)];
         let asked = self.request(
             RouteNetlinkMessage::NewLink(message),
             NLM_F_CREATE | NLM_F_EXCL,
