@@ -85,33 +85,32 @@ impl Device {
     ) -> Result<Outcome, Error> {
         let mut outcome = Outcome::default();
         let mut refused: Vec<(Op, Problem)> = Vec::new();
+        let mut go_on = true;
         for _ in 0..ROUNDS {
             outcome.observed = apply::observe(socket, &self.tunnel, self.carrier)?;
             let plan = plan(&self.tunnel, self.carrier, &outcome.observed);
             let is_refused = |op: &Op| refused.iter().any(|(known, _)| known == op);
             let todo: Vec<Op> = plan.ops.into_iter().filter(|op| !is_refused(op)).collect();
-            if todo.is_empty() {
+            if todo.is_empty() || !go_on {
                 outcome.problems = plan.problems;
-                let problems = refused.into_iter().map(|(_, problem)| problem);
-                outcome.problems.extend(problems);
+                outcome.problems.extend(refused.into_iter().map(|(_, p)| p));
                 return Ok(outcome);
             }
-            self.carry_out(socket, &todo, &mut outcome, &mut refused)?;
+            go_on = self.carry_out(socket, &todo, &mut outcome, &mut refused)?;
         }
         outcome.problems.push(Problem::Contested);
-        outcome
-            .problems
-            .extend(refused.into_iter().map(|(_, problem)| problem));
+        outcome.problems.extend(refused.into_iter().map(|(_, p)| p));
         Ok(outcome)
     }
 
+    /// Whether there is a device to go on with.
     fn carry_out(
         &self,
         socket: &mut Socket,
         todo: &[Op],
         outcome: &mut Outcome,
         refused: &mut Vec<(Op, Problem)>,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let mut target = Target {
             index: outcome.observed.link.as_ref().map(|link| link.index),
             socket,
@@ -123,16 +122,17 @@ impl Device {
                 Err(error) if is_answer(&error) => {
                     let problem = apply::problem(op, &error, &self.tunnel, &outcome.observed);
                     refused.push((op.clone(), problem));
-                    let gone = matches!(error, Error::NoDevice(_));
-                    if gone || matches!(op, Op::Create | Op::Delete) {
-                        // Nothing to do the rest to.
-                        break;
+                    match op {
+                        Op::Create | Op::Delete | Op::ChangeVxlan => return Ok(false),
+                        // The device went away: the next round makes another.
+                        _ if matches!(error, Error::NoDevice(_)) => break,
+                        _ => {}
                     }
                 }
                 Err(error) => return Err(error),
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 
