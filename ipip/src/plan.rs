@@ -38,7 +38,7 @@ pub struct Observed {
 /// Something to do about a device. Hardware addresses are those of other ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Op {
-    /// Make the device; it is down, and the kernel chooses its MTU.
+    /// Make the device; the kernel chooses its MTU. It is up but for a `tunl0` that was there.
     Create,
     /// Remove the device and all that is on it.
     Delete,
@@ -89,6 +89,10 @@ pub fn prepare(tunnel: &Tunnel, carrier: Carrier, observed: &Observed) -> Plan {
     let observed = if fresh { &nothing } else { observed };
     let link = observed.link.as_ref();
     let differs = |is: Option<bool>| is != Some(true);
+    // First of all: events about other changes then show a device that is up.
+    if differs(link.map(|link| link.admin_up)) {
+        plan.ops.push(Op::SetUp(true));
+    }
     if carrier == Carrier::Kernel && differs(link.map(|link| link.alias.as_deref() == Some(MARK))) {
         plan.ops.push(Op::Mark(true));
     }
@@ -97,9 +101,6 @@ pub fn prepare(tunnel: &Tunnel, carrier: Carrier, observed: &Observed) -> Plan {
     }
     if observed.bad_checksums {
         plan.ops.push(Op::ChecksumsBySoftware);
-    }
-    if differs(link.map(|link| link.admin_up)) {
-        plan.ops.push(Op::SetUp(true));
     }
     let address = tunnel.address.map(IpNet::from);
     plan.ops.extend(

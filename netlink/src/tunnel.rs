@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
-    InfoData, InfoIpTunnel, InfoKind, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage,
+    InfoData, InfoIpTunnel, InfoKind, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{IpProtocol, RouteNetlinkMessage};
 
@@ -184,12 +184,14 @@ impl Socket {
         }
     }
 
-    /// Creates an IPIP device without addresses of its own, set down.
+    /// Creates an IPIP device and sets it up at once, so that no event shows it down.
     ///
     /// [`Error::Exists`] when the name is taken; `tunl0` appears in every namespace with the
     /// kernel's module and cannot be deleted. [`Error::Unsupported`] when there is no such module.
     pub fn create_ipip(&mut self, name: &str) -> Result<(), Error> {
         let mut message = LinkMessage::default();
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::IpIp)]),
@@ -202,12 +204,14 @@ impl Socket {
         )
     }
 
-    /// Creates a VXLAN device, set down. `group` and `external` cannot be asked for.
+    /// Creates a VXLAN device and sets it up at once. `group` and `external` cannot be asked for.
     ///
     /// [`Error::Exists`] when the name is taken, or another device has the identifier and port.
     /// [`Error::Unsupported`] when the kernel has no VXLAN.
     pub fn create_vxlan(&mut self, name: &str, mac: [u8; 6], vxlan: &Vxlan) -> Result<(), Error> {
         let mut message = vxlan_message(vxlan, true);
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
         message
             .attributes
             .insert(0, LinkAttribute::IfName(name.to_owned()));

@@ -21,6 +21,11 @@ pub struct Config {
     pub audit_interval: Duration,
     /// How often what failed is tried again without a reason.
     pub retry_interval: Duration,
+    /// How long a tunnel device that is not wanted any more goes on taking packets: other nodes
+    /// may hear later than this one that they need it no more.
+    pub tunnel_linger: Duration,
+    /// How long a route stays that is to lead through a tunnel whose other end is not ready.
+    pub route_hold: Duration,
     /// Where sysctls are; another directory only in tests.
     pub sysctl_root: PathBuf,
 }
@@ -35,6 +40,8 @@ impl Default for Config {
             ip_forwarding: true,
             audit_interval: Duration::from_secs(90),
             retry_interval: Duration::from_secs(10),
+            tunnel_linger: Duration::from_secs(60),
+            route_hold: Duration::from_secs(10),
             sysctl_root: PathBuf::from("/proc/sys"),
         }
     }

@@ -1,11 +1,12 @@
 //! One step after the other: events in, operations out, and a report.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_calc::{HostFacts, Output, Programmed, RouteNumbers};
+use ipip::StartUserTunnel;
 use ipnet::IpNet;
 use netlink::bulk::{Done, Pipe};
 use netlink::monitor::{Event, Group, Monitor};
@@ -16,8 +17,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::conntrack::Flows;
 use crate::host::Host;
 use crate::nft::PacketRules;
+use crate::overlay::{self, Overlay};
 use crate::ownership::Ownership;
-use crate::report::{Applied, Counters, Failure};
+use crate::report::{Applied, Counters, Failure, TunnelReport};
 use crate::routes::{Change, Table};
 use crate::sysctl::Tree;
 use crate::workloads::Workloads;
@@ -53,6 +55,7 @@ pub struct Dataplane {
     workloads: Workloads,
     rules: PacketRules,
     flows: Flows,
+    overlay: Overlay,
     /// Generation of the newest desired state; nothing before the first complete one.
     generation: Option<u64>,
     /// What is believed about the kernel comes from a listing and the events since.
@@ -80,6 +83,7 @@ struct Due {
 struct Reported {
     programmed: Option<BTreeSet<IpNet>>,
     ready: Arc<BTreeSet<Arc<str>>>,
+    tunnels: Arc<BTreeMap<Arc<str>, TunnelReport>>,
     failures: Arc<Vec<Failure>>,
     facts: Option<HostFacts>,
 }
@@ -100,6 +104,7 @@ impl Dataplane {
             table: Table::new(ownership),
             rules: PacketRules::new(config.workload_prefixes.clone()),
             flows: Flows::start()?,
+            overlay: Overlay::new(config.tunnel_linger),
             workloads: Workloads::new(Tree::new(&config.sysctl_root), config.ip_forwarding),
             generation: None,
             listed: false,
@@ -117,6 +122,12 @@ impl Dataplane {
         })
     }
 
+    /// Says what to start in place of tunnel devices that the kernel cannot make; without it such a
+    /// tunnel is a failure, and its routes wait.
+    pub fn set_user_tunnel(&mut self, start: StartUserTunnel) {
+        self.overlay.set_user_tunnel(start);
+    }
+
     /// Notes what is desired; the next [`Dataplane::step`] acts on it.
     ///
     /// Nothing is done before an output that is complete.
@@ -132,6 +143,9 @@ impl Dataplane {
         if let Some(firewall) = &output.firewall {
             self.rules.want(firewall.clone());
         }
+        if let Some(overlay) = &output.overlay {
+            self.overlay.want(overlay);
+        }
         if let Some(endpoints) = &output.endpoints {
             self.flows.hold(endpoints);
             self.workloads.want(endpoints.clone());
@@ -144,8 +158,9 @@ impl Dataplane {
     /// Waits until there is something to do: a kernel event, `wake` becoming readable, a deadline,
     /// or the end of `limit`.
     pub fn wait(&self, wake: BorrowedFd<'_>, limit: Duration) -> Result<(), Error> {
-        let until_due = [self.due.next(), self.rules.due()]
+        let until_due = [self.due.next(), self.rules.due(), self.overlay.next()]
             .into_iter()
+            .chain([self.table.next_hold()])
             .flatten()
             .min()
             .map(|when| when.saturating_duration_since(Instant::now()));
@@ -158,6 +173,7 @@ impl Dataplane {
             Some(self.pipe.as_fd()),
             self.rules.events(),
             self.flows.events(),
+            self.overlay.events(),
         ];
         let mut fds: Vec<PollFd<'_>> = own
             .into_iter()
@@ -182,6 +198,7 @@ impl Dataplane {
             for change in std::mem::take(&mut self.under_way).iter().flatten() {
                 self.table.lost(change);
             }
+            self.overlay.disconnect();
             (self.socket, self.pipe, self.monitor) = connect()?;
         }
         result
@@ -189,6 +206,7 @@ impl Dataplane {
 
     fn try_step(&mut self, now: Instant) -> Result<Applied, Error> {
         self.read_events(now)?;
+        self.overlay.read_events()?;
         if self.listed_at.is_none() || is_due(&mut self.due.listing, now) {
             self.list(now)?;
         }
@@ -197,6 +215,7 @@ impl Dataplane {
             self.table.retry();
             self.workloads.retry();
             self.rules.retry();
+            self.overlay.retry();
         }
         if self.listed && self.generation.is_some() {
             self.program(now)?;
@@ -223,12 +242,25 @@ impl Dataplane {
             self.table.want_extra(gateway.flatten());
         }
 
+        let changed = self.overlay.prepare(&mut self.socket, &self.host, now)?;
+        if !changed.is_empty() {
+            // A device is told of as down while it is made. That must be behind us before routes
+            // lead through it, or they would count as gone with it.
+            self.read_events(now)?;
+        }
+        self.look_up(&changed, now)?;
+        self.table.settle_holds(now, self.config.route_hold);
         self.write_routes(now)?;
         self.due.plan = self.table.next();
         let under_way = || self.under_way.iter().flatten();
         self.flows
             .end(|address| under_way().any(|change| change.is_to(address)));
+        let is_busy = self.table.has_work(now) || !self.under_way.is_empty();
+        let settled = !is_busy && !self.table.holds();
+        let changed = self.overlay.sweep(&mut self.socket, settled, now)?;
+        self.look_up(&changed, now)?;
         let failed = self.table.has_refused()
+            || self.overlay.has_failures()
             || self.workloads.failures().next().is_some()
             || self.rules.failures().is_some();
         if failed && self.due.retry.is_none() {
@@ -256,6 +288,35 @@ impl Dataplane {
         }
         for change in held_back {
             self.table.lost(&change);
+        }
+        Ok(())
+    }
+
+    /// Looks up tunnel devices that may not be as they were seen last: events about them may be
+    /// older than what we did to them.
+    fn look_up(&mut self, names: &[Arc<str>], now: Instant) -> Result<(), Error> {
+        for name in names {
+            let link = self.socket.link(name)?;
+            let index = link.as_ref().map(|link| link.index);
+            let known = self.host.by_name(name).map(|link| link.index);
+            if let Some(gone) = known.filter(|known| Some(*known) != index) {
+                self.link_gone(gone, now);
+            }
+            if let Some(link) = link {
+                let filter = AddressFilter {
+                    index: Some(link.index),
+                    ..AddressFilter::default()
+                };
+                let addresses = self.socket.addresses(&filter)?;
+                self.host.replace_addresses_of(link.index, &addresses);
+                self.link_seen(link, now);
+            }
+            self.host_changed(now);
+        }
+        for name in overlay::NAMES {
+            if self.host.bar(name, !self.overlay.is_passable(name)) {
+                self.table.reroute(name, &self.host);
+            }
         }
         Ok(())
     }
@@ -319,6 +380,7 @@ impl Dataplane {
         self.table.relist(routes);
         self.workloads.audit();
         self.rules.audit();
+        self.overlay.audit();
         self.listings += 1;
         self.listed = true;
         self.listed_at = Some(now);
@@ -351,6 +413,7 @@ impl Dataplane {
     }
 
     fn observe(&mut self, event: Event, now: Instant) {
+        self.overlay.observe(&event);
         match event {
             Event::Link(link) => self.link_seen(link, now),
             Event::LinkGone(link) => self.link_gone(link.index, now),
@@ -425,13 +488,18 @@ impl Dataplane {
         let (routes_written, routes_repaired) = self.table.counts();
         let (sysctls_written, sysctls_repaired) = self.workloads.counts();
         let (rules_written, rules_repaired) = self.rules.counts();
+        let (tunnels_written, tunnels_repaired) = self.overlay.counts();
         let mut applied = Applied {
             generation: self.generation.unwrap_or(0),
             counters: Counters {
                 routes_written,
                 sysctls_written,
                 rules_written,
-                drift_repairs: routes_repaired + sysctls_repaired + rules_repaired,
+                tunnels_written,
+                drift_repairs: routes_repaired
+                    + sysctls_repaired
+                    + rules_repaired
+                    + tunnels_repaired,
                 listings: self.listings,
                 waiting: self.table.waiting(),
                 refused: self.table.refused(),
@@ -453,6 +521,11 @@ impl Dataplane {
         if let Some(local) = &self.reported.programmed {
             applied.counters.in_place = self.table.in_place(local);
         }
+        let tunnels = self.overlay.report();
+        if tunnels != *self.reported.tunnels {
+            self.reported.tunnels = Arc::new(tunnels);
+            applied.tunnels = Some(self.reported.tunnels.clone());
+        }
         let ready = self.ready();
         if ready != *self.reported.ready {
             self.reported.ready = Arc::new(ready);
@@ -460,6 +533,7 @@ impl Dataplane {
         }
         let mut failures: Vec<Failure> = self.workloads.failures().cloned().collect();
         failures.extend(self.rules.failures().cloned());
+        failures.extend(self.overlay.failures());
         failures.extend(self.table.failures());
         if failures != *self.reported.failures {
             self.reported.failures = Arc::new(failures);

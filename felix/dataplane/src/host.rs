@@ -14,6 +14,8 @@ pub(crate) struct Host {
     links: BTreeMap<u32, Link>,
     indexes: HashMap<String, u32>,
     addresses: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// Names of interfaces through which no route may lead, up or not.
+    barred: BTreeSet<String>,
 }
 
 impl Host {
@@ -37,6 +39,21 @@ impl Host {
 
     pub(crate) fn by_index(&self, index: u32) -> Option<&Link> {
         self.links.get(&index)
+    }
+
+    /// The interface of this name, if a route may lead through it. Up is enough: the kernel accepts
+    /// routes for an interface without carrier.
+    pub(crate) fn passable(&self, name: &str) -> Option<&Link> {
+        let link = self.by_name(name)?;
+        (link.admin_up && !self.barred.contains(name)).then_some(link)
+    }
+
+    /// Lets routes lead through an interface of this name or not; whether that is news.
+    pub(crate) fn bar(&mut self, name: &str, barred: bool) -> bool {
+        match barred {
+            true => self.barred.insert(name.to_owned()),
+            false => self.barred.remove(name),
+        }
     }
 
     pub(crate) fn links(&self) -> impl Iterator<Item = &Link> {
@@ -83,6 +100,14 @@ impl Host {
     pub(crate) fn remove_address(&mut self, address: &Address) {
         if let Some(addresses) = self.addresses.get_mut(&address.index) {
             addresses.remove(&address.net);
+        }
+    }
+
+    /// Says all addresses of one interface.
+    pub(crate) fn replace_addresses_of(&mut self, index: u32, list: &[Address]) {
+        self.addresses.remove(&index);
+        for address in list {
+            self.add_address(address);
         }
     }
 

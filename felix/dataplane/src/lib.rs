@@ -1,5 +1,5 @@
-//! Makes the kernel look as calculated: routes of the main table and settings of workload
-//! interfaces.
+//! Makes the kernel look as calculated: routes of the main table, settings of workload interfaces,
+//! and tunnel devices.
 //!
 //! One [`Dataplane`] lives on one thread. It is told what `felix-calc` wants
 //! ([`Dataplane::update`]), follows what happens in the kernel, and brings the two together
@@ -10,9 +10,10 @@
 //! 1. events of the kernel, and a new listing when one is due
 //! 2. forwarding as a whole, then settings of workload interfaces
 //! 3. packet rules
-//! 4. routes of pods and blocks, then learned routes, added or replaced in place
-//! 5. deletions
-//! 6. the end of tracked connections of addresses that went or moved
+//! 4. tunnel devices, their addresses and neighbours
+//! 5. routes of pods and blocks, then learned routes, added or replaced in place
+//! 6. deletions of routes, then of what was on tunnel devices for them
+//! 7. the end of tracked connections of addresses that went or moved
 //!
 //! Promises:
 //!
@@ -24,7 +25,7 @@
 //! - A failure is reported with its object and tried again when the host's network changes, and
 //!   every few seconds.
 //!
-//! Not here yet: overlay devices and policy.
+//! Not here yet: policy.
 
 mod config;
 mod conntrack;
@@ -32,6 +33,7 @@ mod dataplane;
 mod delta;
 mod host;
 mod nft;
+mod overlay;
 mod ownership;
 mod proxy_arp;
 mod report;
@@ -41,7 +43,8 @@ mod workloads;
 
 pub use config::Config;
 pub use dataplane::Dataplane;
-pub use report::{Applied, Counters, Failure};
+pub use ipip::Carrier;
+pub use report::{Applied, Counters, Failure, TunnelInPlace, TunnelReport};
 
 /// Why a step failed. The next one starts with new sockets and a new listing.
 #[derive(Debug, thiserror::Error)]

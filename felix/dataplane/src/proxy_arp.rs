@@ -56,6 +56,8 @@ fn way_out(host: &Host) -> Option<&Link> {
     let usable = || {
         host.links()
             .filter(|link| link.admin_up && !host.is_workload(&link.name))
+            // Those come and go.
+            .filter(|link| link.tunnel.is_none())
     };
     let has_address = |link: &&Link| {
         host.addresses(link.index)

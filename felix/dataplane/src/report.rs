@@ -1,10 +1,12 @@
 //! What is told to the rest of the agent.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use felix_calc::{HostFacts, Programmed, RouteNumbers};
+use ipip::{Carrier, Problem};
 
 /// What one step brought about; a part that did not change is `None`.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,12 +17,38 @@ pub struct Applied {
     pub programmed: Option<Programmed>,
     /// Workload interfaces whose settings and routes are all in the kernel, as a whole.
     pub ready: Option<Arc<BTreeSet<Arc<str>>>>,
-    /// What does not work at present, as a whole.
+    /// How the wanted tunnels are, by the name of their device, as a whole.
+    pub tunnels: Option<Arc<BTreeMap<Arc<str>, TunnelReport>>>,
+    /// What does not work at present, as a whole; problems of tunnels are among it.
     pub failures: Option<Arc<Vec<Failure>>>,
     /// The host's own network, as a whole.
     pub host: Option<HostFacts>,
     /// What was done so far.
     pub counters: Counters,
+}
+
+/// A wanted tunnel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TunnelReport {
+    /// The device, once it is there and up and routes may lead through it. Other nodes may send
+    /// to it then.
+    pub in_place: Option<TunnelInPlace>,
+    /// What is not as it should be. [`Problem::Unsupported`] says that the kernel has no such
+    /// devices.
+    pub problems: Vec<Problem>,
+}
+
+/// A tunnel device as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelInPlace {
+    /// Who moves its packets.
+    pub carrier: Carrier,
+    /// The wanted address, when it has it.
+    pub address: Option<IpAddr>,
+    /// In bytes.
+    pub mtu: u32,
+    /// Its hardware address, if it has one.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// Something that should be in the kernel and cannot be put there.
@@ -41,7 +69,10 @@ pub struct Counters {
     pub sysctls_written: u64,
     /// Transactions that changed packet rules.
     pub rules_written: u64,
-    /// Routes, settings and packet rules put right again after somebody else had changed them.
+    /// Operations on tunnel devices and what is on them.
+    pub tunnels_written: u64,
+    /// Routes, settings, packet rules and tunnel devices put right again after somebody else had
+    /// changed them.
     pub drift_repairs: u64,
     /// Complete listings of the kernel.
     pub listings: u64,

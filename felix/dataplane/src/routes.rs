@@ -20,6 +20,7 @@ use crate::host::Host;
 use crate::ownership::{Key, Ownership};
 use felix_calc::intern::Id;
 
+mod hold;
 mod observe;
 mod plan;
 mod queue;
@@ -45,6 +46,7 @@ const CONTESTED: u32 = 3;
 pub(crate) struct Table {
     ownership: Ownership,
     wanted: Wanted,
+    holds: hold::Holds,
     /// Shapes of desired routes, and of those in the kernel.
     shapes: RefCell<Shapes>,
     /// A route of ours that the calculation does not know about: its key and its shape.
@@ -84,6 +86,7 @@ impl Table {
         Table {
             ownership,
             wanted: Wanted::default(),
+            holds: hold::Holds::default(),
             shapes: RefCell::default(),
             extra: None,
             delta: Delta::default(),
@@ -109,9 +112,12 @@ impl Table {
         host: &Host,
     ) {
         let key = Key::wanted(destination);
+        let held = self.holds.note(key, route.as_ref());
         let wish = route.map(|route| self.wish(route, host));
         let extra = self.extra.filter(|(extra, _)| *extra == key);
         let shape = match wish {
+            // Decided when the kernel has been listed.
+            Some(_) if held => None,
             Some(wish) => self.wanted.resolved(wish),
             None => extra.map(|(_, shape)| shape),
         };

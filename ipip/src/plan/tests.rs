@@ -156,9 +156,9 @@ fn a_device_comes_before_what_is_on_it_and_where_comes_before_who() {
     };
     let expected = [
         Op::Create,
+        Op::SetUp(true),
         Op::Mark(true),
         Op::SetMtu(1450),
-        Op::SetUp(true),
         Op::AddAddress(net("10.244.1.1/32")),
         Op::SetForwarding(FAR, addr("192.0.2.9")),
         Op::SetNeighbour(addr("10.244.9.1"), FAR),
@@ -166,9 +166,9 @@ fn a_device_comes_before_what_is_on_it_and_where_comes_before_who() {
     assert_eq!(prepared(&vxlan(), &nothing), expected);
     let expected = [
         Op::Create,
+        Op::SetUp(true),
         Op::Mark(true),
         Op::SetMtu(1480),
-        Op::SetUp(true),
         Op::AddAddress(net("10.244.1.0/32")),
     ];
     assert_eq!(prepared(&ipip(), &nothing), expected);
@@ -355,8 +355,8 @@ fn a_device_in_user_space_gets_address_mtu_and_state_only() {
     assert_eq!(
         prepare(&ipip(), Carrier::User, &observed).ops,
         [
-            Op::SetMtu(1480),
             Op::SetUp(true),
+            Op::SetMtu(1480),
             Op::AddAddress(net("10.244.1.0/32")),
         ]
     );

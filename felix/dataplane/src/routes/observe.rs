@@ -205,6 +205,9 @@ impl Table {
             records.map(|(key, _)| key).collect()
         };
         for key in keys {
+            if self.holds.contains(&key) {
+                continue;
+            }
             let wish = self.delta.get(&key).wish;
             let shape = wish.and_then(|wish| self.wanted.resolved(wish));
             let (before, after) = self.change(&key, |sides| sides.desired = shape);

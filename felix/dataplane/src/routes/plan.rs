@@ -93,7 +93,7 @@ impl Table {
                 .write(&key, actual.is_some())
                 .map(|operation| (operation, desired)),
             (None, Some(actual)) => self
-                .may_go(actual, now)
+                .may_go(&key, actual, now)
                 .then_some((Operation::Delete, actual)),
             (None, None) => None,
         };
@@ -132,7 +132,10 @@ impl Table {
     }
 
     /// Whether a route that is not desired may go now.
-    fn may_go(&mut self, actual: Id, now: Instant) -> bool {
+    fn may_go(&mut self, key: &Key, actual: Id, now: Instant) -> bool {
+        if self.holds.contains(key) {
+            return false;
+        }
         match self.ownership.removal(self.shapes.get_mut().get(actual)) {
             Removal::Now => true,
             Removal::After(when) if when <= now => true,

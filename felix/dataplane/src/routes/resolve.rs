@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use felix_calc::Target;
-use netlink::{Link, Nexthop, Route, RouteKind, Scope};
+use netlink::{Nexthop, Route, RouteKind, Scope};
 
 use crate::host::Host;
 
@@ -27,7 +27,7 @@ pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Op
         Target::Local { interface } => {
             route.scope = Scope::Link;
             route.nexthops = vec![Nexthop {
-                device: Some(up(interface, host)?.index),
+                device: Some(host.passable(interface)?.index),
                 ..Nexthop::default()
             }];
         }
@@ -37,7 +37,7 @@ pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Op
                 .filter_map(|nexthop| {
                     Some(Nexthop {
                         via: Some(nexthop.gateway),
-                        device: Some(up(&nexthop.interface, host)?.index),
+                        device: Some(host.passable(&nexthop.interface)?.index),
                         onlink: nexthop.onlink,
                         weight: 1,
                     })
@@ -50,11 +50,6 @@ pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Op
         Target::Blackhole => route.kind = RouteKind::Blackhole,
     }
     Some(route.canonical())
-}
-
-/// Set up is enough: the kernel accepts routes for an interface without carrier.
-fn up<'a>(interface: &str, host: &'a Host) -> Option<&'a Link> {
-    host.by_name(interface).filter(|link| link.admin_up)
 }
 
 /// For people: `route 10.0.2.0/26 via 192.0.2.9 dev eth0`.

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_calc::{
-    EndpointId, EndpointInterface, Endpoints, HostFacts, Nexthop, Output, Route, RouteClass, Target,
+    EndpointId, EndpointInterface, Endpoints, HostFacts, Nexthop, Output, Overlay, Route,
+    RouteClass, Target,
 };
-use felix_dataplane::{Applied, Config, Dataplane};
+use felix_dataplane::{Applied, Config, Dataplane, TunnelReport};
 use ipnet::IpNet;
 use netlink::netns::NetNs;
 use serde_json::Value;
@@ -60,13 +61,17 @@ pub(crate) fn workload(name: &str) {
 }
 
 pub(crate) fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
+    run("ip", arguments)
+}
+
+pub(crate) fn run(program: &str, arguments: &str) -> String {
+    let output = Command::new(program)
         .args(arguments.split_whitespace())
         .output()
-        .expect("iproute2 is installed");
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(
         output.status.success(),
-        "ip {arguments}: {}",
+        "{program} {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()
@@ -131,6 +136,15 @@ pub(crate) fn net(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
+fn onlink(gateway: &str) -> Nexthop {
+    let (gateway, interface) = gateway.split_once('%').unwrap();
+    Nexthop {
+        gateway: gateway.parse().unwrap(),
+        interface: interface.into(),
+        onlink: true,
+    }
+}
+
 /// A dataplane, what it is told, and what it said.
 pub(crate) struct Node {
     pub(crate) dataplane: Dataplane,
@@ -139,6 +153,7 @@ pub(crate) struct Node {
     pub(crate) programmed: BTreeSet<IpNet>,
     pub(crate) ready: BTreeSet<String>,
     pub(crate) failures: Vec<String>,
+    pub(crate) tunnels: BTreeMap<Arc<str>, TunnelReport>,
     pub(crate) facts: Option<HostFacts>,
     interfaces: BTreeMap<Arc<str>, EndpointInterface>,
     wake: PipeReader,
@@ -168,6 +183,7 @@ impl Node {
             programmed: BTreeSet::new(),
             ready: BTreeSet::new(),
             failures: Vec::new(),
+            tunnels: BTreeMap::new(),
             facts: None,
             interfaces: BTreeMap::new(),
             wake,
@@ -230,6 +246,24 @@ impl Node {
         self.route(net(destination), RouteClass::NoEncap, target)
     }
 
+    /// A route through a tunnel; the gateway is `address%interface`.
+    pub(crate) fn tunnelled(&mut self, destination: &str, gateway: &str) -> &mut Node {
+        let target = Target::Via([onlink(gateway)].into());
+        self.route(net(destination), RouteClass::Tunnel, target)
+    }
+
+    /// A route whose other end is not ready.
+    pub(crate) fn hold(&mut self, destination: &str, gateways: &[&str]) -> &mut Node {
+        let nexthops = gateways.iter().map(|gateway| onlink(gateway));
+        let target = Target::Hold(nexthops.collect());
+        self.route(net(destination), RouteClass::Tunnel, target)
+    }
+
+    pub(crate) fn overlay(&mut self, overlay: Overlay) -> &mut Node {
+        self.output.overlay = Some(Arc::new(overlay));
+        self
+    }
+
     pub(crate) fn nothing(&mut self, destination: &str) -> &mut Node {
         self.output.routes.push((net(destination), None));
         self
@@ -281,6 +315,9 @@ impl Node {
         }
         if let Some(failures) = &applied.failures {
             self.failures = failures.iter().map(ToString::to_string).collect();
+        }
+        if let Some(tunnels) = &applied.tunnels {
+            self.tunnels = BTreeMap::clone(tunnels);
         }
         if applied.host.is_some() {
             self.facts.clone_from(&applied.host);

@@ -9,6 +9,7 @@
 
 mod conntrack;
 mod filter;
+mod holds;
 mod lab;
 mod nat;
 mod neighbours;
@@ -18,4 +19,5 @@ mod packets;
 mod pods;
 mod restart;
 mod scale;
+mod tunnels;
 mod uplinks;
