@@ -17,6 +17,10 @@ pub enum Event {
     /// Next hops of learned prefixes, `None` when a prefix is gone. Each entry replaces what was
     /// said about the prefix before. Prefixes originated here are not among them.
     Best(Vec<(Prefix, Option<Vec<NextHop>>)>),
+    /// Next hops that paths, used or not, have (`true`) or have no longer: who can say how they
+    /// are reached does so with [`Handle::set_next_hops`](crate::Handle::set_next_hops). Each
+    /// entry replaces what was said about the next hop before.
+    NextHops(Vec<(NextHop, bool)>),
     /// A peer or its numbers of routes changed; only the newest state of each peer is told, and
     /// mere numbers at most once per second.
     Peer(Box<PeerInfo>),
@@ -35,6 +39,15 @@ pub struct NextHop {
     pub address: IpAddr,
     /// The interface it is on; only where its address is link-local.
     pub interface: Option<Arc<str>>,
+}
+
+impl From<IpAddr> for NextHop {
+    fn from(address: IpAddr) -> Self {
+        NextHop {
+            address,
+            interface: None,
+        }
+    }
 }
 
 /// The speaker as a whole.

@@ -1,7 +1,9 @@
 //! The outside of a running speaker.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use bgp_api::{
     Advertised, Cleared, Page, Path, Peer, PeerDetail, Route, RouteAnswer, Summary, Why,
@@ -11,7 +13,7 @@ use bgp_wire::Prefix;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::{Desired, Options};
-use crate::event::{Event, PeerInfo, Shutdown, SpeakerInfo};
+use crate::event::{Event, NextHop, PeerInfo, Shutdown, SpeakerInfo};
 use crate::metrics::Numbers;
 use crate::session::Decode;
 use crate::speaker::{self, Owner};
@@ -87,15 +89,22 @@ impl Speaker {
         decode: Decode,
     ) -> (Handle, mpsc::Receiver<Event>) {
         let (desired, desired_receiver) = watch::channel(desired);
+        let (next_hops, next_hops_receiver) = watch::channel(Arc::default());
         let (commands, command_receiver) = mpsc::channel(COMMANDS);
         let (events, event_receiver) = mpsc::channel(EVENTS);
         let inputs = speaker::Inputs {
             desired: desired_receiver,
+            next_hops: next_hops_receiver,
             commands: command_receiver,
             events,
         };
         speaker::start(inputs, options, decode);
-        (Handle { desired, commands }, event_receiver)
+        let handle = Handle {
+            desired,
+            next_hops,
+            commands,
+        };
+        (handle, event_receiver)
     }
 }
 
@@ -114,6 +123,7 @@ pub enum Clear {
 #[derive(Clone, Debug)]
 pub struct Handle {
     desired: watch::Sender<Desired>,
+    next_hops: watch::Sender<Arc<BTreeMap<NextHop, Reachability>>>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -123,11 +133,10 @@ impl Handle {
         self.desired.send_replace(desired);
     }
 
-    /// Says what is known about the way to a next hop; cost 0 is what every other next hop has.
-    pub async fn set_next_hop(&self, address: IpAddr, reachability: Reachability) {
-        let said = self.ask(move |owner| owner.set_next_hop(address, reachability));
-        // Nobody to tell when there is no speaker any more.
-        let _ended = said.await;
+    /// Says what is known about the way to next hops, as a whole: every other one counts as
+    /// reachable at cost 0. The newest wins.
+    pub fn set_next_hops(&self, known: Arc<BTreeMap<NextHop, Reachability>>) {
+        self.next_hops.send_replace(known);
     }
 
     /// All configured peers, by name. Empty when the speaker has ended.

@@ -24,6 +24,7 @@ mod dynamic;
 mod end_of_rib;
 mod limits;
 mod news;
+mod next_hops;
 mod pace;
 mod peers;
 mod questions;
@@ -35,7 +36,7 @@ mod unnumbered;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -51,7 +52,7 @@ use tokio::time::Instant;
 use crate::config::{Desired, Options, PeerKey};
 use crate::detection::Detection;
 use crate::discovery::Discovered;
-use crate::event::{Event, Shutdown};
+use crate::event::{Event, NextHop, Shutdown};
 use crate::handle::Command;
 use crate::listener::{Accepted, Listener};
 use crate::metrics::Convergence;
@@ -59,6 +60,7 @@ use crate::session::{Counted, Decode, Report, Reporter};
 
 use deferral::Deferral;
 use news::News;
+use next_hops::NextHops;
 use pace::Pace;
 use peers::PeerTask;
 use refresh::Refreshes;
@@ -81,6 +83,7 @@ const FAREWELL: Duration = Duration::from_secs(3);
 /// What the outside gives to the task.
 pub(crate) struct Inputs {
     pub(crate) desired: watch::Receiver<Desired>,
+    pub(crate) next_hops: watch::Receiver<Arc<BTreeMap<NextHop, Reachability>>>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: mpsc::Sender<Event>,
 }
@@ -129,8 +132,7 @@ pub(crate) struct Owner {
     strangers: u64,
     /// Messages of peers that are gone.
     retired: Counted,
-    /// What is known about next hops, for the next RIB too.
-    next_hops: BTreeMap<IpAddr, Reachability>,
+    next_hops: NextHops,
     convergence: Convergence,
 }
 
@@ -157,6 +159,7 @@ pub(crate) fn start(inputs: Inputs, options: Options, decode: Decode) {
 async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) {
     let Inputs {
         mut desired,
+        mut next_hops,
         mut commands,
         events,
     } = inputs;
@@ -185,6 +188,11 @@ async fn run(inputs: Inputs, options: Options, decode: Decode, runtime: Handle) 
             Ok(()) = desired.changed() => {
                 let desired = desired.borrow_and_update().clone();
                 owner.apply(desired).await;
+                owner.changed();
+            }
+            Ok(()) = next_hops.changed() => {
+                let said = next_hops.borrow_and_update().clone();
+                owner.set_next_hops(said);
                 owner.changed();
             }
             command = commands.recv() => match command {
@@ -256,7 +264,7 @@ impl Owner {
             links_watched: WatchedLinks::new(discovered),
             strangers: 0,
             retired: Counted::default(),
-            next_hops: BTreeMap::new(),
+            next_hops: NextHops::default(),
             convergence: Convergence::default(),
         }
     }
@@ -287,9 +295,7 @@ impl Owner {
                 self.news.orphan(&mut self.rib);
             }
             self.rib = Rib::new(routes::rib_config(&desired.local, &self.options));
-            for (address, reachability) in &self.next_hops {
-                self.rib.set_next_hop(*address, *reachability);
-            }
+            self.begin_next_hops();
             self.originate(&desired.originate);
         } else {
             self.change_originated(&old.originate, &desired.originate);

@@ -75,6 +75,8 @@ pub struct Announced {
     pub communities: Vec<String>,
     /// Large communities, `64500:1:2`.
     pub large: Vec<String>,
+    /// Next hop, where it is not the router itself; only BIRD does that here.
+    pub next_hop: Option<String>,
 }
 
 impl Announced {

@@ -4,7 +4,7 @@
 //!  datastore ──▶ watch (one per kind) ─┐
 //!  cni server ──────── endpoints ──────┤ mpsc 1024             watch<bgp section>
 //!  dataplane ── host, programmed ──────┼──────────▶ calc ──┬──────────────────────▶ speaker
-//!  speaker ──── learned, converged ────┘ mpsc 16           │                           │
+//!  speaker ─ learned, next hops, done ─┘ mpsc 16           │                           │
 //!                                                          ▼ inbox: newest wins        ▼
 //!                                          dataplane (thread) ⇄ kernel         bgp (its own tasks)
 //!
@@ -28,7 +28,7 @@ use bgp::{Handle, Shutdown};
 use datastore::Datastore;
 use datastore::file::FileStore;
 use felix_calc::calc::NEEDED;
-use felix_calc::{Bgp, Calc, Update};
+use felix_calc::{Bgp, Calc, NextHops, Update};
 use futures_util::future::select_all;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -55,6 +55,12 @@ const SHUTDOWN_TIME: Duration = Duration::from_secs(5);
 
 /// The newest BGP section, nothing before the first.
 type BgpSection = watch::Receiver<Option<Arc<Bgp>>>;
+
+/// What the calculation says to the speaker.
+struct ForSpeaker {
+    bgp: BgpSection,
+    next_hops: watch::Receiver<Arc<NextHops>>,
+}
 
 /// Runs the agent until it is asked to end.
 ///
@@ -124,9 +130,9 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
 
     let mut tasks = Tasks::default();
     tasks.spawn("tunnel addresses", tunnels.run());
-    let (probes, bgp) = common.start_calculation(&mut tasks, update_receiver, learned_receiver);
+    let (probes, said) = common.start_calculation(&mut tasks, update_receiver, learned_receiver);
     let restarting = common.start_dataplane(&mut tasks)?;
-    let (speaker, handle) = common.start_speaker(&mut tasks, bgp, restarting);
+    let (speaker, handle) = common.start_speaker(&mut tasks, said, restarting);
     let cni = common.start_cni(&mut tasks, server, notes).await?;
     let (status, status_stopped) = watch::channel(false);
     let run = status::run(
@@ -188,14 +194,16 @@ impl Common<'_> {
         tasks: &mut Tasks,
         updates: mpsc::Receiver<Update>,
         learned: mpsc::Receiver<Update>,
-    ) -> (mpsc::Sender<oneshot::Sender<()>>, BgpSection) {
+    ) -> (mpsc::Sender<oneshot::Sender<()>>, ForSpeaker) {
         let (probes, probe_receiver) = mpsc::channel(1);
         let (bgp, bgp_receiver) = watch::channel(None);
+        let (next_hops, next_hops_receiver) = watch::channel(Arc::default());
         let ends = calc::Ends {
             updates,
             learned,
             probes: probe_receiver,
             bgp,
+            next_hops,
             dataplane: self.inbox.clone(),
             board: self.board.clone(),
         };
@@ -209,7 +217,11 @@ impl Common<'_> {
         let node = self.config.node_name.clone();
         let run = node_address::run(self.store.clone(), node, self.board.clone());
         tasks.spawn("node address", run);
-        (probes, bgp_receiver)
+        let said = ForSpeaker {
+            bgp: bgp_receiver,
+            next_hops: next_hops_receiver,
+        };
+        (probes, said)
     }
 
     /// Returns where it is told whether routes of an earlier run were found.
@@ -229,7 +241,7 @@ impl Common<'_> {
     fn start_speaker(
         &self,
         tasks: &mut Tasks,
-        bgp: BgpSection,
+        said: ForSpeaker,
         restarting: oneshot::Receiver<bool>,
     ) -> (oneshot::Sender<Shutdown>, watch::Receiver<Option<Handle>>) {
         let (stop, shutdown) = oneshot::channel();
@@ -243,7 +255,8 @@ impl Common<'_> {
             restart_time_secs: self.config.restart_time_secs,
         };
         let ends = speaker::Ends {
-            bgp,
+            bgp: said.bgp,
+            next_hops: said.next_hops,
             updates: self.learned.clone(),
             board: self.board.clone(),
             restarting,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Result;
-use felix_calc::{Bgp, Calc, Output, Update};
+use felix_calc::{Bgp, Calc, NextHops, Output, Update};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::board::Board;
@@ -24,6 +24,8 @@ pub struct Ends {
     pub probes: mpsc::Receiver<oneshot::Sender<()>>,
     /// The BGP section for the speaker.
     pub bgp: watch::Sender<Option<Arc<Bgp>>>,
+    /// How BGP next hops are reached, for the speaker.
+    pub next_hops: watch::Sender<Arc<NextHops>>,
     /// Everything else, for the dataplane.
     pub dataplane: Arc<Inbox>,
     /// What is known, for everybody.
@@ -91,6 +93,9 @@ fn hand_out(output: Output, ends: &Ends) {
         for problem in problems.iter() {
             tracing::warn!(%problem, "configuration");
         }
+    }
+    if let Some(next_hops) = &output.next_hops {
+        ends.next_hops.send_replace(next_hops.clone());
     }
     if let Some(bgp) = &output.bgp {
         ends.bgp.send_replace(Some(bgp.clone()));

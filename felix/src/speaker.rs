@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use bgp::{Event, Handle, Options, Prefix, Shutdown, Speaker};
-use felix_calc::{Bgp, NextHop, SpeakerState, Update};
+use felix_calc::{Bgp, NextHop, NextHops, SpeakerState, Update};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -16,7 +16,7 @@ use crate::board::Board;
 
 pub(crate) use desired::key;
 
-use desired::desired;
+use desired::{desired, reachability};
 
 mod desired;
 mod policy;
@@ -25,6 +25,8 @@ mod policy;
 pub struct Ends {
     /// What shall be.
     pub bgp: watch::Receiver<Option<Arc<Bgp>>>,
+    /// How the next hops that it told are reached.
+    pub next_hops: watch::Receiver<Arc<NextHops>>,
     /// Learned routes go here.
     pub updates: mpsc::Sender<Update>,
     /// What is known, for everybody.
@@ -85,6 +87,10 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
                     handle.set(desired(&section, &settings));
                 }
             }
+            Ok(()) = ends.next_hops.changed() => {
+                let known = ends.next_hops.borrow_and_update().clone();
+                handle.set_next_hops(reachability(&known));
+            }
             event = events.recv() => match event {
                 Some(event) => take(event, &ends).await?,
                 None => bail!("the BGP speaker has ended"),
@@ -130,6 +136,11 @@ async fn take(event: Event, ends: &Ends) -> Result<()> {
                 Ok((net_of(prefix)?, hops))
             });
             send(ends, Update::Learned(changes.collect::<Result<_>>()?)).await?;
+        }
+        Event::NextHops(changes) => {
+            let changes = changes.into_iter();
+            let changes = changes.map(|(hop, in_use)| (next_hop(hop), in_use));
+            send(ends, Update::NextHops(changes.collect())).await?;
         }
         Event::Peer(info) => {
             tracing::debug!(peer = %info.key, state = ?info.state, "peer");

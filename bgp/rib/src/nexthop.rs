@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use bgp_wire::NextHop;
 use foldhash::fast::FixedState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 /// What the caller knows about the way to a next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,13 +103,18 @@ struct Entry {
     references: u32,
 }
 
-/// All next hops in use, none standing for our own address on each session, and all reachabilities reported.
+/// All next hops in use, none standing for our own address on each session, and all reachabilities
+/// reported.
 #[derive(Debug)]
 pub(crate) struct NextHops {
     entries: Vec<Entry>,
     index: HashMap<Via, NextHopId, FixedState>,
     free: Vec<NextHopId>,
-    reported: HashMap<IpAddr, Reachability, FixedState>,
+    reported: HashMap<Hop, Reachability, FixedState>,
+    /// Entries per place that packets go to.
+    uses: HashMap<Hop, u32, FixedState>,
+    /// Places whose use began or ended since they were last taken; nothing where nobody asks.
+    changed: Option<HashSet<Hop, FixedState>>,
 }
 
 impl NextHops {
@@ -119,8 +124,16 @@ impl NextHops {
             entries: Vec::new(),
             index: HashMap::with_hasher(hasher.clone()),
             free: Vec::new(),
-            reported: HashMap::with_hasher(hasher),
+            reported: HashMap::with_hasher(hasher.clone()),
+            uses: HashMap::with_hasher(hasher),
+            changed: None,
         }
+    }
+
+    /// From now on changes of use are kept for somebody who resolves next hops.
+    pub(crate) fn watch(&mut self) {
+        let hasher = self.uses.hasher().clone();
+        self.changed = Some(HashSet::with_hasher(hasher));
     }
 
     /// Finds or makes the entry and counts one more user.
@@ -131,7 +144,7 @@ impl NextHops {
         }
         let entry = Entry {
             via,
-            reachability: self.reported_for(via.next_hop),
+            reachability: self.reported_for(via),
             references: 1,
         };
         let id = match self.free.pop() {
@@ -145,6 +158,7 @@ impl NextHops {
             }
         };
         self.index.insert(via, id);
+        self.used(via, true);
         id
     }
 
@@ -152,9 +166,32 @@ impl NextHops {
         let entry = &mut self.entries[id as usize];
         entry.references -= 1;
         if entry.references == 0 {
-            self.index.remove(&entry.via);
+            let via = entry.via;
+            self.index.remove(&via);
             self.free.push(id);
+            self.used(via, false);
         }
+    }
+
+    /// An entry came or went.
+    fn used(&mut self, via: Via, came: bool) {
+        let Some(hop) = via.hop() else { return };
+        let uses = self.uses.entry(hop).or_insert(0);
+        *uses = if came { *uses + 1 } else { *uses - 1 };
+        let edge = *uses == u32::from(came);
+        if *uses == 0 {
+            self.uses.remove(&hop);
+        }
+        if edge && let Some(changed) = &mut self.changed {
+            changed.insert(hop);
+        }
+    }
+
+    /// Takes the places whose use began or ended since the last time, and whether they are in use.
+    pub(crate) fn take_changed(&mut self) -> Vec<(Hop, bool)> {
+        let changed = self.changed.iter_mut().flat_map(HashSet::drain);
+        let in_use = changed.map(|hop| (hop, self.uses.contains_key(&hop)));
+        in_use.collect()
     }
 
     pub(crate) fn get(&self, id: NextHopId) -> Option<NextHop> {
@@ -171,17 +208,17 @@ impl NextHops {
     }
 
     /// Records what the outside says; true if a next hop in use is affected.
-    pub(crate) fn report(&mut self, address: IpAddr, reachability: Reachability) -> bool {
-        if reachability == Reachability::UNKNOWN {
-            self.reported.remove(&address);
-        } else {
-            self.reported.insert(address, reachability);
+    pub(crate) fn report(&mut self, hop: Hop, reachability: Reachability) -> bool {
+        let before = match reachability {
+            Reachability::UNKNOWN => self.reported.remove(&hop),
+            _ => self.reported.insert(hop, reachability),
+        };
+        if before.unwrap_or(Reachability::UNKNOWN) == reachability {
+            return false;
         }
         let mut affected = false;
         for entry in &mut self.entries {
-            if entry.via.next_hop.map(NextHop::addr) == Some(address)
-                && entry.reachability != reachability
-            {
+            if entry.via.hop() == Some(hop) && entry.reachability != reachability {
                 entry.reachability = reachability;
                 affected |= entry.references > 0;
             }
@@ -189,20 +226,13 @@ impl NextHops {
         affected
     }
 
-    /// The addresses in use, for the caller to resolve.
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        let next_hops = self.index.keys().filter_map(|via| via.next_hop);
-        next_hops.map(NextHop::addr)
-    }
-
     /// Number of next hops in use.
     pub(crate) fn len(&self) -> usize {
         self.index.len()
     }
 
-    fn reported_for(&self, next_hop: Option<NextHop>) -> Reachability {
-        next_hop
-            .and_then(|next_hop| self.reported.get(&next_hop.addr()).copied())
-            .unwrap_or(Reachability::UNKNOWN)
+    fn reported_for(&self, via: Via) -> Reachability {
+        let reported = via.hop().and_then(|hop| self.reported.get(&hop));
+        reported.copied().unwrap_or(Reachability::UNKNOWN)
     }
 }

@@ -39,10 +39,11 @@ pub struct RibConfig {
     pub always_compare_med: bool,
     /// A path without MULTI_EXIT_DISC counts as one with the highest, not the lowest, value.
     pub missing_med_is_worst: bool,
-    /// Somebody forwards: what changes for them is kept until [`Rib::best_changes`] takes it. Else
-    /// that is always empty.
+    /// Somebody forwards: what changes for them is kept until [`Rib::best_changes`] and
+    /// [`Rib::next_hop_changes`] take it. Else these are always empty.
     ///
     /// [`Rib::best_changes`]: crate::Rib::best_changes
+    /// [`Rib::next_hop_changes`]: crate::Rib::next_hop_changes
     pub forwards: bool,
     /// Seed of the hash tables. Peers choose what is hashed, so take a random number.
     pub seed: u64,
@@ -299,7 +300,10 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: RibConfig) -> Self {
-        let attrs = Attrs::new(config.seed);
+        let mut attrs = Attrs::new(config.seed);
+        if config.forwards {
+            attrs.next_hops.watch();
+        }
         Self {
             config,
             peers: Peers::default(),

@@ -311,16 +311,19 @@ impl Rib {
     }
 
     /// Records what is known about the way to a next hop; about most, nothing needs to be.
-    pub fn set_next_hop(&mut self, address: IpAddr, reachability: Reachability) {
-        if self.shared.attrs.next_hops.report(address, reachability) {
+    pub fn set_next_hop(&mut self, hop: impl Into<Hop>, reachability: Reachability) {
+        let next_hops = &mut self.shared.attrs.next_hops;
+        if next_hops.report(hop.into(), reachability) {
             self.tables.v4.mark_all_dirty();
             self.tables.v6.mark_all_dirty();
         }
     }
 
-    /// The next hops in use, for somebody who resolves them.
-    pub fn next_hops(&self) -> impl Iterator<Item = IpAddr> {
-        self.shared.attrs.next_hops.addresses()
+    /// Takes the next hops that paths, used or not, began or ceased to have since the last time,
+    /// for somebody who resolves them; `true` where there is such a path now. Nothing without
+    /// [`RibConfig::forwards`](crate::RibConfig::forwards).
+    pub fn next_hop_changes(&mut self) -> Vec<(Hop, bool)> {
+        self.shared.attrs.next_hops.take_changed()
     }
 
     /// How much there is of what.

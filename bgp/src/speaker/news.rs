@@ -110,6 +110,11 @@ impl Owner {
             }
         }
         if self.news.routes && self.options.best_paths {
+            // Before the routes, so that how they are reached is asked early.
+            let next_hops = self.next_hop_changes();
+            if !next_hops.is_empty() {
+                return Some(Event::NextHops(next_hops));
+            }
             let changes = self.best_changes();
             if !changes.is_empty() {
                 return Some(Event::Best(changes));
@@ -142,7 +147,7 @@ impl Owner {
         told.collect()
     }
 
-    fn next_hop(&self, hop: Hop) -> NextHop {
+    pub(super) fn next_hop(&self, hop: Hop) -> NextHop {
         let interface = hop.link.and_then(|number| self.links.get(number as usize));
         NextHop {
             address: hop.address,

@@ -7,9 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use bgp_fsm::State;
-use bgp_rib::{
-    Link, LocalPath, LongLived, PeerId, PeerKind, PeerSession, Reachability, Rib, RibConfig,
-};
+use bgp_rib::{Link, LocalPath, LongLived, PeerId, PeerKind, PeerSession, Rib, RibConfig};
 use bgp_wire::attribute::LargeCommunity;
 use bgp_wire::{AttributeError, Community, Disposition, Family, Prefix};
 use bytes::Bytes;
@@ -271,13 +269,6 @@ impl Owner {
             self.rib.refresh(id, family);
         }
         self.news.converged();
-    }
-
-    /// Takes note of what is known about the way to a next hop.
-    pub(crate) fn set_next_hop(&mut self, address: IpAddr, reachability: Reachability) {
-        self.next_hops.insert(address, reachability);
-        self.rib.set_next_hop(address, reachability);
-        self.news.routes();
     }
 
     /// Announces prefixes of ours.

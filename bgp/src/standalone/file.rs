@@ -8,11 +8,11 @@ mod rule;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use bgp::{Desired, Local, Originate, PeerConfig, PeerKey, Prefix, Reachability};
+use bgp::{Desired, Local, NextHop, Originate, PeerConfig, PeerKey, Prefix, Reachability};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml::{Mapping, Value};
@@ -47,7 +47,7 @@ struct File {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Config {
     pub(crate) desired: Desired,
-    pub(crate) next_hops: BTreeMap<IpAddr, Reachability>,
+    pub(crate) next_hops: Arc<BTreeMap<NextHop, Reachability>>,
 }
 
 /// Reads the file.
@@ -111,7 +111,7 @@ fn parse(text: &str) -> Result<Config> {
         let (address, said) = section
             .said()
             .with_context(|| format!("next_hops[{index}]"))?;
-        next_hops.insert(address, said);
+        next_hops.insert(NextHop::from(address), said);
     }
     let originate = originated(file.originate)?;
     let desired = Desired {
@@ -120,7 +120,10 @@ fn parse(text: &str) -> Result<Config> {
         dynamic,
         originate,
     };
-    Ok(Config { desired, next_hops })
+    Ok(Config {
+        desired,
+        next_hops: Arc::new(next_hops),
+    })
 }
 
 fn peer(section: PeerSection, local: &Local, filters: &Filters) -> Result<(String, PeerConfig)> {

@@ -1,14 +1,13 @@
 //! The process: signals, reload, answers.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, IsTerminal};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use axum::Router;
-use bgp::{Event, Handle, Options, Reachability, Shutdown, Speaker, http};
+use bgp::{Event, Handle, Options, Shutdown, Speaker, http};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
@@ -47,7 +46,7 @@ pub(crate) fn run(
             None => None,
         };
         let (handle, events) = Speaker::start(first.desired.clone(), options);
-        tell_next_hops(&handle, &BTreeMap::new(), &first.next_hops).await;
+        handle.set_next_hops(first.next_hops.clone());
         let server = tokio::spawn(answer(answers, pages, handle.clone()));
         let mut current = Current { config, now: first };
         let result = serve(&mut current, &mut watch, &handle, events).await;
@@ -66,33 +65,16 @@ struct Current<'a> {
 
 impl Current<'_> {
     /// Reads the file again; what cannot be read changes nothing.
-    async fn reload(&mut self, handle: &Handle) {
+    fn reload(&mut self, handle: &Handle) {
         match file::load(self.config) {
             Ok(new) if new == self.now => tracing::info!("configuration read again, no change"),
             Ok(new) => {
                 tracing::info!("configuration read again");
                 handle.set(new.desired.clone());
-                tell_next_hops(handle, &self.now.next_hops, &new.next_hops).await;
+                handle.set_next_hops(new.next_hops.clone());
                 self.now = new;
             }
             Err(error) => tracing::error!("configuration not changed: {error:#}"),
-        }
-    }
-}
-
-/// Tells what is known about next hops, and of those that are no longer listed that nothing is.
-async fn tell_next_hops(
-    handle: &Handle,
-    old: &BTreeMap<IpAddr, Reachability>,
-    new: &BTreeMap<IpAddr, Reachability>,
-) {
-    for address in old.keys().filter(|address| !new.contains_key(*address)) {
-        let nothing_known = Reachability::Reachable { metric: 0 };
-        handle.set_next_hop(*address, nothing_known).await;
-    }
-    for (address, said) in new {
-        if old.get(address) != Some(said) {
-            handle.set_next_hop(*address, *said).await;
         }
     }
 }
@@ -109,8 +91,8 @@ async fn serve(
     let mut restart = signal(SignalKind::user_defined1())?;
     loop {
         tokio::select! {
-            _ = reload.recv() => current.reload(handle).await,
-            () = watch.changed() => current.reload(handle).await,
+            _ = reload.recv() => current.reload(handle),
+            () = watch.changed() => current.reload(handle),
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = restart.recv() => {
@@ -131,7 +113,7 @@ async fn serve(
 fn log(event: &Event) {
     match event {
         // Not asked for.
-        Event::Best(_) => {}
+        Event::Best(_) | Event::NextHops(_) => {}
         Event::Peer(info) => tracing::debug!(peer = %info.key, state = %info.state, "peer"),
         Event::PeerGone(key) => tracing::debug!(peer = %key, "peer gone"),
         Event::Converged => tracing::info!("converged"),

@@ -141,7 +141,7 @@ impl Node {
                 assert!(!self.converged, "converged twice");
                 self.converged = true;
             }
-            Event::Peer(_) | Event::PeerGone(_) => {}
+            Event::NextHops(_) | Event::Peer(_) | Event::PeerGone(_) => {}
         }
     }
 

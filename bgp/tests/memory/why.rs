@@ -113,6 +113,12 @@ async fn say(raw: &mut Raw, text: &str, via: u8, change: impl FnOnce(&mut Attrib
     raw.send(Message::Update(update)).await;
 }
 
+/// All that is said of next hops: one of them.
+fn reach(hub: &Node, address: IpAddr, reachability: Reachability) {
+    let said = [(address.into(), reachability)];
+    hub.handle.set_next_hops(Arc::new(said.into()));
+}
+
 /// The explanation, once so many paths are there.
 async fn why(hub: &Node, text: &str, paths: usize) -> Why {
     let end = Instant::now() + PATIENCE;
@@ -219,9 +225,7 @@ async fn steps_between_internal_peers_are_explained() {
     let mut three = join(93, &hub).await;
     let mut four = join(94, &hub).await;
     let far: IpAddr = "192.0.2.193".parse().unwrap();
-    hub.handle
-        .set_next_hop(far, Reachability::Reachable { metric: 20 })
-        .await;
+    reach(&hub, far, Reachability::Reachable { metric: 20 });
     let path = |med: Option<u32>| {
         move |a: &mut AttributesBuilder| {
             a.as_path = AsPath::sequence(&[65000]);
@@ -266,9 +270,7 @@ async fn paths_that_cannot_be_used_are_explained() {
     let mut three = join(93, &hub).await;
     let mut five = join(95, &hub).await;
     let gone: IpAddr = "192.0.2.195".parse().unwrap();
-    hub.handle
-        .set_next_hop(gone, Reachability::Unreachable)
-        .await;
+    reach(&hub, gone, Reachability::Unreachable);
     say(&mut three, "10.7.0.0/24", 93, |a| {
         a.as_path = AsPath::sequence(&[]);
         a.local_pref = Some(100);
@@ -301,9 +303,7 @@ async fn paths_that_cannot_be_used_are_explained() {
         "not usable: above the prefix limit",
     );
     // Once there is a way to the next hop, the same question has another answer.
-    hub.handle
-        .set_next_hop(gone, Reachability::Reachable { metric: 5 })
-        .await;
+    reach(&hub, gone, Reachability::Reachable { metric: 5 });
     let found = why(&hub, "10.8.0.0/24", 1).await;
     holds(&found, 95, Outcome::Best, "best: the only usable path");
 }

@@ -38,6 +38,9 @@ protocol direct {{ ipv4; ipv6; }}
 
 fn changes(announced: &Announced) -> String {
     let mut text = String::new();
+    if let Some(next_hop) = &announced.next_hop {
+        let _ = write!(text, "bgp_next_hop = {next_hop}; ");
+    }
     for community in &announced.communities {
         let _ = write!(
             text,
@@ -92,6 +95,8 @@ fn protocol(text: &mut String, setup: &Setup, number: usize, neighbour: &Neighbo
         line("  long lived graceful restart on;".to_owned());
         line(format!("  long lived stale time {seconds};"));
     }
+    let keep = setup.announce.iter().any(|one| one.next_hop.is_some());
+    let keep = if keep { "next hop keep;" } else { "" };
     for (wanted, family) in [(neighbour.v4, "ipv4"), (neighbour.v6, "ipv6")] {
         if wanted {
             let add_path = if neighbour.add_path {
@@ -100,7 +105,7 @@ fn protocol(text: &mut String, setup: &Setup, number: usize, neighbour: &Neighbo
                 ""
             };
             line(format!(
-                "  {family} {{ import all; {add_path} export where source ~ [RTS_STATIC, RTS_BGP]; }};"
+                "  {family} {{ import all; {add_path} {keep} export where source ~ [RTS_STATIC, RTS_BGP]; }};"
             ));
         }
     }

@@ -15,6 +15,7 @@ fn coloured(prefix: &str, asn: u32, count: usize) -> Announced {
         large: (0..count)
             .map(|number| format!("{asn}:{number}:7"))
             .collect(),
+        ..Announced::default()
     }
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Endpoints, blocks and BGP are small and recomputed as sections; routes are answered one
 //! destination at a time, so a learned prefix costs one answer.
-//! Order of a flush: endpoints, blocks, tunnels, routes, BGP, problems; each depends on earlier ones
-//! only.
+//! Order of a flush: endpoints, blocks, tunnels, routes, next hops, BGP, problems; each depends on
+//! earlier ones only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use crate::bgp::{Cluster, Ingredients, originate};
 use crate::book::Book;
 use crate::facts::{Affinity, BgpDefaults, Block, Claim, Felix, Filter, Holders, Node, Peer, Pool};
 use crate::host::Resolver;
+use crate::next_hops::Asked;
 use crate::routes::{Tables, Verdict};
 use crate::{
     Bgp, BlockUse, EndpointId, Endpoints, Firewall, HostFacts, NextHop, Output, Overlay, Password,
@@ -60,6 +61,7 @@ pub struct Calc {
     /// How many destinations wait for each next hop the host cannot reach.
     unreachable: BTreeMap<NextHop, usize>,
     waiting: Map<IpNet, Vec<NextHop>>,
+    next_hops: Asked,
 }
 
 #[derive(Debug, Default)]
@@ -163,6 +165,7 @@ impl Calc {
             section_problems: SectionProblems::default(),
             unreachable: BTreeMap::new(),
             waiting: Map::default(),
+            next_hops: Asked::default(),
         }
     }
 
@@ -218,7 +221,8 @@ impl Calc {
         self.flush_endpoints(&mut output);
         self.flush_blocks();
         self.flush_tunnels(&mut output);
-        self.flush_routes(&mut output);
+        let moved = self.flush_routes(&mut output);
+        self.flush_next_hops(moved, &mut output);
         self.flush_bgp(&mut output);
         self.flush_problems(&mut output);
         output.hold_learned = self.settings.bgp && !self.inputs.converged;
@@ -228,6 +232,7 @@ impl Calc {
             || output.firewall.is_some()
             || !output.routes.is_empty()
             || output.bgp.is_some()
+            || output.next_hops.is_some()
             || output.problems.is_some()
             || output.hold_learned != self.said.hold_learned;
         if !changed {
@@ -301,11 +306,13 @@ impl Calc {
         }
     }
 
-    fn flush_routes(&mut self, output: &mut Output) {
+    /// Returns whether the host may reach something otherwise than before.
+    fn flush_routes(&mut self, output: &mut Output) -> bool {
         if std::mem::take(&mut self.dirty.ways) {
             self.follow_ways();
         }
-        if std::mem::take(&mut self.dirty.host) {
+        let moved = std::mem::take(&mut self.dirty.host);
+        if moved {
             self.follow_host();
         }
         self.follow_ends();
@@ -337,6 +344,12 @@ impl Calc {
             }
             output.routes.push((key, route));
         }
+        moved
+    }
+
+    fn flush_next_hops(&mut self, moved: bool, output: &mut Output) {
+        output.next_hops = self.next_hops.answer(moved, &mut self.tables.resolver);
+        self.dirty.problems |= output.next_hops.is_some();
     }
 
     /// What BGP objects say about routes: ways to peers, and services that stay out of the kernel.
@@ -497,8 +510,10 @@ impl Calc {
                 .values()
                 .flat_map(|p| p.problems.iter().cloned()),
         );
-        let unreachable = self.unreachable.keys().take(NAMED_NEXT_HOPS);
-        problems.extend(unreachable.map(|next_hop| self.without(next_hop)));
+        let unreachable = self.next_hops.said().unreachable();
+        let unreachable: BTreeSet<_> = unreachable.chain(self.unreachable.keys()).collect();
+        let named = unreachable.into_iter().take(NAMED_NEXT_HOPS);
+        problems.extend(named.map(|next_hop| self.without(next_hop)));
         problems.sort();
         problems.dedup();
         if self.said.problems.as_deref() != Some(&problems) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crds::block_affinity::AffinityState;
 use ipnet::IpNet;
 
-use crate::EndpointId;
+use crate::{EndpointId, NextHops};
 
 pub use bgp::{Bgp, Bind, Local, NextHopMode, Origin, Password, PeerKind, PeerSpec, Refused};
 
@@ -46,6 +46,8 @@ pub struct Output {
     /// BGP, as a whole, when it changed.
     /// Stays `None` until the dataplane has reported a first programmed state.
     pub bgp: Option<Arc<Bgp>>,
+    /// How the next hops of BGP paths are reached, as a whole, when it changed.
+    pub next_hops: Option<Arc<NextHops>>,
     /// Everything that is wrong with the inputs, as a whole, when it changed.
     pub problems: Option<Arc<Vec<Problem>>>,
 }

@@ -138,6 +138,18 @@ impl Resolver {
         }
     }
 
+    /// The metric of the route that leads to a next hop, `None` when there is none.
+    pub(crate) fn metric(&mut self, next_hop: &NextHop) -> Option<u32> {
+        if self.resolve(next_hop).is_empty() {
+            return None;
+        }
+        let route = match next_hop.link() {
+            Some(_) => None,
+            None => self.best(next_hop.address).first(),
+        };
+        Some(route.map_or(0, |hop| hop.metric))
+    }
+
     fn look_up(&self, next_hop: &NextHop) -> Vec<Nexthop> {
         if let Some(interface) = next_hop.link() {
             return self.neighbour(next_hop.address, interface);

@@ -24,6 +24,7 @@ mod endpoints;
 mod facts;
 mod firewall;
 mod host;
+mod next_hops;
 mod overlay;
 mod parse;
 mod remote;
@@ -36,6 +37,7 @@ pub use desired::{
     Problem, Refused, Route, RouteClass, RouteNumbers, Target, TunnelFacts, TunnelsWanted,
     VXLAN_DEVICE, VXLAN_V6_DEVICE, Vtep, VxlanDevice, policy,
 };
+pub use next_hops::NextHops;
 pub use update::{
     DEFAULT_NAMESPACE, EndpointId, HostFacts, HostRoute, Interface, NextHop, Programmed,
     ResourceKey, RouterIdRule, Settings, SpeakerState, TunnelAddresses, Update, WorkloadEndpoint,

@@ -29,6 +29,8 @@ pub enum Update {
     Host(HostFacts),
     /// Next hops of the best BGP paths to prefixes; `None` when there is no path any more.
     Learned(Vec<(IpNet, Option<Vec<NextHop>>)>),
+    /// Next hops that BGP paths, used or not, have (`true`) or have no longer.
+    NextHops(Vec<(NextHop, bool)>),
     /// The BGP speaker.
     Speaker(SpeakerState),
     /// The dataplane has changed the kernel.

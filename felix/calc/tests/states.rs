@@ -55,6 +55,7 @@ states!(
     mesh,
     mtu,
     nat,
+    next_hop_ways,
     next_hops,
     overlay,
     passwords,

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::{
-    Desired, Family, Local, NextHopMode, Originate, Password, PeerConfig, PeerKey, Prefix, Ttl,
+    Desired, Family, Local, NextHopMode, Originate, Password, PeerConfig, PeerKey, Prefix,
+    Reachability, Ttl,
 };
-use felix_calc::{Bgp, Bind, PeerSpec};
+use felix_calc::{Bgp, Bind, NextHops, PeerSpec};
 use ipnet::IpNet;
 
 use super::Settings;
@@ -44,6 +46,19 @@ pub(super) fn desired(section: &Bgp, settings: &Settings) -> Desired {
             .filter_map(|net| Some((prefix_of(*net)?, Originate::default())))
             .collect(),
     }
+}
+
+/// How next hops are reached, in the words of the speaker.
+pub(super) fn reachability(known: &NextHops) -> Arc<BTreeMap<bgp::NextHop, Reachability>> {
+    let known = known.metrics.iter().map(|(hop, metric)| {
+        let hop = bgp::NextHop {
+            address: hop.address,
+            interface: hop.interface.clone(),
+        };
+        let way = metric.map(|metric| Reachability::Reachable { metric });
+        (hop, way.unwrap_or(Reachability::Unreachable))
+    });
+    Arc::new(known.collect())
 }
 
 /// Addresses to listen on: those of the node, as Calico's `bindMode: NodeIP` has it, unless every
@@ -131,8 +146,6 @@ pub(super) fn prefix_of(net: IpNet) -> Option<Prefix> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use felix_calc::policy::{Policy, Verdict};
     use felix_calc::{Local as Ours, Origin, PeerKind};
 

@@ -190,7 +190,7 @@ fn unreachable_next_hops_exclude_and_return() {
     rib.peer_up(PeerId(1), session(PeerKind::Ebgp, 1));
     rib.update(PeerId(1), &announce(&[P], &fields(&[64501]), "172.16.0.1"));
     let via: IpAddr = "172.16.0.1".parse().unwrap();
-    assert_eq!(rib.next_hops().collect::<Vec<_>>(), [via]);
+    assert_eq!(rib.next_hop_changes(), [(via.into(), true)]);
     rib.best_changes(10);
 
     rib.set_next_hop(via, Reachability::Unreachable);
@@ -204,7 +204,8 @@ fn unreachable_next_hops_exclude_and_return() {
 #[test]
 fn what_is_known_about_a_next_hop_outlives_its_paths() {
     let mut rib = Rib::new(config());
-    rib.set_next_hop("172.16.0.1".parse().unwrap(), Reachability::Unreachable);
+    let via: IpAddr = "172.16.0.1".parse().unwrap();
+    rib.set_next_hop(via, Reachability::Unreachable);
     rib.peer_up(PeerId(1), session(PeerKind::Ebgp, 1));
     rib.update(PeerId(1), &announce(&[P], &fields(&[64501]), "172.16.0.1"));
     assert_eq!(rib.best(prefix(P)), None);

@@ -112,6 +112,26 @@ fn a_single_path_is_used_unless_its_next_hop_is_unreachable() {
 }
 
 #[test]
+fn who_resolves_next_hops_is_told_those_of_all_paths_once() {
+    let mut rib = equal_paths(config(), 2);
+    let mut told = rib.next_hop_changes();
+    told.sort();
+    let both = vias(&[1, 2]).into_iter().map(|via| (via.into(), true));
+    assert_eq!(told, both.collect::<Vec<_>>());
+    assert!(rib.next_hop_changes().is_empty());
+    // What came and went is told as it is now; what is not told as reachable keeps its path.
+    let [first, second] = [1, 2].map(|number| vias(&[number])[0]);
+    rib.set_next_hop(first, Reachability::Unreachable);
+    rib.update(PeerId(1), &withdraw(&[P]));
+    rib.update(PeerId(1), &announce(&[P], &fields(&[64501]), "172.16.0.1"));
+    rib.update(PeerId(2), &withdraw(&[P]));
+    let mut told = rib.next_hop_changes();
+    told.sort();
+    assert_eq!(told, [(first.into(), true), (second.into(), false)]);
+    assert_eq!(rib.best(prefix(P)), None);
+}
+
+#[test]
 fn originated_prefixes_beat_learned_ones() {
     let mut rib = equal_paths(config(), 1);
     rib.originate(prefix(P), Some(&LocalPath::default()))

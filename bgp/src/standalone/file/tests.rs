@@ -94,7 +94,7 @@ fn example_file_means_what_it_says() {
     );
     assert_eq!(
         Reachability::Unreachable,
-        next_hops[&"192.0.2.253".parse().unwrap()]
+        next_hops[&"192.0.2.253".parse::<std::net::IpAddr>().unwrap().into()]
     );
 }
 

@@ -44,6 +44,7 @@ impl Calc {
                     self.learned(prefix.trunc(), next_hops);
                 }
             }
+            Update::NextHops(changes) => self.next_hops.update(changes),
             Update::Speaker(speaker) => self.inputs.converged = speaker.converged,
             Update::Programmed(programmed) => self.programmed(programmed),
             Update::Tunnels(tunnels) => {

@@ -1,6 +1,6 @@
 //! States as the files write them, and the updates that lead from one to another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{AnyResource, Kind};
 use felix_calc::{
@@ -67,12 +67,16 @@ pub(crate) struct State {
     /// Addresses of the node's tunnel devices from address management.
     #[serde(default)]
     addresses: Addresses,
-    /// Routes of the host besides those of its subnets: `<destination> <gateway> <interface>`.
+    /// Routes of the host besides those of its subnets:
+    /// `<destination> <gateway> <interface> [<metric>]`.
     #[serde(default)]
     host_routes: Vec<String>,
     #[serde(default)]
     /// Next hops are `<address>` or `<address>%<interface>`.
     learned: BTreeMap<IpNet, Vec<String>>,
+    /// Next hops that paths have, written as in `learned`.
+    #[serde(default)]
+    next_hops: Vec<String>,
     #[serde(default)]
     programmed: Vec<IpNet>,
     #[serde(default)]
@@ -96,6 +100,7 @@ pub(crate) struct World {
     endpoints: BTreeMap<EndpointId, WorkloadEndpoint>,
     host: HostFacts,
     learned: BTreeMap<IpNet, Vec<NextHop>>,
+    next_hops: BTreeSet<NextHop>,
     programmed: Vec<IpNet>,
     converged: bool,
     tunnels: TunnelAddresses,
@@ -127,6 +132,7 @@ impl World {
                 .iter()
                 .map(|(prefix, hops)| (*prefix, hops.iter().map(|hop| next_hop(hop)).collect()))
                 .collect(),
+            next_hops: state.next_hops.iter().map(|hop| next_hop(hop)).collect(),
             programmed: state.programmed.clone(),
             converged: state.converged,
             tunnels: TunnelAddresses {
@@ -180,6 +186,10 @@ impl World {
         }
         for (prefix, next_hops) in &self.learned {
             updates.push(Update::Learned(vec![(*prefix, Some(next_hops.clone()))]));
+        }
+        for (from, to, in_use) in [(before, self, false), (self, before, true)] {
+            let changes = from.next_hops.difference(&to.next_hops);
+            updates.extend(changes.map(|hop| Update::NextHops(vec![(hop.clone(), in_use)])));
         }
         updates.push(Update::Programmed(Programmed {
             routes: self.programmed.iter().map(|p| (*p, true)).collect(),
@@ -246,7 +256,7 @@ fn host(state: &State) -> HostFacts {
             destination: words[0].parse().unwrap(),
             via: Some(words[1].parse().unwrap()),
             interface: words[2].into(),
-            metric: 0,
+            metric: words.get(3).map_or(0, |metric| metric.parse().unwrap()),
         });
     }
     facts

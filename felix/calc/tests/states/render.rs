@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use felix_calc::policy::{Change, Community, Match, PeerScope, Rule, Source};
 use felix_calc::{
-    Bgp, EndpointInterface, Endpoints, Firewall, NextHopMode, Output, Overlay, PeerSpec, Problem,
-    Route, Target, VxlanDevice,
+    Bgp, EndpointInterface, Endpoints, Firewall, NextHopMode, NextHops, Output, Overlay, PeerSpec,
+    Problem, Route, Target, VxlanDevice,
 };
 use ipnet::IpNet;
 
@@ -20,6 +20,7 @@ pub(crate) struct Seen {
     firewall: Arc<Firewall>,
     routes: BTreeMap<IpNet, Route>,
     bgp: Option<Arc<Bgp>>,
+    next_hops: Arc<NextHops>,
     problems: Arc<Vec<Problem>>,
     hold: bool,
     /// Show what peers may send and are told.
@@ -47,6 +48,7 @@ impl Seen {
             }
         }
         self.bgp = output.bgp.or(self.bgp.take());
+        self.next_hops = output.next_hops.unwrap_or_else(|| self.next_hops.clone());
         self.problems = output.problems.unwrap_or_else(|| self.problems.clone());
         self.hold = output.hold_learned;
     }
@@ -61,6 +63,13 @@ impl Seen {
             lines.extend(firewall(&self.firewall));
         }
         lines.extend(self.routes.values().map(route));
+        lines.extend(self.next_hops.metrics.iter().map(|(next_hop, metric)| {
+            let cost = metric.map(|metric| format!("metric {metric}"));
+            format!(
+                "next hop {next_hop} {}",
+                cost.as_deref().unwrap_or("unreachable")
+            )
+        }));
         if let Some(bgp) = &self.bgp {
             let local = &bgp.local;
             let mut line = format!("bgp as {} id {}", local.asn, local.router_id);
