@@ -286,6 +286,9 @@ pub struct Bfd {
     pub min_rx_ms: u32,
     /// How many packets in a row may be missing.
     pub multiplier: NonZeroU8,
+    /// The peer is on a link with us, whatever distance its session allows: single-hop BFD
+    /// (RFC 5881). Else the distance of the session decides (RFC 5883).
+    pub on_link: bool,
 }
 
 /// How far away a peer may be, in hops.

@@ -148,6 +148,7 @@ impl Wanted {
         let internal = peer.local_as.unwrap_or(local.asn) == peer.remote_as;
         let micros = |millis: u32| millis.saturating_mul(1000);
         let hops = match peer.ttl {
+            _ if bfd.on_link => Hops::One,
             Ttl::Default if internal => Hops::Either,
             Ttl::Default | Ttl::Multihop(0 | 1) | Ttl::Security { hops: 0 | 1 } => Hops::One,
             Ttl::Multihop(_) => Hops::Many { least_ttl: 1 },

@@ -15,6 +15,10 @@ use crate::resource::custom_resource;
 use crate::selector::check_selector;
 use crate::{Asn, FieldError, GoDuration};
 
+pub use session::{Bfd, FailureDetectionMode, MaxPrefixes, MaxPrefixesAction, RestartMode, Role};
+
+mod session;
+
 /// A BGP peering outside the node-to-node mesh: which nodes peer, and with whom.
 #[derive(
     CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema,
@@ -55,7 +59,13 @@ use crate::{Asn, FieldError, GoDuration};
     validation = Rule::new("!(has(self.reachableBy) && self.reachableBy != '') || (has(self.peerIP) && self.peerIP != '')")
         .message("reachableBy is the way to peerIP; set peerIP or remove reachableBy"),
     validation = Rule::new("!(has(self.keepOriginalNextHop) && self.keepOriginalNextHop && has(self.nextHopMode))")
-        .message("keepOriginalNextHop and nextHopMode are both set; keep nextHopMode")
+        .message("keepOriginalNextHop and nextHopMode are both set; keep nextHopMode"),
+    validation = Rule::new("!has(self.bfd) || (has(self.failureDetectionMode) && self.failureDetectionMode == 'BFDIfDirectlyConnected')")
+        .message("bfd has no effect without failureDetectionMode: BFDIfDirectlyConnected; set it or remove bfd"),
+    validation = Rule::new("!(has(self.roleStrict) && self.roleStrict) || has(self.role)")
+        .message("roleStrict refuses peers without a role; set role, or remove roleStrict"),
+    validation = Rule::new("!has(self.maxPrefixes) || !has(self.maxPrefixes.restartAfter) || !has(self.maxPrefixes.action) || self.maxPrefixes.action == 'Close'")
+        .message("only the action Close ends a session; remove maxPrefixes.restartAfter")
 )]
 pub struct BgpPeerSpec {
     /// Name of the one node that peers. Without node and nodeSelector every node does.
@@ -143,6 +153,30 @@ pub struct BgpPeerSpec {
     /// Auto (default): nodes chosen by peerSelector also peer back. Manual: they do not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reverse_peering: Option<ReversePeering>,
+
+    /// None (default), or BFDIfDirectlyConnected: BFD (RFC 5880) watches a peer in a subnet of an interface of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure_detection_mode: Option<FailureDetectionMode>,
+
+    /// Pace of BFD. Not in Calico.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bfd: Option<Bfd>,
+
+    /// GracefulRestart (default), or LongLivedGracefulRestart (RFC 9494): maxRestartTime is then how long routes stay as a last resort, 1h when not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_mode: Option<RestartMode>,
+
+    /// How many prefixes the peer may send. Any number when not set. Not in Calico.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_prefixes: Option<MaxPrefixes>,
+
+    /// What this node is to a peer of another AS (RFC 9234): Provider, RouteServer, RouteServerClient, Customer or Peer. Not in Calico.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+
+    /// Refuse a peer that does not say its role. Not in Calico.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role_strict: Option<bool>,
 }
 
 /// Next hop of routes sent to a peer.
@@ -294,6 +328,7 @@ impl BgpPeerSpec {
             );
         }
         self.check_values(errors);
+        self.check_session(errors);
     }
 
     fn check_values(&self, errors: &mut Vec<FieldError>) {
@@ -344,6 +379,15 @@ mod tests {
         decode(&json!({ "apiVersion": api, "kind": "BGPPeer", "metadata": { "name": "p" }, "spec": spec })).unwrap()
     }
 
+    fn with(mut fields: Value) -> Value {
+        fields["peerIP"] = "192.0.2.1".into();
+        fields
+    }
+
+    fn watched(bfd: Value) -> Value {
+        with(json!({ "failureDetectionMode": "BFDIfDirectlyConnected", "bfd": bfd }))
+    }
+
     #[test]
     fn calico_manifests_are_accepted() {
         for spec in [
@@ -353,6 +397,8 @@ mod tests {
             json!({ "localWorkloadSelector": "app == 'router'", "asNumber": 65001 }),
             json!({ "peerIP": "2001:db8::1", "reachableBy": "2001:db8:1::1", "nextHopMode": "Self", "maxRestartTime": "4m" }),
             json!({ "peerIP": "192.0.2.1", "password": { "secretKeyRef": { "name": "bgp", "key": "tor" } } }),
+            json!({ "peerIP": "192.0.2.1", "sourceAddress": "None", "failureDetectionMode": "BFDIfDirectlyConnected", "restartMode": "LongLivedGracefulRestart" }),
+            json!({ "peerIP": "192.0.2.1", "failureDetectionMode": "None", "restartMode": "GracefulRestart" }),
         ] {
             assert_eq!(peer(spec.clone()).validate(), Ok(()), "{spec}");
         }
@@ -386,6 +432,31 @@ mod tests {
                 "spec.keepOriginalNextHop",
             ),
             (json!({ "peerSelector": "a ==" }), "spec.peerSelector"),
+            (with(json!({ "bfd": {} })), "spec.bfd"),
+            (with(json!({ "roleStrict": true })), "spec.roleStrict"),
+            (
+                with(json!({ "maxPrefixes": { "limit": 0 } })),
+                "spec.maxPrefixes.limit",
+            ),
+            (
+                with(json!({ "maxPrefixes": { "limit": 1, "warningPercent": 101 } })),
+                "spec.maxPrefixes.warningPercent",
+            ),
+            (
+                with(
+                    json!({ "maxPrefixes": { "limit": 1, "action": "Warn", "restartAfter": "5m" } }),
+                ),
+                "spec.maxPrefixes.restartAfter",
+            ),
+            (watched(json!({ "multiplier": 0 })), "spec.bfd.multiplier"),
+            (
+                watched(json!({ "minimumSendInterval": "0s" })),
+                "spec.bfd.minimumSendInterval",
+            ),
+            (
+                watched(json!({ "minimumRecvInterval": "2m" })),
+                "spec.bfd.minimumRecvInterval",
+            ),
         ] {
             let fields: Vec<_> = peer(spec.clone())
                 .validate()

@@ -87,6 +87,9 @@ fn bgp_peer() {
             json!({ "peerIP": "192.0.2.1", "asNumber": 64512, "reachableBy": "198.51.100.1" }),
             json!({ "nodeSelector": "all()", "peerSelector": "has(rr)", "node": "" }),
             json!({ "localWorkloadSelector": "has(bgp)", "asNumber": "65000.1", "keepOriginalNextHop": true }),
+            json!({ "peerIP": "192.0.2.1", "failureDetectionMode": "BFDIfDirectlyConnected", "bfd": { "multiplier": 5 }, "roleStrict": false }),
+            json!({ "peerIP": "192.0.2.1", "role": "Customer", "roleStrict": true, "maxPrefixes": { "limit": 9, "restartAfter": "5m" } }),
+            json!({ "peerIP": "192.0.2.1", "maxPrefixes": { "limit": 9, "action": "Close", "restartAfter": "5m" } }),
         ],
     );
     both_refuse(
@@ -100,6 +103,10 @@ fn bgp_peer() {
             json!({ "localWorkloadSelector": "all()", "peerIP": "192.0.2.1", "asNumber": 64512 }),
             json!({ "peerSelector": "all()", "reachableBy": "192.0.2.9" }),
             json!({ "peerIP": "192.0.2.1", "keepOriginalNextHop": true, "nextHopMode": "Self" }),
+            json!({ "peerIP": "192.0.2.1", "bfd": {} }),
+            json!({ "peerIP": "192.0.2.1", "failureDetectionMode": "None", "bfd": {} }),
+            json!({ "peerIP": "192.0.2.1", "roleStrict": true }),
+            json!({ "peerIP": "192.0.2.1", "maxPrefixes": { "limit": 9, "action": "Discard", "restartAfter": "5m" } }),
         ],
     );
 }

@@ -10,7 +10,10 @@ use ipnet::IpNet;
 
 use crate::{EndpointId, NextHops};
 
-pub use bgp::{Bgp, Bind, Local, NextHopMode, Origin, Password, PeerKind, PeerSpec, Refused};
+pub use bgp::{
+    Bfd, Bgp, Bind, Local, NextHopMode, Origin, Password, PeerKind, PeerSpec, Refused,
+    SessionOptions,
+};
 
 pub use firewall::{Firewall, NatOptions};
 pub use overlay::{

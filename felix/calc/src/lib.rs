@@ -32,10 +32,10 @@ mod routes;
 
 pub use calc::Calc;
 pub use desired::{
-    Bgp, Bind, BlockUse, EndpointInterface, Endpoints, Firewall, IPIP_DEVICE, IpipDevice, Local,
-    NatOptions, NextHopMode, Nexthop, Origin, Output, Overlay, Password, PeerKind, PeerSpec,
-    Problem, Refused, Route, RouteClass, RouteNumbers, Target, TunnelFacts, TunnelsWanted,
-    VXLAN_DEVICE, VXLAN_V6_DEVICE, Vtep, VxlanDevice, policy,
+    Bfd, Bgp, Bind, BlockUse, EndpointInterface, Endpoints, Firewall, IPIP_DEVICE, IpipDevice,
+    Local, NatOptions, NextHopMode, Nexthop, Origin, Output, Overlay, Password, PeerKind, PeerSpec,
+    Problem, Refused, Route, RouteClass, RouteNumbers, SessionOptions, Target, TunnelFacts,
+    TunnelsWanted, VXLAN_DEVICE, VXLAN_V6_DEVICE, Vtep, VxlanDevice, policy,
 };
 pub use next_hops::NextHops;
 pub use update::{

@@ -65,6 +65,7 @@ states!(
     router_id,
     selectors,
     services,
+    session_options,
     session_settings,
     tunnel_addresses,
     tunnel_ends,

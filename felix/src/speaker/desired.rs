@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bgp::{
-    Desired, Family, Local, NextHopMode, Originate, Password, PeerConfig, PeerKey, Prefix,
-    Reachability, Ttl,
+    AddPathMode, Bfd, Desired, Family, Local, MaxPrefixes, MaxPrefixesAction, NextHopMode,
+    Originate, Password, PeerConfig, PeerKey, Prefix, Reachability, Role, Ttl,
 };
-use felix_calc::{Bgp, Bind, NextHops, PeerSpec};
+use crds::bgp_peer;
+use felix_calc::{Bgp, Bind, NextHops, PeerSpec, SessionOptions};
 use ipnet::IpNet;
 
 use super::Settings;
@@ -130,9 +132,47 @@ fn peer<'a>(
     };
     let password = spec.password.as_ref();
     config.password = password.map(|secret| Password::from(secret.reveal().clone()));
+    add_options(&mut config, &spec.options);
     config.import = policies.of(&spec.import);
     config.export = policies.of(&spec.export);
     config
+}
+
+/// What not every session has.
+fn add_options(config: &mut PeerConfig, options: &SessionOptions) {
+    config.add_path = options.add_path.then_some(AddPathMode::Both);
+    // Twenty-four bits (RFC 9494 §3).
+    let seconds = |time: Duration| u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
+    let long_lived = options.long_lived.map(seconds);
+    config.long_lived_secs = long_lived.map(|seconds| seconds.min(0x00ff_ffff));
+    let millis = |time: Duration| u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    config.bfd = options.bfd.map(|bfd| Bfd {
+        min_tx_ms: millis(bfd.send),
+        min_rx_ms: millis(bfd.receive),
+        multiplier: bfd.multiplier,
+        on_link: true,
+    });
+    config.max_prefixes = options.max_prefixes.and_then(|max| {
+        Some(MaxPrefixes {
+            limit: NonZeroU32::new(max.limit)?,
+            warning_percent: max.warning_percent.unwrap_or(75),
+            action: match max.action() {
+                bgp_peer::MaxPrefixesAction::Warn => MaxPrefixesAction::Warn,
+                bgp_peer::MaxPrefixesAction::Discard => MaxPrefixesAction::Discard,
+                bgp_peer::MaxPrefixesAction::Close => MaxPrefixesAction::Close {
+                    restart_after_secs: max.restart_after.map(|time| seconds(time.0).max(1)),
+                },
+            },
+        })
+    });
+    config.role = options.role.map(|role| match role {
+        bgp_peer::Role::Provider => Role::Provider,
+        bgp_peer::Role::RouteServer => Role::RouteServer,
+        bgp_peer::Role::RouteServerClient => Role::RouteServerClient,
+        bgp_peer::Role::Customer => Role::Customer,
+        bgp_peer::Role::Peer => Role::Peer,
+    });
+    config.role_strict = options.role_strict;
 }
 
 /// At least one second: zero would turn the timer off.
@@ -146,6 +186,8 @@ pub(super) fn prefix_of(net: IpNet) -> Option<Prefix> {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU8;
+
     use felix_calc::policy::{Policy, Verdict};
     use felix_calc::{Local as Ours, Origin, PeerKind};
 
@@ -154,6 +196,25 @@ mod tests {
     fn policy(otherwise: Verdict) -> Arc<Policy> {
         let rules = Vec::new();
         Arc::new(Policy { rules, otherwise })
+    }
+
+    fn options() -> SessionOptions {
+        SessionOptions {
+            add_path: true,
+            long_lived: Some(Duration::from_secs(1 << 25)),
+            bfd: Some(felix_calc::Bfd {
+                send: Duration::from_millis(50),
+                receive: Duration::from_millis(60),
+                multiplier: NonZeroU8::MIN,
+            }),
+            max_prefixes: Some(bgp_peer::MaxPrefixes {
+                limit: 9,
+                restart_after: Some(crds::GoDuration(Duration::from_secs(300))),
+                ..bgp_peer::MaxPrefixes::default()
+            }),
+            role: Some(bgp_peer::Role::Customer),
+            role_strict: true,
+        }
     }
 
     fn section() -> Bgp {
@@ -176,6 +237,7 @@ mod tests {
             local_as: Some(64513),
             next_hop: felix_calc::NextHopMode::Keep,
             password: Some(felix_calc::Password::from("sesame")),
+            options: options(),
             import: policy(Verdict::Accept),
             export: policy(Verdict::Reject),
         };
@@ -229,6 +291,21 @@ mod tests {
             (Some(64513), NextHopMode::Keep)
         );
         assert_eq!(peer.password, Some(Password::from("sesame")));
+        assert_eq!(
+            (peer.add_path, peer.long_lived_secs),
+            (Some(AddPathMode::Both), Some(16_777_215))
+        );
+        let bfd = peer.bfd.unwrap();
+        assert_eq!((bfd.min_tx_ms, bfd.min_rx_ms, bfd.on_link), (50, 60, true));
+        let max = peer.max_prefixes.unwrap();
+        let close = MaxPrefixesAction::Close {
+            restart_after_secs: Some(300),
+        };
+        assert_eq!(
+            (max.limit.get(), max.warning_percent, max.action),
+            (9, 75, close)
+        );
+        assert_eq!((peer.role, peer.role_strict), (Some(Role::Customer), true));
         let last = (peer.import.otherwise, peer.export.otherwise);
         assert_eq!(last, (bgp::Verdict::Accept, bgp::Verdict::Reject));
         let prefixes: Vec<String> = desired.originate.keys().map(ToString::to_string).collect();

@@ -370,6 +370,7 @@ impl From<BfdSection> for Bfd {
             min_tx_ms: section.min_tx_ms.get(),
             min_rx_ms: section.min_rx_ms.get(),
             multiplier: section.multiplier,
+            on_link: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use super::mesh::shared_addresses;
 use super::sessions::Sessions;
 use super::{Cluster, DEFAULT_PORT, in_name, waits_for};
 use crate::facts::{Node, Peer, Remote, Scope};
-use crate::{NextHopMode, PeerKind, PeerSpec, Problem, Refused};
+use crate::{NextHopMode, PeerKind, PeerSpec, Problem, Refused, SessionOptions};
 
 /// The other end of one session.
 #[derive(Clone, Copy)]
@@ -238,11 +238,44 @@ impl<'a> Cluster<'a> {
                 peer.next_hop
             },
             password: None,
+            options: self.options(object, peer, end, internal, &mut sessions.problems),
             import: policies.import,
             export: policies.export,
         };
         let password = peer.password.as_ref().map(|at| (at, "spec.password"));
         sessions.add(name, spec, password);
+    }
+
+    /// What the object asks for, as far as it can be had with this peer.
+    fn options(
+        &self,
+        object: &str,
+        peer: &Peer,
+        end: &End<'_>,
+        internal: bool,
+        problems: &mut Vec<Problem>,
+    ) -> SessionOptions {
+        let given = &peer.options;
+        if internal && given.role.is_some() {
+            problems.push(role_inside(object, end.address));
+        }
+        let role = given.role.filter(|_| !internal);
+        SessionOptions {
+            // Between nodes, as Calico's BIRD has it: a reflector passes on what it knows.
+            add_path: end.node.is_some(),
+            bfd: given.bfd.filter(|_| self.is_on_link(end.address)),
+            role,
+            role_strict: given.role_strict && role.is_some(),
+            ..given.clone()
+        }
+    }
+
+    /// The address is in a subnet of an interface that can carry packets.
+    fn is_on_link(&self, address: IpAddr) -> bool {
+        let interfaces = self.policies.host.iter().flat_map(|host| &host.interfaces);
+        let up = interfaces.filter(|interface| interface.up);
+        let mut subnets = up.flat_map(|interface| &interface.addresses);
+        subnets.any(|subnet| subnet.contains(&address))
     }
 
     fn remote_as(&self, peer: &Peer, end: &End<'_>, side: Side) -> Option<u32> {
@@ -261,6 +294,15 @@ fn other_family(object: &str, address: IpAddr) -> Problem {
         field: "spec.peerIP".to_owned(),
         problem: format!("this node has no address of the family of {address}"),
         remedy: "give the node one, or select other nodes".to_owned(),
+    }
+}
+
+fn role_inside(object: &str, address: IpAddr) -> Problem {
+    Problem {
+        object: format!("BGPPeer/{object}"),
+        field: "spec.role".to_owned(),
+        problem: format!("{address} is in the same AS, where there are no roles (RFC 9234 §4)"),
+        remedy: "remove it".to_owned(),
     }
 }
 

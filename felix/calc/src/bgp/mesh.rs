@@ -6,7 +6,7 @@ use super::policies::Both;
 use super::sessions::Sessions;
 use super::{Cluster, in_name, waits_for};
 use crate::facts::Node;
-use crate::{NextHopMode, PeerKind, PeerSpec, Problem};
+use crate::{NextHopMode, PeerKind, PeerSpec, Problem, SessionOptions};
 
 impl Cluster<'_> {
     /// One session with every other node, for every family that both have an address of
@@ -64,6 +64,10 @@ impl Cluster<'_> {
             allow_own_as: 0,
             next_hop: NextHopMode::Auto,
             password: None,
+            options: SessionOptions {
+                add_path: true,
+                ..SessionOptions::default()
+            },
             import: policies.import.clone(),
             export: policies.export.clone(),
         }

@@ -37,6 +37,9 @@ impl Calc {
                     self.dirty.tunnels = true;
                     let by_interface = |filter: &Filter| filter.asks_for_interfaces();
                     self.dirty.bgp |= self.inputs.filters.values().any(by_interface);
+                    // BFD is for peers on a link.
+                    let mut peers = self.inputs.peers.values();
+                    self.dirty.bgp |= peers.any(|peer| peer.options.bfd.is_some());
                 }
             }
             Update::Learned(changes) => {

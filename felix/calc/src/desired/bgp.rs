@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crds::bgp_peer::{MaxPrefixes, Role};
 use ipnet::IpNet;
 
 use super::policy::Policy;
@@ -85,10 +87,40 @@ pub struct PeerSpec {
     pub next_hop: NextHopMode,
     /// Key of the TCP MD5 signature (RFC 2385).
     pub password: Option<Password>,
+    /// What not every session has.
+    pub options: SessionOptions,
     /// What is taken from the peer.
     pub import: Arc<Policy>,
     /// What the peer is told.
     pub export: Arc<Policy>,
+}
+
+/// What not every session has; all of it off by default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SessionOptions {
+    /// Several paths per prefix, both ways (RFC 7911).
+    pub add_path: bool,
+    /// How long routes stay as a last resort when the restart time is over (RFC 9494).
+    pub long_lived: Option<Duration>,
+    /// BFD on the link that the peer is on (RFC 5881).
+    pub bfd: Option<Bfd>,
+    /// How many prefixes the peer may send.
+    pub max_prefixes: Option<MaxPrefixes>,
+    /// What we are to the peer (RFC 9234).
+    pub role: Option<Role>,
+    /// A peer that does not say its role is refused.
+    pub role_strict: bool,
+}
+
+/// Pace of BFD.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bfd {
+    /// Shortest interval between our packets.
+    pub send: Duration,
+    /// Shortest interval between the peer's packets that we take.
+    pub receive: Duration,
+    /// How many packets in a row may be missing.
+    pub multiplier: NonZeroU8,
 }
 
 /// A peer that gets no session.

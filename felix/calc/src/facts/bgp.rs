@@ -7,7 +7,7 @@ use crds::selector::Selector;
 use ipnet::IpNet;
 
 use crate::desired::policy::{Community, Rule};
-use crate::{Bind, Problem};
+use crate::{Bind, Problem, SessionOptions};
 
 /// BGPConfiguration: `default`, or the few fields of `node.<name>`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub(crate) struct Peer {
     pub(crate) reachable_by: Option<IpAddr>,
     /// Nodes that are peers of others have the session too.
     pub(crate) reverse: bool,
+    /// As the object has them, wherever the peer is.
+    pub(crate) options: SessionOptions,
     pub(crate) problems: Vec<Problem>,
 }
 

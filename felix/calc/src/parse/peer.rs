@@ -1,15 +1,16 @@
 //! BGPPeer.
 
+use std::num::NonZeroU8;
 use std::time::Duration;
 
-use crds::bgp_peer::{self, ReversePeering, SourceAddress};
+use crds::bgp_peer::{self, FailureDetectionMode, RestartMode, ReversePeering, SourceAddress};
 use crds::selector::Selector;
 use crds::{BgpPeer, BgpPeerSpec};
 
 use super::Problems;
 use super::configuration::secret_key;
 use crate::facts::{Peer, Remote, Scope};
-use crate::{NextHopMode, Problem};
+use crate::{Bfd, NextHopMode, Problem, SessionOptions};
 
 /// A BGPPeer; an error when it must be left out.
 pub(crate) fn peer(name: &str, peer: &BgpPeer) -> Result<Peer, Vec<Problem>> {
@@ -40,7 +41,10 @@ pub(crate) fn peer(name: &str, peer: &BgpPeer) -> Result<Peer, Vec<Problem>> {
             SourceAddress::None => false,
         },
         keepalive: spec.keepalive_time.map(Duration::from),
-        restart_time: spec.max_restart_time.map(Duration::from),
+        restart_time: spec
+            .max_restart_time
+            .filter(|_| !is_long_lived(spec))
+            .map(Duration::from),
         ttl_security: spec.ttl_security.filter(|hops| *hops > 0),
         allow_own_as: u8::try_from(spec.num_allowed_local_as_numbers.unwrap_or(0))
             .unwrap_or(u8::MAX),
@@ -57,8 +61,46 @@ pub(crate) fn peer(name: &str, peer: &BgpPeer) -> Result<Peer, Vec<Problem>> {
             ReversePeering::Auto => true,
             ReversePeering::Manual => false,
         },
+        options: options(spec),
         problems: problems.list,
     })
+}
+
+/// How long routes stay as a last resort where nothing says so (Calico Enterprise's default).
+const LONG_LIVED: Duration = Duration::from_secs(3600);
+
+/// Interval of BFD where nothing says so.
+const INTERVAL: Duration = Duration::from_millis(300);
+
+fn is_long_lived(spec: &BgpPeerSpec) -> bool {
+    match spec.restart_mode.unwrap_or_default() {
+        RestartMode::GracefulRestart => false,
+        RestartMode::LongLivedGracefulRestart => true,
+    }
+}
+
+fn options(spec: &BgpPeerSpec) -> SessionOptions {
+    let long = spec.max_restart_time.map_or(LONG_LIVED, Duration::from);
+    let watched = match spec.failure_detection_mode() {
+        FailureDetectionMode::None => false,
+        FailureDetectionMode::BfdIfDirectlyConnected => true,
+    };
+    let pace = spec.bfd.unwrap_or_default();
+    SessionOptions {
+        add_path: false,
+        long_lived: is_long_lived(spec).then_some(long),
+        bfd: watched.then(|| Bfd {
+            send: pace.minimum_send_interval.map_or(INTERVAL, Duration::from),
+            receive: pace.minimum_recv_interval.map_or(INTERVAL, Duration::from),
+            multiplier: pace
+                .multiplier
+                .and_then(NonZeroU8::new)
+                .unwrap_or(NonZeroU8::MIN.saturating_add(2)),
+        }),
+        max_prefixes: spec.max_prefixes,
+        role: spec.role,
+        role_strict: spec.role_strict.unwrap_or(false),
+    }
 }
 
 fn remote(spec: &BgpPeerSpec, problems: &mut Problems) -> Option<Remote> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use felix_calc::policy::{Change, Community, Match, PeerScope, Rule, Source};
 use felix_calc::{
     Bgp, EndpointInterface, Endpoints, Firewall, NextHopMode, NextHops, Output, Overlay, PeerSpec,
-    Problem, Route, Target, VxlanDevice,
+    Problem, Route, SessionOptions, Target, VxlanDevice,
 };
 use ipnet::IpNet;
 
@@ -271,7 +271,31 @@ fn peer(name: &str, spec: &PeerSpec) -> String {
             write!(line, " {name}{value}").unwrap();
         }
     }
-    line
+    line + &options(&spec.options)
+}
+
+fn options(options: &SessionOptions) -> String {
+    let mut text = String::new();
+    if let Some(time) = options.long_lived {
+        write!(text, " long-lived {}", time.as_secs()).unwrap();
+    }
+    if let Some(bfd) = &options.bfd {
+        let (send, receive) = (bfd.send.as_millis(), bfd.receive.as_millis());
+        write!(text, " bfd {send} {receive} x{}", bfd.multiplier).unwrap();
+    }
+    if let Some(max) = &options.max_prefixes {
+        write!(text, " at most {} {:?}", max.limit, max.action()).unwrap();
+    }
+    if let Some(role) = options.role {
+        write!(text, " role {role:?}").unwrap();
+    }
+    if options.role_strict {
+        text.push_str(" strict");
+    }
+    if options.add_path {
+        text.push_str(" add-path");
+    }
+    text
 }
 
 fn policies(spec: &PeerSpec) -> Vec<String> {
