@@ -1,6 +1,6 @@
 //! What the speaker shall be: the typed input of [`Speaker`](crate::Speaker).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU8, NonZeroU32};
@@ -351,6 +351,9 @@ pub struct Options {
     pub forwarding: bool,
     /// How long after the start peers may come up and still be waited for.
     pub settle: Duration,
+    /// Peers that were up before a restart, when that is known: only these are waited for without
+    /// being up. Every listed peer when absent.
+    pub expected: Option<BTreeSet<PeerKey>>,
     /// How long the peers that came up may take to tell everything, counted from the last of
     /// them. With `settle` this bounds the wait for [`Event::Converged`](crate::Event::Converged).
     pub deferral: Duration,
@@ -369,6 +372,7 @@ impl Default for Options {
             restarting: false,
             forwarding: true,
             settle: Duration::from_secs(10),
+            expected: None,
             deferral: Duration::from_secs(30),
             stale_time: Duration::from_secs(120),
             metrics_peers: 128,

@@ -70,6 +70,11 @@ impl Node {
 
     /// Starts the agent; it must not run already.
     pub fn start(&mut self) -> Result<()> {
+        self.start_program(&binary("tortie-felix")?)
+    }
+
+    /// Starts another file of the agent's program.
+    pub fn start_program(&mut self, program: &Path) -> Result<()> {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
@@ -77,7 +82,7 @@ impl Node {
         let errors: File = log.try_clone()?;
         let child = self
             .namespace
-            .command(binary("tortie-felix")?)
+            .command(program)
             .args(["--node-name", &self.name])
             .arg("--datastore")
             .arg(format!("file:{}", self.datastore.display()))

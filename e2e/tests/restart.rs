@@ -1,9 +1,10 @@
 //! Forwarding goes on while agents die and come back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{ASN, Cluster, LIMIT, OUTSIDE, node_addresses, scenario};
+use e2e::command::binary;
 use e2e::router::{Kind, Neighbour, Router, Setup};
 use e2e::traffic::Flow;
 use e2e::wait;
@@ -78,9 +79,26 @@ metadata: {name: frr}
 spec: {peerIP: 192.0.2.2, asNumber: 64501}
 ";
 
+/// Kills or ends the agent of node1 while packets flow, and starts it again.
+fn lossless(cluster: &mut Cluster, signals: &[Signal]) -> Result<()> {
+    let flows = flows(cluster)?;
+    for (round, signal) in signals.iter().enumerate() {
+        cluster.nodes[0].stop(*signal)?;
+        std::thread::sleep(Duration::from_secs(1));
+        cluster.nodes[0].start()?;
+        // The next blow comes while sessions and routes are being restored.
+        if round + 1 < signals.len() {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    cluster.nodes[0].wait_ready(LIMIT)?;
+    cluster.wait_converged()?;
+    nothing_lost(flows)
+}
+
 /// Flows in every direction that a restart of node1 could break: pod to pod both
 /// ways, from the pod to the router and from the router, BIRD, to the pod.
-fn lossless(cluster: &mut Cluster, signals: &[Signal]) -> Result<()> {
+fn flows(cluster: &mut Cluster) -> Result<Vec<Flow>> {
     cluster.plug(0, "pod0")?;
     cluster.plug(1, "pod1")?;
     cluster.wait_converged()?;
@@ -105,17 +123,11 @@ fn lossless(cluster: &mut Cluster, signals: &[Signal]) -> Result<()> {
     let outside = OUTSIDE[0].parse()?;
     flows.push(Flow::start(&pod("pod0")?.namespace, tor, outside, RATE)?);
     std::thread::sleep(Duration::from_millis(500));
-    for (round, signal) in signals.iter().enumerate() {
-        cluster.nodes[0].stop(*signal)?;
-        std::thread::sleep(Duration::from_secs(1));
-        cluster.nodes[0].start()?;
-        // The next blow comes while sessions and routes are being restored.
-        if round + 1 < signals.len() {
-            std::thread::sleep(Duration::from_millis(300));
-        }
-    }
-    cluster.nodes[0].wait_ready(LIMIT)?;
-    cluster.wait_converged()?;
+    Ok(flows)
+}
+
+fn nothing_lost(flows: Vec<Flow>) -> Result<()> {
+    // What the restart left stale would go about now.
     std::thread::sleep(Duration::from_secs(2));
     for flow in flows {
         let count = flow.stop()?;
@@ -123,6 +135,79 @@ fn lossless(cluster: &mut Cluster, signals: &[Signal]) -> Result<()> {
         ensure!(count.lost() == 0, "{count:?}");
     }
     Ok(())
+}
+
+/// A router that is configured and never answers: the trap in which a restarting speaker waits for
+/// everybody before it tells anybody anything.
+const DEAD_PEER: &str = "apiVersion: crd.projectcalico.org/v1
+kind: BGPPeer
+metadata: {name: dead}
+spec: {peerIP: 192.0.2.99, asNumber: 64599}
+";
+
+/// How long a peer that may still come is waited for.
+const SETTLE: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_peer_that_is_dead_for_good_costs_a_restart_no_packet_and_no_time() -> Result<()> {
+    scenario("trap", 2, |cluster| {
+        std::fs::write(cluster.datastore().join("dead.yaml"), DEAD_PEER)?;
+        let flows = flows(cluster)?;
+        let remembered = cluster.nodes[0].state_dir().join("bgp-peers.json");
+        for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+            wait::until_true("the peers that are up to be written down", LIMIT, || {
+                let text = std::fs::read_to_string(&remembered)?;
+                Ok(["192.0.2.1\"", "192.0.2.12\""]
+                    .iter()
+                    .all(|peer| text.contains(peer)))
+            })?;
+            cluster.nodes[0].stop(signal)?;
+            let start = Instant::now();
+            cluster.nodes[0].start()?;
+            cluster.nodes[0].wait_ready(LIMIT)?;
+            // Ready means converged: everybody who is waited for has told everything.
+            let took = start.elapsed();
+            // After several ends in a row peers take their time before they dial again.
+            let first = signal == Signal::SIGKILL;
+            ensure!(!first || took < SETTLE, "ready after {took:?}");
+            cluster.wait_converged()?;
+        }
+        nothing_lost(flows)
+    })
+}
+
+#[test]
+fn without_a_list_of_peers_a_dead_one_costs_time_and_no_packet() -> Result<()> {
+    scenario("nolist", 2, |cluster| {
+        std::fs::write(cluster.datastore().join("dead.yaml"), DEAD_PEER)?;
+        let flows = flows(cluster)?;
+        cluster.nodes[0].stop(Signal::SIGKILL)?;
+        let remembered = cluster.nodes[0].state_dir().join("bgp-peers.json");
+        std::fs::write(remembered, "{\"version\": 1, \"pe")?;
+        cluster.nodes[0].start()?;
+        cluster.nodes[0].wait_ready(LIMIT)?;
+        cluster.wait_converged()?;
+        nothing_lost(flows)
+    })
+}
+
+/// Every node in turn, as an orchestrator does it: the old program is asked to end, another file
+/// takes its place, and what the old one did not write is not there.
+#[test]
+fn an_upgrade_of_every_node_in_turn_loses_no_packet() -> Result<()> {
+    scenario("upgrade", 2, |cluster| {
+        let flows = flows(cluster)?;
+        let new = cluster.lab.folder().join("tortie-felix-new");
+        std::fs::copy(binary("tortie-felix")?, &new)?;
+        for node in &mut cluster.nodes {
+            node.stop(Signal::SIGTERM)?;
+            std::fs::remove_file(node.state_dir().join("bgp-peers.json"))?;
+            node.start_program(&new)?;
+            node.wait_ready(LIMIT)?;
+        }
+        cluster.wait_converged()?;
+        nothing_lost(flows)
+    })
 }
 
 #[test]

@@ -257,6 +257,7 @@ impl Common<'_> {
         let ends = speaker::Ends {
             bgp: said.bgp,
             next_hops: said.next_hops,
+            earlier: speaker::Earlier::open(&self.config.state_dir),
             updates: self.learned.clone(),
             board: self.board.clone(),
             restarting,

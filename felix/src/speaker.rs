@@ -11,14 +11,18 @@ use bgp::{Event, Handle, Options, Prefix, Shutdown, Speaker};
 use felix_calc::{Bgp, NextHop, NextHops, SpeakerState, Update};
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::board::Board;
 
 pub(crate) use desired::key;
 
+pub use earlier::Earlier;
+
 use desired::{desired, reachability};
 
 mod desired;
+mod earlier;
 mod policy;
 
 /// What the task is started with.
@@ -33,6 +37,8 @@ pub struct Ends {
     pub board: Arc<Board>,
     /// Routes of ours were in the kernel when the agent started; told once it is known.
     pub restarting: oneshot::Receiver<bool>,
+    /// Who had a session before.
+    pub earlier: Earlier,
     /// How to end; the task answers by ending.
     pub shutdown: oneshot::Receiver<Shutdown>,
     /// Handle for questions, once there is one.
@@ -66,17 +72,26 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
         restarting,
         // After a reboot peers must not send to routes that are no longer there.
         forwarding: restarting,
+        expected: ends.earlier.expected(),
         ..Options::default()
     };
     let (handle, mut events) = Speaker::start(desired(&first, &settings), options);
-    tracing::info!(restarting, peers = first.peers.len(), "BGP speaker started");
+    let awaited = ends.earlier.expected().map(|peers| peers.len());
+    tracing::info!(
+        restarting,
+        peers = first.peers.len(),
+        ?awaited,
+        "BGP speaker started"
+    );
     ends.handle.send_replace(Some(handle.clone()));
     ends.board.speaker.send_modify(|view| {
         view.started = true;
         view.restarting = restarting;
     });
     loop {
+        let due = ends.earlier.due();
         tokio::select! {
+            () = at(due) => ends.earlier.write(),
             changed = ends.bgp.changed() => {
                 if changed.is_err() {
                     // The calculation ends first when the agent shuts down.
@@ -92,7 +107,7 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
                 handle.set_next_hops(reachability(&known));
             }
             event = events.recv() => match event {
-                Some(event) => take(event, &ends).await?,
+                Some(event) => take(event, &mut ends).await?,
                 None => bail!("the BGP speaker has ended"),
             },
             how = &mut ends.shutdown => return finish(&handle, &mut events, how).await,
@@ -127,7 +142,15 @@ async fn finish(
     }
 }
 
-async fn take(event: Event, ends: &Ends) -> Result<()> {
+/// Waits for a moment, for ever without one.
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn take(event: Event, ends: &mut Ends) -> Result<()> {
     match event {
         Event::Best(changes) => {
             let changes = changes.into_iter();
@@ -144,17 +167,20 @@ async fn take(event: Event, ends: &Ends) -> Result<()> {
         }
         Event::Peer(info) => {
             tracing::debug!(peer = %info.key, state = ?info.state, "peer");
+            ends.earlier.saw(&info);
             ends.board.speaker.send_modify(|view| {
                 view.peers.insert(info.key.clone(), *info);
             });
         }
         Event::PeerGone(key) => {
+            ends.earlier.gone(&key);
             ends.board.speaker.send_modify(|view| {
                 view.peers.remove(&key);
             });
         }
         Event::Converged => {
             tracing::info!("BGP has converged");
+            ends.earlier.converged();
             // The calculation learns it first: whoever sees us ready finds the routes on their way.
             send(ends, Update::Speaker(SpeakerState { converged: true })).await?;
             ends.board.speaker.send_modify(|view| {

@@ -1,8 +1,9 @@
 //! How long a start waits for its peers (RFC 4724 §4.1, Selection Deferral).
 //!
 //! Waiting for every configured peer makes one dead node hold up all others for minutes. So only
-//! peers that come up are waited for, and not for ever: until `settle` a configured peer may still
-//! come up; whoever did has until `limit` after the last of them for its end-of-RIB.
+//! peers that come up are waited for, and not for ever: until `settle` a configured peer, or, where
+//! it is known who was up before, one of those, may still come up; whoever did has until `limit`
+//! after the last of them for its end-of-RIB.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -124,8 +124,10 @@ impl Owner {
     /// Starts a peer.
     pub(super) fn add_peer(&mut self, key: &PeerKey, config: &PeerConfig) {
         let id = self.begin_peer(key, config);
-        // Who shall not come is not waited for.
-        if config.shut_down.is_none() {
+        // Who shall not come is not waited for, nor who was not there before.
+        let expected = self.options.expected.as_ref();
+        let expected = expected.is_none_or(|expected| expected.contains(key));
+        if config.shut_down.is_none() && expected {
             self.deferral.added(id);
         }
     }

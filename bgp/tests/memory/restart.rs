@@ -110,6 +110,28 @@ async fn kernel_without_routes_is_said_until_convergence() {
     assert!(families.contains(&(Family::IPV4_UNICAST, true)));
 }
 
+/// RFC 4724 §4.1 with the peers that were up before: nobody waits for one that was dead already,
+/// and one that was up and did not come back is waited for as long as it may settle.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_was_not_up_before_is_not_waited_for() {
+    let dead = PeerConfig::new(address(250), 64999);
+    let change = |desired: &mut bgp::Desired| {
+        desired.peers.insert("raw".into(), expects(64));
+        desired.peers.insert("dead".into(), dead);
+    };
+    let options = Options {
+        settle: crate::node::PATIENCE * 2,
+        expected: Some(["raw".into(), "gone".into()].into()),
+        ..restarting()
+    };
+    let mut node = Node::start_with(63, 64563, &[], change, options).await;
+    let info = node.handle.info().await;
+    assert_eq!((vec!["raw".into()], false), (info.missing, info.converged));
+    let (mut raw, _) = Raw::establish(64, &node, false).await;
+    raw.end_of_rib().await;
+    node.until("convergence", |node| node.converged).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_peer_delays_convergence_only_by_the_settle_time() {
     let dead = PeerConfig::new(address(250), 64999);
