@@ -58,7 +58,7 @@ pub(crate) enum Problem {
 }
 
 impl Status {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Status {
             state: State::Down,
             since: SystemTime::now(),

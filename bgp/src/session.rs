@@ -234,7 +234,7 @@ impl Session {
     fn deadline(&self) -> Option<Instant> {
         let fsm = self.peer.next_deadline().map(|at| self.start + at);
         let closing = self.closing.iter().filter_map(|c| c.until);
-        closing.chain(fsm).min()
+        closing.chain(fsm).chain(self.liveness.deadline()).min()
     }
 
     fn takes_routes(&self) -> bool {
@@ -246,6 +246,7 @@ impl Session {
 
     fn timer(&mut self) {
         let now = Instant::now();
+        self.end_hold(now);
         self.closing
             .retain(|c| c.until.is_some_and(|until| until > now));
         if !self.reports.is_empty() {
