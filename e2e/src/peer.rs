@@ -45,6 +45,23 @@ impl Peer {
     /// Makes its namespace and starts it. It watches our speaker with BFD: sends every 100 ms,
     /// takes a packet every 150 ms, and may miss three of ours.
     pub fn start(lab: &Lab, kind: Kind) -> Result<Self> {
+        Self::start_with(lab, kind, "")
+    }
+
+    /// As above; a loss that BFD tells does not end what is kept for a restart: `bfd graceful` of
+    /// BIRD, `bfd check-control-plane-failure` of FRR.
+    pub fn start_graceful(lab: &Lab, kind: Kind) -> Result<Self> {
+        let setting = match kind {
+            Kind::Bird => "bfd graceful;".to_owned(),
+            Kind::Frr => format!(
+                " neighbor {} bfd check-control-plane-failure\n bgp graceful-restart\n",
+                OURS[0]
+            ),
+        };
+        Self::start_with(lab, kind, &setting)
+    }
+
+    fn start_with(lab: &Lab, kind: Kind, setting: &str) -> Result<Self> {
         let namespace = lab.namespace("peer")?;
         lab.plug(
             &namespace,
@@ -54,8 +71,8 @@ impl Peer {
         let folder = lab.folder().join("peer");
         std::fs::create_dir_all(&folder)?;
         let mut command = match kind {
-            Kind::Bird => bird(&namespace, &folder)?,
-            Kind::Frr => frr(&namespace, &folder)?,
+            Kind::Bird => bird(&namespace, &folder, setting)?,
+            Kind::Frr => frr(&namespace, &folder, setting)?,
         };
         let log = std::fs::File::create(folder.join("log"))?;
         let child = command
@@ -151,7 +168,7 @@ const BIRD_BFD: &str = "protocol bfd {
 }
 ";
 
-fn bird(namespace: &Namespace, folder: &Path) -> Result<Command> {
+fn bird(namespace: &Namespace, folder: &Path, setting: &str) -> Result<Command> {
     let configuration = format!(
         "log stderr all;
 router id {};
@@ -161,7 +178,7 @@ protocol static {{ ipv6; route {} blackhole; }}
 protocol bgp ours {{
     local {} as {THEIR_ASN};
     neighbor {} as {OUR_ASN};
-    graceful restart on; bfd on;
+    graceful restart on; bfd on; {setting}
     connect retry time 2; connect delay time 1; error wait time 1, 2;
     ipv4 {{ import all; export where source = RTS_STATIC; }};
     ipv6 {{ import all; export where source = RTS_STATIC; }};
@@ -187,7 +204,7 @@ const FRR_BFD: &str = "bfd
   transmit-interval 100
 ";
 
-fn frr(namespace: &Namespace, folder: &Path) -> Result<Command> {
+fn frr(namespace: &Namespace, folder: &Path, setting: &str) -> Result<Command> {
     let configuration = format!(
         "router bgp {THEIR_ASN}
  bgp router-id {}
@@ -197,7 +214,7 @@ fn frr(namespace: &Namespace, folder: &Path) -> Result<Command> {
  neighbor {} timers connect 2
  neighbor {} advertisement-interval 0
  neighbor {} bfd profile lab
- address-family ipv4 unicast
+{setting} address-family ipv4 unicast
   network {}
  exit-address-family
  address-family ipv6 unicast

@@ -1,6 +1,6 @@
 //! BFD of `tortie-bgp` beside BIRD and FRR: what each says of its own session is the judge.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::lab::Lab;
@@ -24,14 +24,38 @@ fn frr_and_we_notice_that_the_other_is_silent() -> Result<()> {
     detect(Kind::Frr, "bfdfrr")
 }
 
+#[test]
+fn bird_with_bfd_graceful_keeps_our_routes_over_restarts_and_a_change() -> Result<()> {
+    keep(Kind::Bird, "bfdgrb")
+}
+
+#[test]
+fn frr_with_check_control_plane_failure_keeps_our_routes_over_restarts_and_a_change() -> Result<()>
+{
+    keep(Kind::Frr, "bfdgrf")
+}
+
 fn detect(kind: Kind, name: &str) -> Result<()> {
     let lab = Lab::new(name)?;
-    let mut ours = Speaker::new(&lab)?;
-    let theirs = Peer::start(&lab, kind)?;
+    run(kind, &lab, Peer::start(&lab, kind)?, steps)
+}
+
+fn keep(kind: Kind, name: &str) -> Result<()> {
+    let lab = Lab::new(name)?;
+    run(kind, &lab, Peer::start_graceful(&lab, kind)?, restarts)
+}
+
+fn run(
+    kind: Kind,
+    lab: &Lab,
+    theirs: Peer,
+    test: impl FnOnce(Kind, &mut Speaker, &Peer) -> Result<()>,
+) -> Result<()> {
+    let mut ours = Speaker::new(lab)?;
     ours.peer_settings = Some("bfd: {min_tx_ms: 120, min_rx_ms: 100, multiplier: 3}".to_owned());
     ours.configure(&PREFIXES)?;
     ours.start(&[])?;
-    steps(kind, &mut ours, &theirs).with_context(|| {
+    test(kind, &mut ours, &theirs).with_context(|| {
         format!(
             "{kind:?} says:\n{}\n{}\n{}\ntortie-bgp says:\n{}\n{}",
             theirs.sessions().unwrap_or_default(),
@@ -75,6 +99,51 @@ fn steps(kind: Kind, ours: &mut Speaker, theirs: &Peer) -> Result<()> {
     ours.namespace.run(&format!("iptables -D {drop}"))?;
     up(kind, ours, theirs)?;
     live(kind, ours, theirs)
+}
+
+/// RFC 5882 §4.3: our C bit is clear, so that our restart takes BFD with it is no news of our
+/// forwarding. The peer drops nothing, whether we say goodbye, are killed, or switch BFD off.
+fn restarts(kind: Kind, ours: &mut Speaker, theirs: &Peer) -> Result<()> {
+    for signal in [Signal::SIGUSR1, Signal::SIGKILL] {
+        up(kind, ours, theirs)?;
+        ours.signal(signal)?;
+        held(theirs, "their BFD to notice", || {
+            Ok(!their_bfd_is_up(kind, theirs)?)
+        })?;
+        // As long as nobody is there and then some.
+        let back = Instant::now() + DETECTION * 2;
+        held(theirs, "a while", || Ok(Instant::now() > back))?;
+        ours.start(&["--restarting"])?;
+        held(theirs, "our session", || {
+            let peers = ours.show("peers").unwrap_or_default();
+            Ok(peers.to_string().contains("Established"))
+        })?;
+    }
+    up(kind, ours, theirs)?;
+    ours.peer_settings = None;
+    ours.configure(&PREFIXES)?;
+    ours.signal(Signal::SIGHUP)?;
+    held(theirs, "their BFD to be down", || {
+        Ok(!their_bfd_is_up(kind, theirs)?)
+    })?;
+    let after = Instant::now() + DETECTION * 2;
+    held(theirs, "a session after that", || {
+        Ok(Instant::now() > after && peer(ours)?["state"] == "Established")
+    })
+}
+
+/// Waits until something holds; they hold our routes all the while.
+fn held(theirs: &Peer, what: &str, condition: impl Fn() -> Result<bool>) -> Result<()> {
+    wait::until(what, LIMIT, || {
+        for prefix in PREFIXES {
+            if theirs.route(prefix)?.is_empty() {
+                return Ok(Some(Err(format!("they lost {prefix} before {what}"))));
+            }
+        }
+        Ok(condition()?.then_some(Ok(())))
+    })?
+    .0
+    .map_err(anyhow::Error::msg)
 }
 
 /// Changes of BFD touch neither its session nor that of BGP.
