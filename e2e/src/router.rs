@@ -114,6 +114,8 @@ pub struct Neighbour {
     pub long_lived: Option<u32>,
     /// Never dial.
     pub passive: bool,
+    /// BFD, every 300 ms, five packets; only BIRD does that here.
+    pub bfd: bool,
 }
 
 impl Neighbour {
@@ -131,6 +133,7 @@ impl Neighbour {
             restart: false,
             long_lived: None,
             passive: false,
+            bfd: false,
         }
     }
 }
@@ -265,6 +268,16 @@ impl Router {
             path.large.sort();
         }
         Ok(paths)
+    }
+
+    /// What BIRD says of its BFD sessions.
+    pub fn bfd_sessions(&self) -> Result<String> {
+        bird::ask(self, "show bfd sessions")
+    }
+
+    /// What BIRD says of its BGP sessions.
+    pub fn bgp_sessions(&self) -> Result<String> {
+        bird::ask(self, "show protocols all")
     }
 
     /// Whether its path to a prefix has so many large communities.

@@ -17,6 +17,9 @@ protocol direct {{ ipv4; ipv6; }}
 ",
         setup.v4
     );
+    if setup.neighbours.iter().any(|neighbour| neighbour.bfd) {
+        text.push_str(BFD);
+    }
     for v6 in [false, true] {
         let family = if v6 { "ipv6" } else { "ipv4" };
         let _ = writeln!(text, "protocol static {{ {family};");
@@ -35,6 +38,11 @@ protocol direct {{ ipv4; ipv6; }}
     }
     text
 }
+
+const BFD: &str = "protocol bfd {
+  interface \"*\" { min rx interval 300 ms; min tx interval 300 ms; multiplier 5; };
+}
+";
 
 fn changes(announced: &Announced) -> String {
     let mut text = String::new();
@@ -84,6 +92,9 @@ fn protocol(text: &mut String, setup: &Setup, number: usize, neighbour: &Neighbo
     if neighbour.client {
         line("  rr client;".to_owned());
     }
+    if neighbour.bfd {
+        line("  bfd on;".to_owned());
+    }
     if neighbour.passive {
         line("  passive on;".to_owned());
     }
@@ -122,7 +133,7 @@ pub(super) fn command(router: &Router) -> Command {
     command
 }
 
-fn ask(router: &Router, words: &str) -> Result<String> {
+pub(super) fn ask(router: &Router, words: &str) -> Result<String> {
     birdc(&router.file("bird.ctl"), words)
 }
 
