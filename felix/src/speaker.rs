@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bgp::{Event, Handle, Options, Prefix, Shutdown, Speaker};
@@ -24,6 +25,10 @@ use desired::{desired, reachability};
 mod desired;
 mod earlier;
 mod policy;
+
+/// How long peers may take to come back after a restart: those that dial us wait up to 15 s between
+/// two tries when we were away for long, and what they sent must not be removed before.
+const RETURN: Duration = Duration::from_secs(20);
 
 /// What the task is started with.
 pub struct Ends {
@@ -69,6 +74,11 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
     };
     let Some(first) = first else { return Ok(()) };
     let options = Options {
+        settle: if restarting {
+            RETURN
+        } else {
+            Options::default().settle
+        },
         restarting,
         // After a reboot peers must not send to routes that are no longer there.
         forwarding: restarting,
