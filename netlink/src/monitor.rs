@@ -98,7 +98,8 @@ impl Monitor {
     /// Leaves out what is changed through this socket: its owner knows already.
     ///
     /// The kernel drops these events before they take room in the buffer, so that a large batch
-    /// does not make its own observer overflow. A later call takes the place of an earlier one.
+    /// does not make its own observer overflow. Of forwarding entries the kernel does not say who
+    /// changed them, and some changes of interfaces come without a name too. A later call takes the place of an earlier one.
     pub fn ignore_changes_of(&self, socket: &Socket) -> Result<(), Error> {
         drop_from_port(self.socket.as_fd(), socket.port())
             .map_err(|source| Error::system("filter netlink events", source))

@@ -8,8 +8,8 @@
 //! | everything else | [`Owner::Foreign`] | never | never |
 //!
 //! Routes of other tables are never looked at. Key of a route: destination, metric, type of service.
-//! Interfaces are never created, changed or removed here; their sysctls are ours on workload
-//! interfaces that have an endpoint.
+//! Interfaces are never created, changed or removed, but for tunnel devices (`ipip`: by name and
+//! kind); their sysctls are ours on workload interfaces that have an endpoint.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -32,13 +32,17 @@ pub(crate) fn new_netns() -> Option<NetNs> {
 }
 
 pub(crate) fn ip(arguments: &str) -> String {
-    let output = Command::new("ip")
+    run("ip", arguments)
+}
+
+pub(crate) fn run(program: &str, arguments: &str) -> String {
+    let output = Command::new(program)
         .args(arguments.split_whitespace())
         .output()
-        .expect("iproute2 is installed");
+        .unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(
         output.status.success(),
-        "ip {arguments}: {}",
+        "{program} {arguments}: {}",
         String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).unwrap()

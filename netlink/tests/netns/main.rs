@@ -12,3 +12,4 @@ mod monitor;
 mod nft;
 mod objects;
 mod routes;
+mod tunnels;

@@ -10,7 +10,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use crate::lab::{card, in_netns, ip, many_routes, net};
 
 /// Waits until an event satisfies `wanted`, and returns everything seen on the way.
-fn wait_for(monitor: &mut Monitor, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
+pub(crate) fn wait_for(monitor: &mut Monitor, wanted: impl Fn(&Event) -> bool) -> Vec<Event> {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut seen = Vec::new();
     while !seen.iter().any(&wanted) {
