@@ -66,6 +66,9 @@ pub struct NodeStatusStatus {
     /// Address blocks of the node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<BlockStatus>,
+    /// Tunnel devices that pools ask for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<TunnelStatus>,
     /// Routes in the kernel.
     pub routes: RouteCounts,
     /// Facts to wait for: `Ready`, `DataplaneProgrammed`, `BGPConverged`, `ConfigurationValid`.
@@ -170,6 +173,52 @@ pub struct BlockStatus {
     pub used: u32,
     /// Addresses left.
     pub free: u32,
+}
+
+/// A tunnel device of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelStatus {
+    /// Name of the device.
+    pub device: String,
+    /// How it wraps packets.
+    pub encapsulation: Encapsulation,
+    /// Who moves its packets: the kernel, or this agent in user space, which is much slower. Absent while the device is not in place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carrier: Option<TunnelCarrier>,
+    /// Its address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// VXLAN: other nodes that can be sent to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remotes: Option<u32>,
+    /// What is not as it should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// How packets between nodes are wrapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
+pub enum Encapsulation {
+    /// IPv4 in IPv4 (RFC 2003).
+    #[serde(rename = "IPIP")]
+    Ipip,
+    /// Ethernet in UDP (RFC 7348).
+    #[serde(rename = "VXLAN")]
+    Vxlan,
+}
+
+/// Who moves the packets of a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(description = "")]
+pub enum TunnelCarrier {
+    /// The kernel.
+    Kernel,
+    /// The agent, where the kernel cannot.
+    UserSpace,
 }
 
 /// Routes in the kernel.

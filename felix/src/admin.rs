@@ -176,6 +176,8 @@ async fn state(State(sources): State<Sources>) -> Json<Value> {
         "problems": problems,
         "endpoints": endpoints,
         "blocks": blocks,
+        "tunnels": tunnels(board),
+        "podMtu": calc.overlay.as_ref().and_then(|overlay| overlay.pod_mtu),
         "routes": {
             "desired": numbers(&calc.routes),
             "inPlace": numbers(&dataplane.counters.in_place),
@@ -194,6 +196,22 @@ async fn state(State(sources): State<Sources>) -> Json<Value> {
         },
         "bgp": bgp(board, &peers),
     }))
+}
+
+fn tunnels(board: &Board) -> Vec<Value> {
+    let tunnels = crate::tunnels::all(board).into_iter();
+    let tunnels = tunnels.map(|tunnel| {
+        json!({
+            "device": tunnel.device,
+            "encapsulation": if tunnel.is_ipip { "IPIP" } else { "VXLAN" },
+            "carrier": tunnel.carrier.map(crate::tunnels::carrier_name),
+            "address": tunnel.address,
+            "mtu": tunnel.mtu,
+            "remotes": tunnel.remotes,
+            "problems": tunnel.problems,
+        })
+    });
+    tunnels.collect()
 }
 
 fn numbers(routes: &RouteNumbers) -> Value {

@@ -12,7 +12,7 @@ use datastore::Key;
 use felix_calc::{
     Bgp, BlockUse, Endpoints, Overlay, PeerKind, PeerSpec, Problem, RouteNumbers, TunnelFacts,
 };
-use felix_dataplane::{Counters, Failure};
+use felix_dataplane::{Counters, Failure, TunnelReport};
 use tokio::sync::watch;
 
 /// How long the kernel may refuse something before the agent is not ready.
@@ -69,6 +69,8 @@ pub struct DataplaneView {
     pub generation: u64,
     /// Workload interfaces whose settings and routes are all in the kernel.
     pub ready: Arc<BTreeSet<Arc<str>>>,
+    /// Tunnels by the name of their device.
+    pub tunnels: Arc<BTreeMap<Arc<str>, TunnelReport>>,
     /// What the kernel refused; retried.
     pub failures: Arc<Vec<Failure>>,
     /// Since when there have been failures without a break.

@@ -191,6 +191,7 @@ fn report(applied: Applied, updates: &mpsc::Sender<Update>, board: &Board) -> Re
     board.dataplane.send_if_modified(|view| {
         let news = view.generation != applied.generation
             || applied.ready.is_some()
+            || applied.tunnels.is_some()
             || applied.failures.is_some();
         let routes = |counters: &Counters| (counters.in_place, counters.refused, counters.waiting);
         let news = news || routes(&view.counters) != routes(&applied.counters);
@@ -198,6 +199,9 @@ fn report(applied: Applied, updates: &mpsc::Sender<Update>, board: &Board) -> Re
         view.counters = applied.counters;
         if let Some(ready) = applied.ready {
             view.ready = ready;
+        }
+        if let Some(tunnels) = applied.tunnels {
+            view.tunnels = tunnels;
         }
         if let Some(failures) = applied.failures {
             for failure in failures

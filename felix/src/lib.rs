@@ -16,4 +16,5 @@ pub mod shutdown;
 pub mod speaker;
 pub mod status;
 pub mod tunnel_address;
+mod tunnels;
 pub mod watch;

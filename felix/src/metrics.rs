@@ -25,6 +25,9 @@ pub struct Metrics {
     fib_repairs: IntCounter,
     fib_written: IntCounter,
     fib_errors: IntCounter,
+    tunnels: IntGaugeVec,
+    tunnel_mtu: IntGaugeVec,
+    tunnel_remotes: IntGaugeVec,
     addresses: IntGaugeVec,
     endpoints: IntGauge,
     unsettled: IntGauge,
@@ -90,6 +93,17 @@ impl Metrics {
                 "fib_errors_total",
                 "Steps of the dataplane that failed as a whole",
             )?,
+            tunnels: vec(
+                "tunnel_in_place",
+                "Whether the tunnel device is in place, by who moves its packets",
+                &["device", "carrier"],
+            )?,
+            tunnel_mtu: vec("tunnel_mtu_bytes", "MTU of the tunnel device", &["device"])?,
+            tunnel_remotes: vec(
+                "tunnel_remotes",
+                "Other ends the tunnel device knows",
+                &["device"],
+            )?,
             addresses: vec("ipam_addresses", "Addresses of own blocks", &["state"])?,
             endpoints: gauge("cni_endpoints", "Endpoint records")?,
             unsettled: gauge(
@@ -118,6 +132,7 @@ impl Metrics {
     pub fn text(&self, board: &Board, speaker: Option<&Numbers>) -> Result<String> {
         let _page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
         self.read_dataplane(board);
+        self.read_tunnels(board);
         let calc = board.calc.borrow().clone();
         set_routes(&self.routes, &calc.routes);
         let used: u32 = calc.blocks.iter().map(|block| block.used).sum();
@@ -133,6 +148,24 @@ impl Metrics {
             text.push_str(&bgp::metrics::text(numbers)?);
         }
         Ok(text)
+    }
+
+    fn read_tunnels(&self, board: &Board) {
+        self.tunnels.reset();
+        self.tunnel_mtu.reset();
+        self.tunnel_remotes.reset();
+        for tunnel in crate::tunnels::all(board) {
+            let carrier = tunnel.carrier.map(crate::tunnels::carrier_name);
+            let labels = [tunnel.device, carrier.unwrap_or("none")];
+            let in_place = i64::from(tunnel.carrier.is_some());
+            self.tunnels.with_label_values(&labels).set(in_place);
+            let mtu = self.tunnel_mtu.with_label_values(&[tunnel.device]);
+            mtu.set(tunnel.mtu.into());
+            if let Some(remotes) = tunnel.remotes {
+                let metric = self.tunnel_remotes.with_label_values(&[tunnel.device]);
+                metric.set(number(remotes));
+            }
+        }
     }
 
     fn read_dataplane(&self, board: &Board) {

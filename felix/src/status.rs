@@ -8,11 +8,15 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use crds::core::{ObjectMeta, time_text};
-use crds::node_status::{BlockStatus, PeerState, PeerStatus, PeerType, RouteCounts};
+use crds::node_status::{
+    BlockStatus, Encapsulation, PeerState, PeerStatus, PeerType, RouteCounts, TunnelCarrier,
+    TunnelStatus,
+};
 use crds::types::ConditionStatus;
 use crds::{Asn, Cidr, Condition, Kind, NodeStatus, NodeStatusSpec, NodeStatusStatus};
 use datastore::{Datastore, Key, create_typed, get_typed};
 use felix_calc::{PeerKind, Problem};
+use felix_dataplane::Carrier;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -206,6 +210,7 @@ fn observe(board: &Board, before: Option<&NodeStatusStatus>) -> NodeStatusStatus
                 free: block.free,
             })
             .collect(),
+        tunnels: crate::tunnels::all(board).into_iter().map(tunnel).collect(),
         routes: RouteCounts {
             programmed: count64(routes.workloads + routes.blocks + routes.learned),
             workloads: count64(routes.workloads),
@@ -214,6 +219,24 @@ fn observe(board: &Board, before: Option<&NodeStatusStatus>) -> NodeStatusStatus
             failed: count64(counters.refused),
         },
         conditions: conditions(board, before, &now),
+    }
+}
+
+fn tunnel(tunnel: crate::tunnels::Tunnel) -> TunnelStatus {
+    TunnelStatus {
+        device: tunnel.device.to_owned(),
+        encapsulation: match tunnel.is_ipip {
+            true => Encapsulation::Ipip,
+            false => Encapsulation::Vxlan,
+        },
+        carrier: tunnel.carrier.map(|carrier| match carrier {
+            Carrier::Kernel => TunnelCarrier::Kernel,
+            Carrier::User => TunnelCarrier::UserSpace,
+        }),
+        address: tunnel.address.map(|address| address.to_string()),
+        mtu: tunnel.mtu,
+        remotes: tunnel.remotes.map(count32),
+        problem: Some(tunnel.problems.join("; ")).filter(|text| !text.is_empty()),
     }
 }
 
