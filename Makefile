@@ -7,8 +7,9 @@ VM_PACKAGES := busybox-static kmod qemu-system-x86 xz-utils
 TEST_PACKAGES := $(DEMO_PACKAGES) $(VM_PACKAGES) conntrack containernetworking-plugins \
 	exabgp frr gobgpd iperf3 iptables netbase nftables
 FUZZ_CASES ?= 2000000
+FUZZ_SECONDS ?= 300
 
-.PHONY: build clean crds demo e2e bench fmt fuzz lint packages test
+.PHONY: build clean crds demo e2e bench fmt fuzz fuzz-guided lint packages test
 
 build:
 	cargo build --release --locked --workspace --bins
@@ -39,6 +40,16 @@ fuzz:
 	TORTIE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --locked --package bgp-wire --test mutation -- --nocapture
 	TORTIE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --locked --package bgp-fsm --test any_sequence -- --nocapture
 	TORTIE_FUZZ_CASES=$(FUZZ_CASES) cargo test --release --locked --package bfd --test any_sequence -- --nocapture
+
+# cargo-fuzz, each target for FUZZ_SECONDS; what is found goes to bgp/wire/fuzz/artifacts.
+fuzz-guided:
+	command -v cargo-fuzz >/dev/null || cargo install --locked --quiet cargo-fuzz
+	for target in bfd decode fsm open; do \
+		mkdir -p target/fuzz/$$target && \
+		RUSTC_BOOTSTRAP=1 cargo fuzz run --fuzz-dir bgp/wire/fuzz --sanitizer none $$target \
+			target/fuzz/$$target bgp/wire/fuzz/corpus/$$target \
+			-- -max_total_time=$(FUZZ_SECONDS) || exit 1; \
+	done
 
 lint:
 	cargo fmt --all --check
