@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bgp_wire::attribute::LargeCommunity;
 use bgp_wire::{
     Attributes, AttributesBuilder, Community, EncodeError, Family, NextHop, Nlri, Origin, Prefix,
-    Update,
+    Unreach, Update,
 };
 
 use crate::adj_rib_out::AdjRibOut;
@@ -17,10 +17,10 @@ use crate::import::Importer;
 use crate::key::{FamilyIndex, Tables};
 use crate::loc_rib::{Change, LocRib};
 use crate::nexthop::{Hop, Reachability, Via, link_local};
-use crate::path::{Path, PeerId};
+use crate::path::{AttrId, Path, PeerId};
 use crate::peer::{Peer, PeerSession, RibConfig, Shared};
 use crate::policy::Policy;
-use crate::table::PrefixId;
+use crate::table::{NEAR, PrefixId};
 
 mod answers;
 mod limit;
@@ -129,9 +129,12 @@ impl Rib {
         if !self.is_up(peer) {
             return;
         }
-        for unreach in &update.unreach {
-            for nlri in &unreach.nlri {
-                self.withdraw(peer, nlri.prefix, nlri.path_id);
+        for Unreach { nlri, .. } in &update.unreach {
+            for part in nlri.chunks(NEAR) {
+                self.expect_part(nlri, part);
+                for nlri in part {
+                    self.withdraw(peer, nlri.prefix, nlri.path_id);
+                }
             }
         }
         let Some(attributes) = &update.attributes else {
@@ -142,14 +145,32 @@ impl Rib {
         }
     }
 
-    /// Looks up what an UPDATE is about, and changes nothing.
+    /// Looks up what an UPDATE is about, and changes nothing; returns how many routes these are.
     ///
     /// A large table is slow because each lookup waits for memory. Told of the next few UPDATEs
-    /// together, the machine waits for all of them at once.
-    pub fn expect(&self, update: &Update) {
-        let announced = update.reach.iter().flat_map(|reach| &reach.nlri);
-        let withdrawn = update.unreach.iter().flat_map(|unreach| &unreach.nlri);
-        for nlri in announced.chain(withdrawn) {
+    /// together, the machine waits for all of them at once. What is about many routes has no need
+    /// of it: [`Rib::update`] does the same part by part.
+    pub fn expect(&self, update: &Update) -> usize {
+        let announced = update.reach.iter().map(|reach| &reach.nlri);
+        let withdrawn = update.unreach.iter().map(|unreach| &unreach.nlri);
+        let lists = announced.chain(withdrawn);
+        lists.fold(0, |count, nlri| {
+            if nlri.len() <= NEAR {
+                self.touch(nlri);
+            }
+            count + nlri.len()
+        })
+    }
+
+    /// Looks up a part of what is too long for [`Rib::expect`].
+    fn expect_part(&self, whole: &[Nlri], part: &[Nlri]) {
+        if whole.len() > NEAR {
+            self.touch(part);
+        }
+    }
+
+    fn touch(&self, nlri: &[Nlri]) {
+        for nlri in nlri {
             match nlri.prefix {
                 Prefix::V4(key) => self.tables.v4.table.touch(key),
                 Prefix::V6(key) => self.tables.v6.table.touch(key),
@@ -158,6 +179,22 @@ impl Rib {
     }
 
     fn announce(&mut self, peer: PeerId, attributes: &Attributes, via: NextHop, nlri: &[Nlri]) {
+        let Some(known) = self.shared.peers.get(peer) else {
+            return;
+        };
+        let link = known.session.link.map(|link| link.number);
+        let link = link.filter(|_| link_local(via).is_some());
+        let next_hop = Some(via);
+        let via = Via { next_hop, link };
+        let received = self.shared.attrs.acquire(attributes, via);
+        for part in nlri.chunks(NEAR) {
+            self.expect_part(nlri, part);
+            self.announce_part(peer, received, part);
+        }
+        self.shared.attrs.release(received);
+    }
+
+    fn announce_part(&mut self, peer: PeerId, received: AttrId, nlri: &[Nlri]) {
         let Self { shared, tables, .. } = self;
         let Shared {
             config,
@@ -169,10 +206,6 @@ impl Rib {
         };
         let mut importer = Importer::new(config, &known.session);
         let limit = known.session.prefix_limit();
-        let link = known.session.link.map(|link| link.number);
-        let link = link.filter(|_| link_local(via).is_some());
-        let next_hop = Some(via);
-        let received = attrs.acquire(attributes, Via { next_hop, link });
         for &Nlri { prefix, path_id } in nlri {
             let (id, refused) = importer.judge(attrs, prefix, received);
             let path = Path::new(peer, id, path_id, refused);
@@ -181,7 +214,6 @@ impl Rib {
                 Prefix::V6(key) => tables.v6.announce(attrs, key, path, limit),
             }
         }
-        attrs.release(received);
     }
 
     fn withdraw(&mut self, peer: PeerId, prefix: Prefix, path_id: u32) {
