@@ -1,7 +1,7 @@
 //! Namespaces with real packets between them, seen by `tcpdump`.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -61,8 +61,11 @@ impl Place {
         let from = SocketAddr::new(from.parse().unwrap(), PORT);
         let to = SocketAddr::new(to.parse().unwrap(), port);
         self.run(|| {
-            let socket = UdpSocket::bind(from).unwrap();
-            socket.send_to(b"test", to).unwrap();
+            let socket = Socket::new(Domain::for_address(from), Type::DGRAM, None).unwrap();
+            // A program that another test starts holds the last socket for a moment.
+            socket.set_reuse_address(true).unwrap();
+            socket.bind(&from.into()).unwrap();
+            socket.send_to(b"test", &to.into()).unwrap();
         });
     }
 
