@@ -425,6 +425,7 @@ impl Dataplane {
                 if uplink && address.net.addr().is_ipv4() {
                     // IPv4 routes that depended on it went without a word.
                     self.list_soon(now);
+                    self.last_address_gone(address.index, now);
                 }
             }
             Event::Route { route, replaced } => self.table.appeared(route, replaced),
@@ -445,6 +446,23 @@ impl Dataplane {
             | Event::ForwardingGone(_) => return,
         }
         self.host_changed(now);
+    }
+
+    /// With its last IPv4 address an interface loses all its IPv4 routes, as if it had been down.
+    /// Routes through a tunnel do not wait for the listing that finds out.
+    fn last_address_gone(&mut self, index: u32, now: Instant) {
+        let has_more = self.host.addresses(index).any(|net| net.addr().is_ipv4());
+        let link = self.host.by_index(index).filter(|link| {
+            link.admin_up && overlay::NAMES.contains(&link.name.as_str()) && !has_more
+        });
+        if let Some(link) = link.cloned() {
+            let down = Link {
+                admin_up: false,
+                ..link.clone()
+            };
+            self.link_seen(down, now);
+            self.link_seen(link, now);
+        }
     }
 
     fn link_seen(&mut self, link: Link, now: Instant) {

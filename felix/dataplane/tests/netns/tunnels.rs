@@ -91,12 +91,11 @@ fn state(name: &str) -> String {
         data["port"],
         data["learning"],
     );
-    text += &ip(&format!("-o address show dev {name} scope global"))
-        .split_whitespace()
-        .skip(2)
-        .take(2)
-        .collect::<Vec<_>>()
-        .join(" ");
+    for line in ip(&format!("-o address show dev {name} scope global")).lines() {
+        let words: Vec<&str> = line.split_whitespace().skip(2).take(2).collect();
+        text += &words.join(" ");
+        text += "\n";
+    }
     text += &ip(&format!("neigh show dev {name} nud permanent"));
     text += &run("bridge", &format!("fdb show dev {name}"));
     text
