@@ -116,7 +116,7 @@ fn limited(cluster: &Cluster) -> Result<()> {
 fn add_path(cluster: &Cluster) -> Result<()> {
     let peer = show(cluster, &format!("peer {}", node_addresses(2)[0]))?.to_string();
     let both = peer
-        .matches("\"addPathSend\":true,\"addPathReceive\":true")
+        .matches("\"addPathReceive\":true,\"addPathSend\":true")
         .count();
     ensure!(both == 2, "of two families: {peer}");
     let router = show(cluster, &format!("peer {ADDRESS}"))?.to_string();
