@@ -334,6 +334,7 @@ fn calc_settings(config: &Config) -> felix_calc::Settings {
 fn dataplane_config(config: &Config) -> felix_dataplane::Config {
     felix_dataplane::Config {
         workload_prefixes: vec![config.interface_prefix.clone()],
+        user_tunnels: config.user_tunnels,
         ..felix_dataplane::Config::default()
     }
 }

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use felix_calc::RouterIdRule;
+use felix_dataplane::UserTunnels;
 use serde::{Deserialize, Deserializer};
 
 /// Where the file is looked for when no flag names one; there need not be one.
@@ -40,6 +41,8 @@ pub struct Config {
     pub router_id: RouterIdRule,
     /// Speak BGP; without it routes come from the objects of address management.
     pub bgp: bool,
+    /// When the agent carries tunnels itself.
+    pub user_tunnels: UserTunnels,
     /// Address the BGP speaker listens on; the node's addresses when absent.
     pub bgp_listen: Option<IpAddr>,
     /// How long peers shall keep our routes while we restart, in seconds.
@@ -109,6 +112,10 @@ struct Layer {
     #[arg(long, value_name = "BOOL")]
     #[serde(default, deserialize_with = "scalar")]
     bgp: Option<String>,
+    /// Carry tunnels in the agent: fallback (where the kernel cannot), always, never
+    /// [default: fallback]
+    #[arg(long, value_name = "WHEN")]
+    user_tunnels: Option<String>,
     /// Address the BGP speaker listens on [default: the node's addresses]
     #[arg(long, value_name = "ADDRESS")]
     bgp_listen: Option<String>,
@@ -166,6 +173,7 @@ impl Layer {
             allow_default_route: first(&["TORTIE_ALLOW_DEFAULT_ROUTE"]),
             router_id: first(&["TORTIE_ROUTER_ID", "CALICO_ROUTER_ID"]),
             bgp: first(&["TORTIE_BGP"]).or_else(|| backend(variable("CALICO_NETWORKING_BACKEND"))),
+            user_tunnels: first(&["TORTIE_USER_TUNNELS"]),
             bgp_listen: first(&["TORTIE_BGP_LISTEN"]),
             restart_time: first(&["TORTIE_RESTART_TIME"]),
             namespace: first(&["TORTIE_NAMESPACE"]),
@@ -186,6 +194,7 @@ impl Layer {
             allow_default_route: self.allow_default_route.or(below.allow_default_route),
             router_id: self.router_id.or(below.router_id),
             bgp: self.bgp.or(below.bgp),
+            user_tunnels: self.user_tunnels.or(below.user_tunnels),
             bgp_listen: self.bgp_listen.or(below.bgp_listen),
             restart_time: self.restart_time.or(below.restart_time),
             namespace: self.namespace.or(below.namespace),
@@ -223,6 +232,7 @@ impl Layer {
             .unwrap_or(false),
             router_id: router_id(self.router_id)?,
             bgp: value("bgp", self.bgp, "true or false")?.unwrap_or(true),
+            user_tunnels: user_tunnels(self.user_tunnels.as_deref())?,
             bgp_listen: value("bgpListen", self.bgp_listen, "an address")?,
             restart_time_secs: restart_time(self.restart_time)?,
             namespace: self
@@ -282,6 +292,15 @@ fn interface_prefix(text: Option<String>) -> Result<String> {
         bail!("setting interfacePrefix: {text:?} does not start with one to four characters");
     }
     Ok(prefix.to_owned())
+}
+
+fn user_tunnels(text: Option<&str>) -> Result<UserTunnels> {
+    match text {
+        None | Some("" | "fallback") => Ok(UserTunnels::Fallback),
+        Some("always") => Ok(UserTunnels::Always),
+        Some("never") => Ok(UserTunnels::Never),
+        Some(text) => bail!("setting userTunnels: {text:?} is not fallback, always or never"),
+    }
 }
 
 fn router_id(text: Option<String>) -> Result<RouterIdRule> {

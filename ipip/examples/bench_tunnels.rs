@@ -246,7 +246,11 @@ impl Lab {
     fn iperf(&self, how: &str) -> Result<Value> {
         // A server that is still busy with the last run says so.
         let line = format!("iperf3 -J -t {SECONDS} -c 10.2.0.18 {how}");
-        let text = eventually("iperf3 to run", || self.exec("pod1", &line))?;
+        let text = eventually("iperf3 to run", || {
+            let text = self.exec("pod1", &line)?;
+            ensure!(!text.contains("\"error\":"), "{text}");
+            Ok(text)
+        })?;
         serde_json::from_str(&text).context("iperf3 printed no JSON")
     }
 

@@ -36,7 +36,16 @@ pub(crate) fn observe(
         observed.parent = parent(socket, tunnel)?;
         return Ok(observed);
     };
-    if !plan::is_of_kind(tunnel, carrier, link) || carrier == Carrier::User {
+    if !plan::is_of_kind(tunnel, carrier, link) {
+        return Ok(observed);
+    }
+    if let Encapsulation::Vxlan(_) = tunnel.encapsulation {
+        observed.neighbours = socket.neighbours(&NeighbourFilter {
+            index: Some(link.index),
+            ..NeighbourFilter::default()
+        })?;
+    }
+    if carrier == Carrier::User {
         return Ok(observed);
     }
     observed.bad_checksums = kernel_gets_checksums_wrong()
@@ -44,10 +53,6 @@ pub(crate) fn observe(
             .is_on(&tunnel.name)
             .unwrap_or(false);
     if let Encapsulation::Vxlan(_) = tunnel.encapsulation {
-        observed.neighbours = socket.neighbours(&NeighbourFilter {
-            index: Some(link.index),
-            ..NeighbourFilter::default()
-        })?;
         observed.forwarding = socket.forwarding(link.index)?;
     }
     observed.parent = parent(socket, tunnel)?;

@@ -36,8 +36,8 @@ impl Device {
         self.run(socket, plan::sweep)
     }
 
-    /// Ends the kernel's device of a name, of one of the kinds made here; a user-space tunnel ends
-    /// by itself. Another kind of device is left alone.
+    /// Ends the device of a name, of one of the kinds made here. Another kind of device is left
+    /// alone.
     ///
     /// # Errors
     /// As for [`Device::prepare`].
@@ -62,6 +62,23 @@ impl Device {
         }
         outcome.observed = apply::observe_device(socket, name)?;
         Ok(outcome)
+    }
+
+    /// Whether a tunnel in user space, of this run or an earlier one, has a device here.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn has_stand_in(&self, socket: &mut Socket) -> Result<bool, Error> {
+        let link = socket.link(&self.tunnel.name)?;
+        Ok(link.is_some_and(|link| plan::is_of_kind(&self.tunnel, Carrier::User, &link)))
+    }
+
+    /// Whether the kernel can make such devices.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn is_supported(&self, socket: &mut Socket) -> Result<bool, Error> {
+        socket.can_make(self.tunnel.kind())
     }
 
     /// Whether there is something that [`Device::retire`] would end.

@@ -27,7 +27,7 @@ pub mod user;
 mod vxlan;
 
 pub use apply::Outcome;
-pub use carrier::{Carrier, StartUserTunnel, UserTunnel};
+pub use carrier::Carrier;
 pub use desired::{Encapsulation, Remote, Tunnel, Vxlan};
 pub use device::Device;
 pub use plan::{Observed, Op};

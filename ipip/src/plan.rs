@@ -18,6 +18,9 @@ pub(crate) mod tests;
 /// others use as well: without the mark it is not taken down when it is not wanted.
 pub const MARK: &str = "tortie";
 
+/// The kernel's word for the kind of devices whose other side is a program.
+pub(crate) const STAND_IN: &str = "tun";
+
 /// What there is of a tunnel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -93,7 +96,7 @@ pub fn prepare(tunnel: &Tunnel, carrier: Carrier, observed: &Observed) -> Plan {
     if differs(link.map(|link| link.admin_up)) {
         plan.ops.push(Op::SetUp(true));
     }
-    if carrier == Carrier::Kernel && differs(link.map(|link| link.alias.as_deref() == Some(MARK))) {
+    if differs(link.map(|link| link.alias.as_deref() == Some(MARK))) {
         plan.ops.push(Op::Mark(true));
     }
     if differs(link.map(|link| link.mtu == tunnel.mtu)) {
@@ -108,10 +111,8 @@ pub fn prepare(tunnel: &Tunnel, carrier: Carrier, observed: &Observed) -> Plan {
             .filter(|address| !observed.addresses.contains(address))
             .map(Op::AddAddress),
     );
-    if let Encapsulation::Vxlan(wanted) = &tunnel.encapsulation
-        && carrier == Carrier::Kernel
-    {
-        vxlan::other_ends(wanted, observed, &mut plan);
+    if let Encapsulation::Vxlan(wanted) = &tunnel.encapsulation {
+        vxlan::other_ends(wanted, carrier, observed, &mut plan);
     }
     plan
 }
@@ -126,9 +127,7 @@ pub fn sweep(tunnel: &Tunnel, carrier: Carrier, observed: &Observed) -> Plan {
     {
         return plan;
     }
-    if let Encapsulation::Vxlan(wanted) = &tunnel.encapsulation
-        && carrier == Carrier::Kernel
-    {
+    if let Encapsulation::Vxlan(wanted) = &tunnel.encapsulation {
         plan.ops.extend(vxlan::strangers(wanted, observed));
     }
     // While ours is missing, the device shall not be without any.
@@ -141,7 +140,7 @@ pub fn sweep(tunnel: &Tunnel, carrier: Carrier, observed: &Observed) -> Plan {
     plan
 }
 
-/// How a device of the kernel's ends that is not wanted any more.
+/// How a device ends that is not wanted any more.
 ///
 /// The `tunl0` of the kernel's module cannot be removed; what is left of it is down and empty.
 pub fn retire(observed: &Observed) -> Vec<Op> {
@@ -150,6 +149,7 @@ pub fn retire(observed: &Observed) -> Vec<Op> {
     };
     match link.kind.as_deref() {
         Some("vxlan") => vec![Op::Delete],
+        Some(STAND_IN) if link.alias.as_deref() == Some(MARK) => vec![Op::Delete],
         Some("ipip") if link.alias.as_deref() == Some(MARK) => {
             let addresses = observed.addresses.iter().copied();
             let mut ops: Vec<Op> = addresses.map(Op::RemoveAddress).collect();
@@ -216,7 +216,7 @@ fn create(tunnel: &Tunnel, observed: &Observed, plan: &mut Plan) -> Option<bool>
 pub(crate) fn is_of_kind(tunnel: &Tunnel, carrier: Carrier, link: &Link) -> bool {
     let kind = match carrier {
         Carrier::Kernel => tunnel.kind().to_string(),
-        Carrier::User => "tun".to_owned(),
+        Carrier::User => STAND_IN.to_owned(),
     };
     link.kind.as_deref() == Some(kind.as_str())
 }

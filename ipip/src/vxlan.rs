@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use netlink::{Link, Tunnel as Settings};
 
 use crate::plan::{Observed, Op, Plan};
-use crate::{Problem, Tunnel, Vxlan};
+use crate::{Carrier, Problem, Tunnel, Vxlan};
 
 /// Whether the device differs in something that only a new one can have.
 pub(crate) fn must_be_new(tunnel: &Tunnel, wanted: &Vxlan, link: &Link) -> bool {
@@ -58,9 +58,13 @@ pub(crate) fn settings(tunnel: &Tunnel, wanted: &Vxlan, parent: u32) -> netlink:
 }
 
 /// Plans new and changed entries for the other ends: first where they are, then who they are.
-pub(crate) fn other_ends(wanted: &Vxlan, observed: &Observed, plan: &mut Plan) {
-    let (nodes, shared) = nodes(wanted);
+/// A tunnel in user space knows by itself where they are.
+pub(crate) fn other_ends(wanted: &Vxlan, carrier: Carrier, observed: &Observed, plan: &mut Plan) {
+    let (mut nodes, shared) = nodes(wanted);
     plan.problems.extend(shared);
+    if carrier == Carrier::User {
+        nodes.clear();
+    }
     let known: BTreeMap<[u8; 6], IpAddr> = observed
         .forwarding
         .iter()

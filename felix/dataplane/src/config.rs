@@ -24,10 +24,23 @@ pub struct Config {
     /// How long a tunnel device that is not wanted any more goes on taking packets: other nodes
     /// may hear later than this one that they need it no more.
     pub tunnel_linger: Duration,
+    /// When tunnels are carried by this process.
+    pub user_tunnels: UserTunnels,
     /// How long a route stays that is to lead through a tunnel whose other end is not ready.
     pub route_hold: Duration,
     /// Where sysctls are; another directory only in tests.
     pub sysctl_root: PathBuf,
+}
+
+/// When tunnels are carried by this process instead of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UserTunnels {
+    /// Where the kernel has no such devices.
+    Fallback,
+    /// Whether it has or not.
+    Always,
+    /// Not at all: a tunnel that the kernel lacks is a failure, and its routes wait.
+    Never,
 }
 
 impl Default for Config {
@@ -41,6 +54,7 @@ impl Default for Config {
             audit_interval: Duration::from_secs(90),
             retry_interval: Duration::from_secs(10),
             tunnel_linger: Duration::from_secs(60),
+            user_tunnels: UserTunnels::Fallback,
             route_hold: Duration::from_secs(10),
             sysctl_root: PathBuf::from("/proc/sys"),
         }

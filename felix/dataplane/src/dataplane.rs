@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_calc::{HostFacts, Output, Programmed, RouteNumbers};
-use ipip::StartUserTunnel;
 use ipnet::IpNet;
 use netlink::bulk::{Done, Pipe};
 use netlink::monitor::{Event, Group, Monitor};
@@ -104,7 +103,7 @@ impl Dataplane {
             table: Table::new(ownership),
             rules: PacketRules::new(config.workload_prefixes.clone()),
             flows: Flows::start()?,
-            overlay: Overlay::new(config.tunnel_linger),
+            overlay: Overlay::new(config.tunnel_linger, config.user_tunnels),
             workloads: Workloads::new(Tree::new(&config.sysctl_root), config.ip_forwarding),
             generation: None,
             listed: false,
@@ -122,12 +121,6 @@ impl Dataplane {
         })
     }
 
-    /// Says what to start in place of tunnel devices that the kernel cannot make; without it such a
-    /// tunnel is a failure, and its routes wait.
-    pub fn set_user_tunnel(&mut self, start: StartUserTunnel) {
-        self.overlay.set_user_tunnel(start);
-    }
-
     /// Notes what is desired; the next [`Dataplane::step`] acts on it.
     ///
     /// Nothing is done before an output that is complete.
@@ -141,6 +134,7 @@ impl Dataplane {
             self.table.want(*destination, route.clone(), &self.host);
         }
         if let Some(firewall) = &output.firewall {
+            self.overlay.set_hosts(&firewall.hosts);
             self.rules.want(firewall.clone());
         }
         if let Some(overlay) = &output.overlay {

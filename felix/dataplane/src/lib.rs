@@ -41,7 +41,7 @@ mod routes;
 mod sysctl;
 mod workloads;
 
-pub use config::Config;
+pub use config::{Config, UserTunnels};
 pub use dataplane::Dataplane;
 pub use ipip::Carrier;
 pub use report::{Applied, Counters, Failure, TunnelInPlace, TunnelReport};

@@ -15,13 +15,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_calc::{IPIP_DEVICE, VXLAN_DEVICE, VXLAN_V6_DEVICE};
-use ipip::{Carrier, Device, Outcome, Problem, StartUserTunnel, Tunnel, UserTunnel};
+use ipip::user::StandIn;
+use ipip::{Carrier, Device, Outcome, Problem, Tunnel};
+use ipnet::IpNet;
 use netlink::monitor::{Event, Group, Monitor};
 use netlink::{Error, Link, Socket};
 
-use crate::Failure;
 use crate::host::Host;
 use crate::report::{TunnelInPlace, TunnelReport};
+use crate::{Failure, UserTunnels};
 
 mod wanted;
 
@@ -36,7 +38,9 @@ const EVENT_READS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Overlay {
     linger: Duration,
-    start_user: Option<StartUserTunnel>,
+    user_tunnels: UserTunnels,
+    /// Who may send tunnel packets; the packet filter checks it for the kernel's devices.
+    hosts: BTreeSet<IpNet>,
     /// Whether it was ever said which tunnels there shall be.
     told: bool,
     /// Whether leftovers of an earlier run were looked for.
@@ -53,7 +57,7 @@ pub(crate) struct Overlay {
 #[derive(Debug)]
 struct State {
     device: Device,
-    user: Option<Box<dyn UserTunnel>>,
+    user: Option<StandIn>,
     /// Must be looked at, for the first time or because of what the calculation said.
     is_new: bool,
     /// Must be looked at, because something happened.
@@ -74,14 +78,15 @@ struct Leaving {
     /// Absent until the clock has been seen.
     until: Option<Instant>,
     /// Goes on as long.
-    user: Option<Box<dyn UserTunnel>>,
+    user: Option<StandIn>,
 }
 
 impl Overlay {
-    pub(crate) fn new(linger: Duration) -> Overlay {
+    pub(crate) fn new(linger: Duration, user_tunnels: UserTunnels) -> Overlay {
         Overlay {
             linger,
-            start_user: None,
+            user_tunnels,
+            hosts: BTreeSet::new(),
             told: false,
             searched: false,
             tunnels: BTreeMap::new(),
@@ -92,11 +97,19 @@ impl Overlay {
         }
     }
 
-    /// Says what to start where the kernel has no such devices.
-    pub(crate) fn set_user_tunnel(&mut self, start: StartUserTunnel) {
-        self.start_user = Some(start);
-        for state in self.tunnels.values_mut() {
-            state.is_dirty = true;
+    /// Says who may send tunnel packets to this node.
+    pub(crate) fn set_hosts(&mut self, hosts: &BTreeSet<IpNet>) {
+        self.hosts.clone_from(hosts);
+        let users = self
+            .tunnels
+            .values_mut()
+            .filter_map(|state| state.user.as_mut());
+        let leaving = self
+            .leaving
+            .values_mut()
+            .filter_map(|state| state.user.as_mut());
+        for user in users.chain(leaving) {
+            user.set_hosts(hosts);
         }
     }
 
@@ -223,11 +236,12 @@ impl Overlay {
         self.search(socket)?;
         self.watch(socket)?;
         for (name, state) in &mut self.tunnels {
+            state.note_failure();
             if !state.is_due(now) {
                 continue;
             }
             let is_repair = state.in_place.is_some() && !state.is_new;
-            let outcome = state.prepare(socket, self.start_user)?;
+            let outcome = state.prepare(socket, self.user_tunnels, &self.hosts)?;
             self.written += outcome.written;
             self.repaired += u64::from(is_repair && outcome.written > 0);
             state.is_audit = is_repair && outcome.written == 0;
@@ -364,7 +378,7 @@ impl Overlay {
 }
 
 impl State {
-    fn new(tunnel: Tunnel, user: Option<Box<dyn UserTunnel>>) -> State {
+    fn new(tunnel: Tunnel, user: Option<StandIn>) -> State {
         let carrier = match user {
             Some(_) => Carrier::User,
             None => Carrier::Kernel,
@@ -395,24 +409,33 @@ impl State {
         self.is_new || self.is_dirty && !paused
     }
 
+    /// A tunnel in user space that stopped carrying packets is looked at.
+    fn note_failure(&mut self) {
+        let failure = self.user.as_ref().and_then(StandIn::failure);
+        self.is_dirty |= failure.is_some() && self.problems.is_empty();
+    }
+
     fn prepare(
         &mut self,
         socket: &mut Socket,
-        start_user: Option<StartUserTunnel>,
+        user_tunnels: UserTunnels,
+        hosts: &BTreeSet<IpNet>,
     ) -> Result<Outcome, Error> {
+        self.choose_carrier(socket, user_tunnels)?;
         let mut outcome = match self.device.carrier {
             Carrier::Kernel => self.device.prepare(socket)?,
             Carrier::User => Outcome::default(),
         };
         let lacks = |problem: &Problem| matches!(problem, Problem::Unsupported { .. });
-        let unsupported = outcome.problems.iter().any(lacks);
-        if let Some(start) = start_user
-            && (unsupported || self.device.carrier == Carrier::User)
-        {
-            let followed = self.follow_in_user_space(start);
-            if self.user.is_some() {
-                outcome = self.device.prepare(socket)?;
-            }
+        if outcome.problems.iter().any(lacks) && user_tunnels != UserTunnels::Never {
+            self.device.carrier = Carrier::User;
+        }
+        if self.device.carrier == Carrier::User {
+            let followed = self.follow_in_user_space(hosts);
+            outcome = match self.user {
+                Some(_) => self.device.prepare(socket)?,
+                None => Outcome::default(),
+            };
             outcome.problems.extend(followed.err());
         }
         let link = outcome.observed.link.as_ref();
@@ -424,16 +447,40 @@ impl State {
         Ok(outcome)
     }
 
+    /// Decides before the first device is made, or when the one of the wrong carrier is there.
+    fn choose_carrier(&mut self, socket: &mut Socket, rule: UserTunnels) -> Result<(), Error> {
+        if self.user.is_some() || self.device.carrier == Carrier::User {
+            return Ok(());
+        }
+        let has_stand_in = self.device.has_stand_in(socket)?;
+        let user = match rule {
+            UserTunnels::Always => true,
+            UserTunnels::Never => false,
+            // An earlier run has left its device, and the kernel still has none.
+            UserTunnels::Fallback => has_stand_in && !self.device.is_supported(socket)?,
+        };
+        if user {
+            self.device.carrier = Carrier::User;
+        }
+        if user != has_stand_in {
+            Device::retire(socket, &self.device.tunnel.name)?;
+        }
+        Ok(())
+    }
+
     /// Starts the stand-in or tells it what is wanted now.
-    fn follow_in_user_space(&mut self, start: StartUserTunnel) -> Result<(), Problem> {
-        let running = self.user.as_mut().filter(|user| user.is_running());
-        if let Some(user) = running {
+    fn follow_in_user_space(&mut self, hosts: &BTreeSet<IpNet>) -> Result<(), Problem> {
+        if let Some(user) = self.user.as_mut().filter(|user| user.is_running()) {
             return user.update(&self.device.tunnel);
         }
-        // The old device must be gone before there can be another.
+        // Two cannot have the same port.
         self.user = None;
-        self.user = Some(start(&self.device.tunnel)?);
-        self.device.carrier = Carrier::User;
+        let user = self.user.insert(StandIn::start(&self.device.tunnel)?);
+        user.set_hosts(hosts);
+        tracing::warn!(
+            device = %self.device.tunnel.name,
+            "this process carries the packets of the tunnel, which costs more than the kernel's"
+        );
         Ok(())
     }
 

@@ -55,6 +55,7 @@ fn a_wrong_value_is_refused_by_name() {
         (["--interface-prefix", "longer"], "interfacePrefix"),
         (["--router-id", "seven"], "routerId"),
         (["--bgp", "perhaps"], "bgp"),
+        (["--user-tunnels", "yes"], "userTunnels"),
     ] {
         let error = Config::load(flags(&arguments), no_variables).unwrap_err();
         assert!(format!("{error:#}").contains(word), "{error:#}");

@@ -347,15 +347,18 @@ fn of_two_nodes_with_one_hardware_address_the_first_is_reached() {
 fn a_device_in_user_space_gets_address_mtu_and_state_only() {
     let mut observed = right_ipip();
     let link = observed.link.as_mut().unwrap();
-    (link.kind, link.alias, link.tunnel) = (Some("tun".to_owned()), None, None);
+    (link.kind, link.tunnel) = (Some("tun".to_owned()), None);
     assert_eq!(prepare(&ipip(), Carrier::User, &observed).ops, []);
+    assert_eq!(retire(&observed), [Op::Delete]);
     let link = observed.link.as_mut().unwrap();
-    (link.mtu, link.admin_up) = (1500, false);
+    (link.mtu, link.admin_up, link.alias) = (1500, false, None);
+    assert_eq!(retire(&observed), [], "somebody else's");
     observed.addresses.clear();
     assert_eq!(
         prepare(&ipip(), Carrier::User, &observed).ops,
         [
             Op::SetUp(true),
+            Op::Mark(true),
             Op::SetMtu(1480),
             Op::AddAddress(net("10.244.1.0/32")),
         ]
@@ -380,4 +383,22 @@ fn tunl0_is_emptied_and_set_down_only_if_it_was_ours() {
     assert_eq!(retire(&observed), []);
     assert_eq!(retire(&right()), [Op::Delete]);
     assert_eq!(retire(&Observed::default()), []);
+}
+
+#[test]
+fn vxlan_in_user_space_gets_neighbours_and_no_forwarding() {
+    let mut observed = right();
+    (observed.neighbours, observed.forwarding) = (Vec::new(), Vec::new());
+    let link = observed.link.as_mut().unwrap();
+    (link.kind, link.tunnel) = (Some("tun".to_owned()), None);
+    let neighbour = Op::SetNeighbour(addr("10.244.9.1"), FAR);
+    assert_eq!(prepare(&vxlan(), Carrier::User, &observed).ops, [neighbour]);
+    let mut alone = vxlan();
+    let Encapsulation::Vxlan(wanted) = &mut alone.encapsulation else {
+        panic!("vxlan() is VXLAN");
+    };
+    wanted.remotes.clear();
+    observed.neighbours = right().neighbours;
+    let gone = Op::RemoveNeighbour(addr("10.244.9.1"));
+    assert_eq!(sweep(&alone, Carrier::User, &observed).ops, [gone]);
 }

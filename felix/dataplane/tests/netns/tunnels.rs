@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use felix_calc::{Overlay, Vtep, VxlanDevice};
-use felix_dataplane::{Carrier, Config};
+use felix_dataplane::{Carrier, Config, UserTunnels};
 use netlink::TunnelKind;
 use serde_json::Value;
 
@@ -387,15 +387,8 @@ fn a_kernel_without_ipip_is_said_in_a_way_a_program_understands() {
         let mut socket = netlink::Socket::open().unwrap();
         let kind = TunnelKind::Ipip;
         let can = socket.can_make(kind).unwrap();
-        let mut node = Node::new(quick());
-        node.overlay(Overlay {
-            ipip: Some(felix_calc::IpipDevice {
-                address: Some("10.0.1.0".parse().unwrap()),
-                local: "192.0.2.1".parse().unwrap(),
-                mtu: 1480,
-            }),
-            ..Overlay::default()
-        });
+        let mut node = Node::new(carried_by(UserTunnels::Never));
+        node.overlay(ipip_only());
         node.tunnelled("10.0.2.0/26", "192.0.2.9%tunl0");
         node.apply();
         let report = &node.tunnels["tunl0"];
@@ -429,5 +422,79 @@ fn routes_through_a_device_that_is_deleted_and_made_again_are_all_healed() {
         ip("link del vxlan.calico");
         let took = node.until("healed", |_| count() == 500);
         assert!(took < Duration::from_secs(1), "{took:?}");
+    });
+}
+
+fn carried_by(user_tunnels: UserTunnels) -> Config {
+    Config {
+        user_tunnels,
+        ..quick()
+    }
+}
+
+fn ipip_only() -> Overlay {
+    Overlay {
+        ipip: Some(felix_calc::IpipDevice {
+            address: Some("10.0.1.0".parse().unwrap()),
+            local: "192.0.2.1".parse().unwrap(),
+            mtu: 1480,
+        }),
+        ..Overlay::default()
+    }
+}
+
+#[test]
+fn this_process_carries_what_the_kernel_cannot() {
+    on_node(|| {
+        let mut socket = netlink::Socket::open().unwrap();
+        let can = socket.can_make(TunnelKind::Ipip).unwrap();
+        let mut node = Node::new(quick());
+        node.overlay(ipip_only());
+        node.tunnelled("10.0.2.0/26", "192.0.2.9%tunl0");
+        node.apply().catch_up();
+        let report = &node.tunnels["tunl0"];
+        let carrier = report.in_place.map(|device| device.carrier);
+        let wanted = if can { Carrier::Kernel } else { Carrier::User };
+        assert_eq!((carrier, &report.problems[..]), (Some(wanted), &[][..]));
+        assert_eq!(own_routes().len(), 1);
+    });
+}
+
+#[test]
+fn a_device_of_this_process_is_taken_over_and_given_back_to_the_kernel() {
+    on_node(|| {
+        let kind = || link(DEVICE)["linkinfo"]["info_kind"].clone();
+        let index = || link(DEVICE)["ifindex"].clone();
+        let start = |user_tunnels| {
+            let mut node = Node::new(carried_by(user_tunnels));
+            node.overlay(both());
+            node.tunnelled("10.0.2.0/26", "10.0.2.1%vxlan.calico");
+            node.apply().catch_up();
+            assert_eq!(node.last.counters.waiting, 0);
+            node
+        };
+        let node = start(UserTunnels::Always);
+        assert_eq!(kind(), "tun");
+        let before = index();
+        let neighbours = ip("neigh show dev vxlan.calico nud permanent");
+        assert!(
+            neighbours.starts_with("10.0.2.1 lladdr 66:"),
+            "{neighbours}"
+        );
+        drop(node);
+        assert_eq!(
+            own_routes().len(),
+            1,
+            "routes stay while nobody serves the device"
+        );
+        let node = start(UserTunnels::Always);
+        assert_eq!(index(), before, "the next run serves the same device");
+        drop(node);
+        // The kernel has VXLAN: that is better.
+        let node = start(UserTunnels::Fallback);
+        assert_eq!(kind(), "vxlan");
+        drop(node);
+        start(UserTunnels::Always);
+        assert_eq!(kind(), "tun");
     });
 }
