@@ -13,6 +13,7 @@ use crate::lab::{Lab, Namespace};
 use crate::wait;
 
 const START: Duration = Duration::from_secs(30);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// A tcpdump that is running. One line per packet.
 #[derive(Debug)]
@@ -85,7 +86,14 @@ impl Capture {
             Pid::from_raw(i32::try_from(self.child.id())?),
             Signal::SIGINT,
         )?;
-        self.child.wait()?;
+        // A program that has blocked the signal for itself has for its children too.
+        let ended = wait::until_true("tcpdump to end", GRACE, || {
+            Ok(self.child.try_wait()?.is_some())
+        });
+        if ended.is_err() {
+            self.child.kill()?;
+            self.child.wait()?;
+        }
         Ok(packets(&std::fs::read_to_string(&self.lines)?))
     }
 }
