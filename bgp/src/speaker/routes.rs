@@ -19,8 +19,8 @@ use crate::speaker::deferral::Expected;
 use crate::speaker::peers::PeerTask;
 use crate::speaker::{Owner, limits, random, refresh};
 
-/// UPDATEs the RIB is told to expect.
-const AHEAD: usize = 16;
+/// Routes the RIB is told to expect, as long as no UPDATE has more.
+const AHEAD: usize = 64;
 
 /// Messages given to a session at once.
 const CHUNK_OCTETS: usize = 64 << 10;
@@ -78,12 +78,8 @@ impl Owner {
                 self.deferral.heard(now, id);
                 let mut learned = learned.into_iter();
                 while !learned.as_slice().is_empty() {
-                    for next in learned.as_slice().iter().take(AHEAD) {
-                        if let Learned::Update(update) = next {
-                            self.rib.expect(update);
-                        }
-                    }
-                    for learned in learned.by_ref().take(AHEAD) {
+                    let expected = self.expect(learned.as_slice());
+                    for learned in learned.by_ref().take(expected) {
                         self.learn(id, learned);
                     }
                 }
@@ -163,6 +159,21 @@ impl Owner {
             task.long_lived.retain(|stale| *stale != family);
         }
         self.news.peer(id);
+    }
+
+    /// Tells the RIB what comes next; returns how much of it.
+    fn expect(&self, learned: &[Learned]) -> usize {
+        let mut routes = 0;
+        let expected = learned.iter().take_while(|learned| {
+            if routes >= AHEAD {
+                return false;
+            }
+            if let Learned::Update(update) = learned {
+                routes += self.rib.expect(update);
+            }
+            true
+        });
+        expected.count()
     }
 
     fn learn(&mut self, id: PeerId, learned: Learned) {
