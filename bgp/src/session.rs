@@ -24,7 +24,7 @@ use bgp_fsm::{ConnId, Event, Peer, Received, State};
 use bgp_wire::{Message, Params, header};
 use bytes::Bytes;
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::detection::Status;
@@ -38,6 +38,11 @@ pub(crate) use settings::{Control, Settings};
 
 /// Routes are taken from the owner while less than this waits to be written.
 const OUTPUT_OCTETS: usize = 128 << 10;
+
+/// Reports of routes of one session that may wait to be applied. Peers that say the same, as after
+/// a restart of ours, keep in step by it: then each prefix is decided and told about once for all
+/// of them, instead of once for each.
+const AHEAD: usize = 8;
 
 /// Read at once, and parsed in place.
 const READ_OCTETS: usize = 16 << 10;
@@ -108,6 +113,8 @@ pub(crate) struct Session {
     /// What the established session sent and is not reported yet.
     learned: Vec<Learned>,
     reports: VecDeque<Report>,
+    /// One for each report of routes that is on its way.
+    turns: Arc<Semaphore>,
     liveness: Liveness,
     /// The owner wants no session for a while.
     closed: bool,
@@ -153,6 +160,7 @@ impl Session {
             closing: Vec::new(),
             learned: Vec::new(),
             reports: VecDeque::new(),
+            turns: Arc::new(Semaphore::new(AHEAD)),
             liveness: Liveness::default(),
             closed,
             resets,
@@ -177,6 +185,8 @@ impl Session {
     async fn wait(&mut self) -> Wake {
         let deadline = self.deadline();
         let reads = self.reports.is_empty();
+        let is_learned = matches!(self.reports.front(), Some(Report::Learned { .. }));
+        let turns = is_learned.then_some(&self.turns);
         let takes_routes = self.takes_routes();
         let timer = async {
             match deadline {
@@ -197,9 +207,12 @@ impl Session {
             () = timer => Wake::Timer,
             Some(stream) = channels.incoming.recv(), if !self.stopped => Wake::Offered(stream),
             (conn, result) = poll_fn(|cx| poll_dial(dialling, cx)) => Wake::Dialled(conn, result),
-            permit = channels.reports.reserve(), if !reports.is_empty() => {
+            room = room(&channels.reports, turns), if !reports.is_empty() => {
                 // Without an owner nobody wants to know.
-                if let (Ok(permit), Some(report)) = (permit, reports.pop_front()) {
+                if let (Some((permit, given)), Some(mut report)) = (room, reports.pop_front()) {
+                    if let Report::Learned { turn, .. } = &mut report {
+                        *turn = given;
+                    }
                     permit.send((self.reporter, report));
                 }
                 Wake::Reported
@@ -435,7 +448,8 @@ impl Session {
     fn flush_learned(&mut self) {
         if !self.learned.is_empty() {
             let learned = std::mem::take(&mut self.learned);
-            self.reports.push_back(Report::Learned(learned));
+            let turn = None;
+            self.reports.push_back(Report::Learned { learned, turn });
         }
     }
 
@@ -458,6 +472,21 @@ impl Session {
         }
         self.reports.push_back(Report::State { state, error });
     }
+}
+
+/// Room for a report, and where turns are given, one of them. None without an owner.
+async fn room<'a>(
+    reports: &'a mpsc::Sender<(Reporter, Report)>,
+    turns: Option<&Arc<Semaphore>>,
+) -> Option<(
+    mpsc::Permit<'a, (Reporter, Report)>,
+    Option<OwnedSemaphorePermit>,
+)> {
+    let turn = match turns {
+        Some(turns) => Some(turns.clone().acquire_owned().await.ok()?),
+        None => None,
+    };
+    Some((reports.reserve().await.ok()?, turn))
 }
 
 fn poll_dial(

@@ -9,6 +9,7 @@
 //! | channel | capacity | when full |
 //! |---|---|---|
 //! | reports of all sessions | 64 of what 16 KiB say | sessions stop reading, TCP pushes back |
+//! | reports of routes of one session | 8 | it stops reading; the others go on |
 //! | routes to a session | 2 chunks of 64 KiB | the rest stays in the RIB, each prefix once |
 //! | accepted connections | 64 | the kernel's backlog holds them |
 //! | accepted connections of one peer | 4 | more are closed and counted |

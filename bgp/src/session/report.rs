@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bgp_fsm::{ConnId, Negotiated, State};
 use bgp_rib::{Link, PeerId};
 use bgp_wire::{Family, RouteRefresh, Update};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Who reports. Numbers of peers are used again; that of a task never is, so that the last words
 /// of a task that is gone are not taken for those of its successor.
@@ -27,8 +28,11 @@ pub(crate) enum Report {
     LongLived(Vec<Family>),
     /// Stale routes go.
     Forget(Vec<Family>),
-    /// What the peer said, in order.
-    Learned(Vec<Learned>),
+    /// What the peer said, in order; `turn` lets its session report more once this is applied.
+    Learned {
+        learned: Vec<Learned>,
+        turn: Option<OwnedSemaphorePermit>,
+    },
     /// The state of the BFD session changed.
     Liveness,
     /// There is room for routes again.

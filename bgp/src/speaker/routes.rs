@@ -74,7 +74,7 @@ impl Owner {
                     self.no_longer_stale(id, family);
                 }
             }
-            Report::Learned(learned) => {
+            Report::Learned { learned, turn } => {
                 self.deferral.heard(now, id);
                 let mut learned = learned.into_iter();
                 while !learned.as_slice().is_empty() {
@@ -84,6 +84,7 @@ impl Owner {
                     }
                 }
                 self.check_limits(id);
+                drop(turn);
             }
             Report::Hungry => {
                 self.feed(id);
