@@ -321,6 +321,7 @@ impl Calc {
         if std::mem::take(&mut self.dirty.all_routes) {
             keys.extend(self.book.destinations());
             keys.extend(self.tables.remote.keys());
+            keys.extend(self.tables.standing());
             keys.extend(self.tables.blocks.keys());
             keys.extend(
                 self.tables

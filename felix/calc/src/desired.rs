@@ -117,6 +117,8 @@ pub enum RouteClass {
     Learned,
     /// Address block of this node: what no pod owns is dropped here.
     IpamBlockDrop,
+    /// A pool that asks for a tunnel: what has no better route must not leave without one.
+    PoolDrop,
 }
 
 /// A block this node claims, and how full it is.
@@ -137,7 +139,7 @@ pub struct BlockUse {
 pub struct RouteNumbers {
     /// To pods of this node.
     pub workloads: usize,
-    /// Drop routes of own blocks.
+    /// Drop routes of own blocks and of pools.
     pub blocks: usize,
     /// Learned, and ways to BGP peers.
     pub learned: usize,
@@ -152,7 +154,7 @@ impl RouteNumbers {
             | RouteClass::Tunnel
             | RouteClass::NoEncap
             | RouteClass::Learned => &mut self.learned,
-            RouteClass::IpamBlockDrop => &mut self.blocks,
+            RouteClass::IpamBlockDrop | RouteClass::PoolDrop => &mut self.blocks,
         }
     }
 }

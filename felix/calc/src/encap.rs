@@ -64,7 +64,7 @@ impl Default for Devices {
 }
 
 impl Devices {
-    fn of(&self, tunnel: Tunnel, address: IpAddr) -> Arc<str> {
+    pub(crate) fn of(&self, tunnel: Tunnel, address: IpAddr) -> Arc<str> {
         match (tunnel, address) {
             (Tunnel::Ipip, _) => self.ipip.clone(),
             (Tunnel::Vxlan, IpAddr::V4(_)) => self.vxlan.clone(),

@@ -75,6 +75,12 @@ impl Tables {
         if self.blocks.contains_key(&destination) && !is_host(destination) {
             candidates.push((RouteClass::IpamBlockDrop, Target::Blackhole));
         }
+        if let Some(device) = self.far_end(destination) {
+            candidates.push((RouteClass::Tunnel, Target::Local { interface: device }));
+        }
+        if self.is_guarded(destination) {
+            candidates.push((RouteClass::PoolDrop, Target::Blackhole));
+        }
         if let Some((gateway, nexthops)) = self.resolver.way(destination) {
             if nexthops.is_empty() {
                 unreachable.push(gateway.into());
@@ -99,6 +105,37 @@ impl Tables {
                     target,
                 });
         Verdict { route, unreachable }
+    }
+
+    /// Whether a destination is a pool that asks for a tunnel: what no better route leads away from
+    /// there is dropped, so that nothing leaves in the open while a device is missing and its routes
+    /// with it. The host's own route for the range is left in charge.
+    fn is_guarded(&self, destination: IpNet) -> bool {
+        let mut pools = self.pools.iter();
+        !is_host(destination)
+            && pools.any(|pool| pool.cidr == destination && pool.needs().is_some())
+            && !self.resolver.has_route(destination)
+    }
+
+    /// The device behind which an IPv6 address of another node's VXLAN device is. With IPv6 a gateway
+    /// must not be reached by another device than the route's, `onlink` or not, and the block it lies
+    /// in may still go that other way.
+    fn far_end(&self, destination: IpNet) -> Option<Arc<str>> {
+        let address = destination.addr();
+        let is_end = is_host(destination)
+            && address.is_ipv6()
+            && self.ends.values().any(|end| end.vxlan == Some(address));
+        let pool = pool_of(&self.pools, destination)?;
+        let used =
+            pool.needs() == Some(Tunnel::Vxlan) && !self.switched_off.contains(&Tunnel::Vxlan);
+        (is_end && used).then(|| self.devices.of(Tunnel::Vxlan, address))
+    }
+
+    /// Destinations that have a route whatever is learned, beside pods and blocks.
+    pub(crate) fn standing(&self) -> impl Iterator<Item = IpNet> {
+        let pools = self.pools.iter().map(|pool| pool.cidr);
+        let ends = self.ends.values().filter_map(|end| end.vxlan);
+        pools.chain(ends.filter(IpAddr::is_ipv6).map(IpNet::from))
     }
 
     /// Why and through which gateways a destination that may be installed is reached; next hops

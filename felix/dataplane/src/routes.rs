@@ -358,7 +358,7 @@ impl Table {
         for wanted in local.iter().filter_map(|d| self.wanted_at(*d)) {
             match wanted.class {
                 RouteClass::LocalWorkload => numbers.workloads += 1,
-                RouteClass::IpamBlockDrop => numbers.blocks += 1,
+                RouteClass::IpamBlockDrop | RouteClass::PoolDrop => numbers.blocks += 1,
                 RouteClass::PeerGateway
                 | RouteClass::SameSubnet
                 | RouteClass::Tunnel

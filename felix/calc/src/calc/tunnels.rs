@@ -94,6 +94,9 @@ impl Calc {
         let all = before.keys().chain(ends.keys());
         let changed = all.filter(|address| before.get(address) != ends.get(address));
         let changed: HashSet<NextHop> = changed.map(|address| NextHop::from(*address)).collect();
+        let addresses = before.values().chain(ends.values());
+        let addresses = addresses.filter_map(|end| end.vxlan);
+        self.dirty.routes.extend(addresses.map(IpNet::from));
         self.touch_next_hops(&changed);
         self.dirty.problems |= !changed.is_empty();
     }
