@@ -9,6 +9,7 @@ mod fabric_drops;
 mod hand_peer;
 mod host;
 mod late;
+mod missing;
 mod modes;
 mod mtu;
 mod repair;
@@ -34,6 +35,12 @@ fn vxlan_mode_cycle_loses_no_packet() -> Result<()> {
 }
 
 #[test]
+fn vxlan_v6_mode_cycle_loses_no_packet() -> Result<()> {
+    let steps = VXLAN_STEPS.map(|mode| step(VxlanV6, mode));
+    cycle::loses_nothing("cyclew", VxlanV6, &steps)
+}
+
+#[test]
 fn vxlan_gce() -> Result<()> {
     fabric_drops::gce(Vxlan)
 }
@@ -44,6 +51,11 @@ fn vxlan_gce_rr() -> Result<()> {
 }
 
 #[test]
+fn vxlan_v6_gce() -> Result<()> {
+    fabric_drops::gce(VxlanV6)
+}
+
+#[test]
 fn vxlan_issue_1584() -> Result<()> {
     late::issue_1584(Vxlan)
 }
@@ -51,6 +63,16 @@ fn vxlan_issue_1584() -> Result<()> {
 #[test]
 fn vxlan_cold_start_in_either_order() -> Result<()> {
     late::cold_start(Vxlan)
+}
+
+#[test]
+fn vxlan_addr_assigned() -> Result<()> {
+    addresses::ipip_addr_assigned(Vxlan)
+}
+
+#[test]
+fn vxlan_v6_addr_assigned() -> Result<()> {
+    addresses::ipip_addr_assigned(VxlanV6)
 }
 
 #[test]
@@ -101,4 +123,14 @@ fn vxlan_mtu_follows_the_interface() -> Result<()> {
 #[test]
 fn vxlan_v6_mtu_follows_the_interface() -> Result<()> {
     mtu::mtu_follows_the_interface(VxlanV6)
+}
+
+#[test]
+fn vxlan_nothing_leaves_in_the_open() -> Result<()> {
+    missing::nothing_leaves_in_the_open(Vxlan)
+}
+
+#[test]
+fn vxlan_v6_nothing_leaves_in_the_open() -> Result<()> {
+    missing::nothing_leaves_in_the_open(VxlanV6)
 }
