@@ -15,10 +15,12 @@ build:
 	cargo build --release --locked --workspace --bins
 
 # KEEP=1 leaves the lab running, CLEAN=1 only removes one that was left.
+# ENCAP=ipip joins subnets by IPIP instead of VXLAN, where needed in an emulated machine.
+IPIP := $(filter ipip,$(ENCAP))
 demo:
-	./e2e/packages $(DEMO_PACKAGES)
+	./e2e/packages $(DEMO_PACKAGES) $(if $(IPIP),$(VM_PACKAGES))
 	cargo build --release --locked --workspace --bins
-	./target/release/demo $(if $(KEEP),--keep) $(if $(CLEAN),--clean)
+	$(if $(IPIP),./e2e/vm/run )./target/release/demo $(if $(ENCAP),--encap $(ENCAP)) $(if $(KEEP),--keep) $(if $(CLEAN),--clean)
 
 # Unit, model, kernel and lab tests; says how many ran.
 test: packages

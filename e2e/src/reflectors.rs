@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, LIMIT, new_node, node_addresses};
+use crate::cluster::{Cluster, LIMIT, ROUTER, new_node, node_addresses};
 use crate::node::Node;
 use crate::wait;
 
@@ -61,7 +61,7 @@ impl Cluster {
             for peer in sessions(node)? {
                 let address = peer["address"].as_str().context("a peer without address")?;
                 // The router is not meant.
-                if peer["type"] != "GlobalPeer" {
+                if ![ROUTER[0], crate::far::GATEWAY[0]].contains(&address) {
                     ensure!(peer["state"] == "Established", "{peer}");
                     seen.push(address.to_owned());
                 }
