@@ -3,14 +3,16 @@
 //! Parts: `cni` (ADD and DEL latency beside `ptp` with `host-local`, a hundred
 //! pods on one node), `routes` (100,000 kernel routes beside `ip -batch`) and
 //! `agent` (memory and idle processor time); without a part, these three. `bgp`
-//! (the speaker under load beside BIRD, FRR and GoBGP) takes a quarter of an hour
-//! and runs only when it is named.
+//! (the speaker under load beside BIRD, FRR and GoBGP) and `overlay` (tunnels
+//! beside those made by hand) take a quarter of an hour and run only when they
+//! are named.
 
 #![allow(clippy::print_stdout, reason = "this program exists to print figures")]
 
 mod agent;
 mod bgp;
 mod cni;
+mod overlay;
 mod routes;
 
 use anyhow::{Result, bail};
@@ -20,9 +22,9 @@ use e2e::command;
 /// Figures of Tortie beside its peers, measured on this machine in this run.
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: cni, routes, agent, bgp. Nothing means the first three.
+    /// What to measure: cni, routes, agent, bgp, overlay. Nothing means the first three.
     parts: Vec<String>,
-    /// Part bgp: every scenario once, and no page is written.
+    /// Parts bgp and overlay: everything once, and no page is written.
     #[arg(long)]
     quick: bool,
 }
@@ -32,7 +34,10 @@ fn main() -> Result<()> {
     if parts.is_empty() {
         parts = ["cni", "routes", "agent"].map(str::to_owned).to_vec();
     }
-    command::require(&[("ip", "iproute2"), ("bird", "bird2")])?;
+    command::require(&[("ip", "iproute2"), ("bird", "bird2"), ("iperf3", "iperf3")])?;
+    if parts == [overlay::INSIDE] {
+        return overlay::inside(quick);
+    }
     machine()?;
     for part in &parts {
         match part.as_str() {
@@ -40,7 +45,8 @@ fn main() -> Result<()> {
             "routes" => routes::bench()?,
             "agent" => agent::bench()?,
             "bgp" => bgp::bench(quick)?,
-            other => bail!("no part {other}: there are cni, routes, agent and bgp"),
+            "overlay" => overlay::bench(quick)?,
+            other => bail!("no part {other}: there are cni, routes, agent, bgp and overlay"),
         }
     }
     Ok(())
