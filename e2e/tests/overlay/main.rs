@@ -12,6 +12,7 @@ mod late;
 mod missing;
 mod modes;
 mod mtu;
+mod node_address;
 mod repair;
 mod spoof;
 mod without_bgp;
@@ -77,7 +78,7 @@ fn vxlan_v6_addr_assigned() -> Result<()> {
 
 #[test]
 fn vxlan_update_ip_address() -> Result<()> {
-    addresses::update_ip_address(Vxlan)
+    node_address::update_ip_address(Vxlan)
 }
 
 #[test]

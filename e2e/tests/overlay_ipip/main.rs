@@ -5,8 +5,6 @@ use anyhow::Result;
 
 #[path = "../overlay/addresses.rs"]
 mod addresses;
-#[path = "../overlay/cycle.rs"]
-mod cycle;
 #[path = "../overlay/encap.rs"]
 mod encap;
 #[path = "../overlay/fabric_drops.rs"]
@@ -30,27 +28,12 @@ mod repair;
 #[path = "../overlay/spoof.rs"]
 mod spoof;
 
-use cycle::step;
-use encap::Encap::{Ipip, Vxlan};
+use encap::Encap::Ipip;
 use hand_made::Tunnel;
 
 #[test]
 fn a_hand_made_ipip_joins_pods_over_a_fabric_that_drops_their_addresses() -> Result<()> {
     hand_made::joins("handipip", Tunnel::Ipip)
-}
-
-#[test]
-fn ipip_mode_cycle_loses_no_packet() -> Result<()> {
-    let steps = [
-        step(Ipip, "Never"),
-        step(Ipip, "Always"),
-        step(Ipip, "CrossSubnet"),
-        step(Vxlan, "Always"),
-        step(Vxlan, "CrossSubnet"),
-        step(Ipip, "Always"),
-        step(Ipip, "Never"),
-    ];
-    cycle::loses_nothing("cyclei", Ipip, &steps)
 }
 
 #[test]
@@ -76,11 +59,6 @@ fn cold_start_in_either_order() -> Result<()> {
 #[test]
 fn ipip_addr_assigned() -> Result<()> {
     addresses::ipip_addr_assigned(Ipip)
-}
-
-#[test]
-fn update_ip_address() -> Result<()> {
-    addresses::update_ip_address(Ipip)
 }
 
 #[test]
