@@ -19,8 +19,6 @@ mod host;
 mod late;
 #[path = "../overlay/missing.rs"]
 mod missing;
-#[path = "../overlay/modes.rs"]
-mod modes;
 #[path = "../overlay/mtu.rs"]
 mod mtu;
 #[path = "../overlay/repair.rs"]
@@ -79,11 +77,6 @@ fn a_device_that_was_tampered_with_is_repaired() -> Result<()> {
 #[test]
 fn a_peer_that_is_plain_linux() -> Result<()> {
     hand_peer::plain_linux_is_a_peer(Ipip)
-}
-
-#[test]
-fn pools_with_different_modes() -> Result<()> {
-    modes::pools_with_different_modes(Ipip)
 }
 
 #[test]
