@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use crate::cluster::{Cluster, LIMIT, ROUTER, new_node, node_addresses};
+use crate::cluster::{Cluster, LIMIT, new_node, node_addresses};
 use crate::node::Node;
 use crate::wait;
 
@@ -52,6 +52,7 @@ impl Cluster {
 
     /// Waits until a node has exactly these sessions with other nodes, all of them up.
     pub fn wait_sessions(&self, node: usize, others: &[usize]) -> Result<()> {
+        let all: Vec<String> = (0..self.nodes.len()).map(|n| self.address(n)).collect();
         let node = &self.nodes[node];
         let mut wanted: Vec<String> = others.iter().map(|other| self.address(*other)).collect();
         wanted.sort();
@@ -60,8 +61,8 @@ impl Cluster {
             let mut seen = Vec::new();
             for peer in sessions(node)? {
                 let address = peer["address"].as_str().context("a peer without address")?;
-                // The router is not meant.
-                if ![ROUTER[0], crate::far::GATEWAY[0]].contains(&address) {
+                // Routers and reflectors that are no nodes are not meant.
+                if all.iter().any(|node| node == address) {
                     ensure!(peer["state"] == "Established", "{peer}");
                     seen.push(address.to_owned());
                 }
