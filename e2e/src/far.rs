@@ -17,7 +17,7 @@ use crate::node::Node;
 /// Interface of the router towards the node.
 pub const PORT: &str = "far";
 /// Addresses of the router there.
-pub const GATEWAY: [&str; 2] = ["203.0.113.1", "2001:db8:0:3::1"];
+const GATEWAY: [&str; 2] = ["203.0.113.1", "2001:db8:0:3::1"];
 /// Addresses of the node.
 pub const ADDRESSES: [&str; 2] = ["203.0.113.14", "2001:db8:0:3::14"];
 
