@@ -33,7 +33,7 @@ async fn peers_of_a_range_come_and_go_and_the_longest_range_counts() {
     });
     let (mut raw, _) = Raw::establish(121, &node, false).await;
     let key = PeerKey::from("one/127.0.0.121");
-    let info = node.peer_until_there(&key).await;
+    let info = node.established(&key).await;
     assert_eq!(Some("one".into()), info.range);
     assert_eq!(1, raw.receive_update().await.reach[0].nlri.len());
     raw.announce(&["10.121.0.0/26"]).await;
@@ -44,7 +44,7 @@ async fn peers_of_a_range_come_and_go_and_the_longest_range_counts() {
     node.peer_until(&key, "its loss", |info| info.state != State::Established)
         .await;
     let (mut raw, _) = Raw::establish(121, &node, true).await;
-    let info = node.peer_until_there(&key).await;
+    let info = node.established(&key).await;
     assert_eq!(1, info.flaps);
     // It leaves for good: nothing is kept, and it is forgotten.
     let farewell = Notification::administrative_shutdown("gone");
@@ -69,7 +69,7 @@ async fn range_takes_no_more_peers_than_its_limit_and_no_listed_one() {
     let (_listed, _) = Raw::establish(123, &node, false).await;
     node.established(&listed).await;
     let (_first, _) = Raw::establish(124, &node, false).await;
-    node.peer_until_there(&"all/127.0.0.124".into()).await;
+    node.established(&"all/127.0.0.124".into()).await;
     // A connection that says nothing takes a place, and a hundred of one address take no more.
     let mut silent = Vec::new();
     for _ in 0..100 {
@@ -91,7 +91,7 @@ async fn change_of_the_template_reaches_its_peers_and_its_end_ends_them() {
     });
     let (mut raw, _) = Raw::establish(128, &node, false).await;
     let key = PeerKey::from("all/127.0.0.128");
-    node.peer_until_there(&key).await;
+    node.established(&key).await;
     node.set(|desired| {
         let mut peers = all();
         peers.template.shut_down = Some("maintenance".into());
@@ -103,7 +103,7 @@ async fn change_of_the_template_reaches_its_peers_and_its_end_ends_them() {
         desired.dynamic.insert("all".into(), all());
     });
     let (mut raw, _) = Raw::establish(128, &node, false).await;
-    node.peer_until_there(&key).await;
+    node.established(&key).await;
     node.set(|desired| desired.dynamic.clear());
     assert_eq!((6, 3), {
         let notification = raw.receive_notification().await;
@@ -137,7 +137,7 @@ async fn range_has_one_password_and_a_listed_peer_its_own() {
     member.add_peer(range);
     let at_stranger = stranger.add_peer(wrong);
     node.established(&at_node).await;
-    node.peer_until_there(&"all/127.0.0.131".into()).await;
+    node.established(&"all/127.0.0.131".into()).await;
     let what = "a time-out";
     stranger
         .peer_until(&at_stranger, what, |info| {

@@ -201,15 +201,16 @@ impl Node {
         }
     }
 
-    pub(crate) async fn peer(&self, key: &PeerKey) -> PeerInfo {
+    async fn find_peer(&self, key: &PeerKey) -> Option<PeerInfo> {
         let peers = self.handle.peers().await;
-        peers
-            .into_iter()
-            .find(|peer| peer.key == *key)
-            .expect("no such peer")
+        peers.into_iter().find(|peer| peer.key == *key)
     }
 
-    /// Asks for a peer until it is as wanted.
+    pub(crate) async fn peer(&self, key: &PeerKey) -> PeerInfo {
+        self.find_peer(key).await.expect("no such peer")
+    }
+
+    /// Asks for a peer until it is there and as wanted.
     pub(crate) async fn peer_until(
         &mut self,
         key: &PeerKey,
@@ -218,25 +219,12 @@ impl Node {
     ) -> PeerInfo {
         let end = Instant::now() + PATIENCE;
         loop {
-            let info = self.peer(key).await;
-            if condition(&info) {
-                return info;
-            }
-            assert!(Instant::now() < end, "{what} did not happen: {info:#?}");
-            self.idle(Duration::from_millis(10)).await;
-        }
-    }
-
-    /// Waits for a peer that is not listed and for its session.
-    pub(crate) async fn peer_until_there(&mut self, key: &PeerKey) -> PeerInfo {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let peers = self.handle.peers().await;
-            let up = |peer: &PeerInfo| peer.key == *key && peer.state == State::Established;
-            if let Some(info) = peers.iter().find(|peer| up(peer)) {
+            // What was asked for a moment ago may not be listed yet.
+            let info = self.find_peer(key).await;
+            if let Some(info) = info.as_ref().filter(|info| condition(info)) {
                 return info.clone();
             }
-            assert!(Instant::now() < end, "no session with {key}: {peers:#?}");
+            assert!(Instant::now() < end, "{what} did not happen: {info:#?}");
             self.idle(Duration::from_millis(10)).await;
         }
     }
