@@ -28,6 +28,8 @@
 //! - An attribute set and its next hop are held once; each path counts as one reference.
 //! - At most [`RibConfig::multipath`] paths at the front of a prefix are its choice, the first is
 //!   the best. Marks on the prefix say whether one of them has been lost since.
+//! - A prefix is decided anew among all its paths only where a path went or changed that may have
+//!   made a difference; else new paths are compared with the best one (standing).
 //! - A prefix is in the list of dirty prefixes at most once, and in that for the forwarding table
 //!   too. It is forgotten when it has no path and is in neither.
 //! - After [`Rib::best_changes`] and everything else that answers a question, every update group
@@ -60,6 +62,7 @@ mod policy;
 mod reflection;
 mod rib;
 mod stale;
+mod standing;
 mod table;
 #[cfg(test)]
 mod testing;

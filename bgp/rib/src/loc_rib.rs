@@ -4,13 +4,16 @@
 //! choice (Loc-RIB). Changes mark prefixes dirty, each at most once; the decision process runs
 //! once per dirty prefix and burst, however many paths changed.
 
+use std::cmp::Ordering;
+
 use crate::attrs::Attrs;
 use crate::counts::Held;
 use crate::decision::{Candidate, Reason, Selection, select, tie_break};
 use crate::key::Key;
 use crate::path::{Ineligible, Path, PathFlags, Paths, PeerId};
-use crate::peer::Shared;
-use crate::table::{Marks, Peers, PrefixId, PrefixTable, Slot, Sources};
+use crate::peer::{Peers, Shared};
+use crate::standing::Standing;
+use crate::table::{self, Marks, PrefixId, PrefixTable, Slot, Sources};
 
 /// The routes of one family.
 #[derive(Debug)]
@@ -32,11 +35,13 @@ pub(crate) struct LocRib<K> {
 /// Buffers of the decision process, kept so that a burst allocates nothing.
 #[derive(Debug, Default)]
 struct Scratch {
+    /// Positions in the prefix's paths of those that no other is better than in the steps before
+    /// MED.
+    leading: Vec<usize>,
+    /// The same paths, where there are several.
     candidates: Vec<Candidate>,
-    /// Position in the prefix's paths of each candidate.
-    positions: Vec<usize>,
     selection: Selection,
-    /// Candidates of the multipath set, best first.
+    /// Positions of the multipath set, best first.
     sharing: Vec<usize>,
 }
 
@@ -55,7 +60,13 @@ impl<K: Key> LocRib<K> {
 
     /// Adds or replaces a path, taking over one reference to its attribute set. A new one is not
     /// used when its peer has as many as `limit` without it.
-    pub(crate) fn announce(&mut self, attrs: &mut Attrs, key: K, mut path: Path, limit: u32) {
+    pub(crate) fn announce(
+        &mut self,
+        (peers, attrs): (&Peers, &mut Attrs),
+        key: K,
+        mut path: Path,
+        limit: u32,
+    ) {
         let id = self.table.find_or_insert(key);
         let slot = self.table.slot_mut(id);
         let is_full = self.held.within_limit(path.peer) >= limit;
@@ -64,25 +75,32 @@ impl<K: Key> LocRib<K> {
                 path.refused = Some(Ineligible::MaxPrefixes);
             }
             slot.paths.push(path);
+            slot.marks.set(Marks::CHANGED);
             self.held.added(&path);
             self.sources.add(id, path.peer);
             self.mark_dirty(id);
             return;
         };
-        let Some(old) = slot.paths.get_mut(position) else {
+        let Some(place) = slot.paths.get_mut(position) else {
             return;
         };
+        let old = *place;
         if is_full && old.is_surplus() {
             path.refused = old.refused;
         }
-        self.held.judged(old, &path);
-        attrs.release(old.attrs);
+        self.held.judged(&old, &path);
         let unchanged = (old.attrs, old.refused) == (path.attrs, path.refused);
         path.id = old.id;
         if old.flags.has(PathFlags::CHANGED) {
             path.flags.set(PathFlags::CHANGED);
         }
-        *old = path;
+        if !unchanged {
+            slot.reopen_without(peers, attrs, position);
+        }
+        if let Some(place) = slot.paths.get_mut(position) {
+            *place = path;
+        }
+        attrs.release(old.attrs);
         if !unchanged {
             slot.mark_lost(position);
             self.mark_dirty(id);
@@ -90,13 +108,14 @@ impl<K: Key> LocRib<K> {
     }
 
     /// Removes a path if there is one.
-    pub(crate) fn withdraw(&mut self, attrs: &mut Attrs, key: K, peer: PeerId, path_id: u32) {
+    pub(crate) fn withdraw(&mut self, shared: &mut Shared, key: K, peer: PeerId, path_id: u32) {
         let Some(id) = self.table.find(key) else {
             return;
         };
         let slot = self.table.slot_mut(id);
         if let Some(position) = slot.paths.position(peer, path_id) {
-            slot.remove(attrs, &mut self.held, position);
+            slot.reopen_without(&shared.peers, &shared.attrs, position);
+            slot.remove(&mut shared.attrs, &mut self.held, position);
             self.mark_dirty(id);
         }
     }
@@ -116,7 +135,7 @@ impl<K: Key> LocRib<K> {
         }
         let mut from = 0;
         while let Some(part) = self.sources.next(from, peer) {
-            let mut left = Peers::default();
+            let mut left = table::Peers::default();
             for id in Sources::ids(part) {
                 if id >= self.table.end() {
                     break;
@@ -167,6 +186,7 @@ impl<K: Key> LocRib<K> {
             }
         }
         if touched {
+            slot.marks.set(Marks::REOPENED);
             self.mark_dirty(id);
         }
     }
@@ -174,7 +194,9 @@ impl<K: Key> LocRib<K> {
     /// Has every prefix decided again, as after a change of interior costs.
     pub(crate) fn mark_all_dirty(&mut self) {
         for id in 0..self.table.end() {
-            if !self.table.slot(id).marks.has(Marks::FREE) {
+            let marks = &mut self.table.slot_mut(id).marks;
+            if !marks.has(Marks::FREE) {
+                marks.set(Marks::REOPENED);
                 self.mark_dirty(id);
             }
         }
@@ -213,8 +235,11 @@ impl<K: Key> LocRib<K> {
         for id in self.dirty.drain(..) {
             let slot = self.table.slot_mut(id);
             slot.marks.clear(Marks::DIRTY);
-            for path in slot.paths.iter_mut() {
-                path.flags.clear(PathFlags::CHANGED);
+            if slot.marks.has(Marks::CHANGED) {
+                slot.marks.clear(Marks::CHANGED);
+                for path in slot.paths.iter_mut() {
+                    path.flags.clear(PathFlags::CHANGED);
+                }
             }
             if slot.is_unused() {
                 self.unused.push(id);
@@ -270,7 +295,7 @@ pub(crate) enum Change {
     Remove,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Outcome {
     best_changed: bool,
     share_changed: bool,
@@ -296,11 +321,34 @@ impl<K> Slot<K> {
     fn mark_lost(&mut self, position: usize) {
         if let Some(path) = self.paths.get_mut(position) {
             path.flags.set(PathFlags::CHANGED);
+            self.marks.set(Marks::CHANGED);
         }
         if position == 0 {
             self.marks.set(Marks::BEST_GONE);
         } else if position < usize::from(self.best_count) {
             self.marks.set(Marks::SHARE_GONE);
+        }
+    }
+
+    /// Has all paths compared anew if the one at this position, which is about to go or to be
+    /// another one, may have made a difference to the last decision.
+    fn reopen_without(&mut self, peers: &Peers, attrs: &Attrs, position: usize) {
+        if position == 0 || self.marks.has(Marks::REOPENED) {
+            // That the best path is gone is marked anyway.
+            return;
+        }
+        let Some(path) = self.paths.get(position) else {
+            return;
+        };
+        if path.flags.has(PathFlags::CHANGED) {
+            // It came, or became what it is, after that.
+            return;
+        }
+        let best = self.best();
+        let best = best.and_then(|best| Standing::of(peers, attrs, &best));
+        let standing = Standing::of(peers, attrs, path);
+        if standing.is_some_and(|standing| best.is_none_or(|best| standing <= best)) {
+            self.marks.set(Marks::REOPENED);
         }
     }
 
@@ -321,10 +369,17 @@ impl<K> Slot<K> {
         let before = usize::from(self.best_count);
         let best_gone = self.marks.has(Marks::BEST_GONE);
         let share_gone = self.marks.has(Marks::SHARE_GONE);
-        self.marks.clear(Marks::BEST_GONE);
-        self.marks.clear(Marks::SHARE_GONE);
-
-        let reason = scratch.choose(shared, &self.paths);
+        let is_open = best_gone || share_gone || self.marks.has(Marks::REOPENED);
+        for mark in [Marks::BEST_GONE, Marks::SHARE_GONE, Marks::REOPENED] {
+            self.marks.clear(mark);
+        }
+        if !is_open && self.stays(shared, scratch) {
+            return Outcome::default();
+        }
+        if is_open || scratch.leading.len() != 1 {
+            scratch.lead(shared, self.paths.iter().enumerate());
+        }
+        scratch.choose(shared, &self.paths);
         let best_kept = match scratch.sharing.first() {
             Some(&best) => best == 0 && before > 0,
             None => before == 0,
@@ -335,7 +390,6 @@ impl<K> Slot<K> {
             self.sharing().for_each(|path| held.no_longer_chosen(path));
         }
         self.best_count = scratch.sharing.len() as u8;
-        self.reason = reason;
         bring_to_front(&mut self.paths, &mut scratch.sharing);
         if !share_kept {
             self.sharing().for_each(|path| held.chosen(path));
@@ -347,34 +401,74 @@ impl<K> Slot<K> {
             share_changed: best_changed || share_gone || !share_kept,
         }
     }
+
+    /// Whether the new paths, compared with nothing but the best of the others, leave the choice as
+    /// it is; if not, those that lead are in `scratch`.
+    fn stays(&self, shared: &Shared, scratch: &mut Scratch) -> bool {
+        if !self.marks.has(Marks::CHANGED) {
+            return true;
+        }
+        let has_best = self.best_count > 0;
+        let paths = self.paths.iter().enumerate();
+        let considered = paths.filter(|(position, path)| {
+            has_best && *position == 0 || path.flags.has(PathFlags::CHANGED)
+        });
+        scratch.lead(shared, considered);
+        has_best && scratch.leading == [0]
+    }
+
+    /// Why the best path is the best one.
+    pub(crate) fn reason(&self, shared: &Shared) -> Reason {
+        if !self.paths.are_several() {
+            return Reason::OnlyPath;
+        }
+        let paths = self.paths.iter();
+        let candidates: Vec<_> = paths.flat_map(|path| shared.candidate(path)).collect();
+        let mut selection = Selection::default();
+        select(&candidates, &mut selection);
+        selection.reason()
+    }
 }
 
 impl Scratch {
-    /// Runs the decision process over the usable paths; leaves in `sharing` the positions of the
-    /// multipath set, best first, one per next hop and no more than the configured number. Says why
-    /// the first of them is the best.
-    fn choose(&mut self, shared: &Shared, paths: &Paths) -> Reason {
-        self.sharing.clear();
-        if !paths.are_several() {
-            // No comparison: most prefixes of a full table have one path.
-            let usable = |path: &Path| shared.igp_metric(path).is_ok();
-            self.sharing.extend(paths.first().filter(usable).map(|_| 0));
-            return Reason::OnlyPath;
-        }
-        self.candidates.clear();
-        self.positions.clear();
-        for (position, path) in paths.iter().enumerate() {
-            if let Ok(candidate) = shared.candidate(path) {
-                self.candidates.push(candidate);
-                self.positions.push(position);
+    /// Finds those of some paths that no other of them is better than in the steps before MED.
+    fn lead<'a>(&mut self, shared: &Shared, paths: impl Iterator<Item = (usize, &'a Path)>) {
+        self.leading.clear();
+        let mut best = None;
+        for (position, path) in paths {
+            let Some(standing) = Standing::of(&shared.peers, &shared.attrs, path) else {
+                continue;
+            };
+            match best.map_or(Ordering::Less, |best| standing.cmp(&best)) {
+                Ordering::Less => {
+                    best = Some(standing);
+                    self.leading.clear();
+                }
+                Ordering::Equal => {}
+                Ordering::Greater => continue,
             }
+            self.leading.push(position);
         }
+    }
+
+    /// Runs the rest of the decision process over the leading paths; leaves in `sharing` the
+    /// positions of the multipath set, best first, one per next hop and no more than the configured
+    /// number.
+    fn choose(&mut self, shared: &Shared, paths: &Paths) {
         let Self {
+            leading,
             candidates,
-            positions,
             selection,
             sharing,
         } = self;
+        sharing.clear();
+        if leading.len() <= 1 {
+            sharing.extend_from_slice(leading);
+            return;
+        }
+        candidates.clear();
+        let leaders = leading.iter().filter_map(|&position| paths.get(position));
+        candidates.extend(leaders.flat_map(|path| shared.candidate(path)));
         select(candidates, selection);
         let limit = shared.config.multipath.get();
         if limit == 1 {
@@ -386,9 +480,8 @@ impl Scratch {
             sharing.truncate(usize::from(limit));
         }
         for index in sharing {
-            *index = positions[*index];
+            *index = leading[*index];
         }
-        selection.reason()
     }
 }
 

@@ -246,6 +246,14 @@ impl Paths {
     }
 
     /// The path at a position below the number of paths.
+    pub(crate) fn get(&self, position: usize) -> Option<&Path> {
+        match position.checked_sub(1) {
+            None => (!self.is_empty()).then_some(&self.first),
+            Some(position) => self.rest().get(position),
+        }
+    }
+
+    /// The same, to be changed.
     pub(crate) fn get_mut(&mut self, position: usize) -> Option<&mut Path> {
         match position.checked_sub(1) {
             None => (self.first.peer != PeerId::NONE).then_some(&mut self.first),

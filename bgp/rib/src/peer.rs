@@ -216,7 +216,7 @@ impl PeerSession {
     }
 
     /// Whether paths from the peer are about to go with its session (RFC 8326 §4.2).
-    fn is_leaving(&self) -> bool {
+    pub(crate) fn is_leaving(&self) -> bool {
         self.graceful_shutdown && self.kind.is_external()
     }
 

@@ -210,18 +210,17 @@ impl Rib {
             let (id, refused) = importer.judge(attrs, prefix, received);
             let path = Path::new(peer, id, path_id, refused);
             match prefix {
-                Prefix::V4(key) => tables.v4.announce(attrs, key, path, limit),
-                Prefix::V6(key) => tables.v6.announce(attrs, key, path, limit),
+                Prefix::V4(key) => tables.v4.announce((peers, attrs), key, path, limit),
+                Prefix::V6(key) => tables.v6.announce((peers, attrs), key, path, limit),
             }
         }
     }
 
     fn withdraw(&mut self, peer: PeerId, prefix: Prefix, path_id: u32) {
         let Self { shared, tables, .. } = self;
-        let attrs = &mut shared.attrs;
         match prefix {
-            Prefix::V4(key) => tables.v4.withdraw(attrs, key, peer, path_id),
-            Prefix::V6(key) => tables.v6.withdraw(attrs, key, peer, path_id),
+            Prefix::V4(key) => tables.v4.withdraw(shared, key, peer, path_id),
+            Prefix::V6(key) => tables.v6.withdraw(shared, key, peer, path_id),
         }
     }
 
@@ -244,9 +243,10 @@ impl Rib {
         let next_hop = path.next_hop.map(NextHop::from);
         let attrs = shared.attrs.acquire(&attributes, next_hop);
         let path = Path::new(PeerId::LOCAL, attrs, 0, None);
+        let known = (&shared.peers, &mut shared.attrs);
         match prefix {
-            Prefix::V4(key) => tables.v4.announce(&mut shared.attrs, key, path, u32::MAX),
-            Prefix::V6(key) => tables.v6.announce(&mut shared.attrs, key, path, u32::MAX),
+            Prefix::V4(key) => tables.v4.announce(known, key, path, u32::MAX),
+            Prefix::V6(key) => tables.v6.announce(known, key, path, u32::MAX),
         }
         Ok(())
     }

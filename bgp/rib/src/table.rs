@@ -9,7 +9,6 @@ mod sources;
 
 use std::hint::black_box;
 
-use crate::decision::Reason;
 use crate::path::Paths;
 use index::Index;
 pub(crate) use index::Near;
@@ -32,8 +31,6 @@ pub(crate) struct Slot<K> {
     pub(crate) marks: Marks,
     /// How many paths at the front are the current multipath set; the first is the best path.
     pub(crate) best_count: u8,
-    /// Why the first path is the best one.
-    pub(crate) reason: Reason,
 }
 
 /// What is still to be done for a prefix.
@@ -51,6 +48,10 @@ impl Marks {
     pub(crate) const QUEUED: Self = Self(8);
     /// Not in use, its id is in the free list.
     pub(crate) const FREE: Self = Self(16);
+    /// Some path is new, or in other words than at the last decision.
+    pub(crate) const CHANGED: Self = Self(32);
+    /// All paths are to be compared, not just the new ones with the best of the others.
+    pub(crate) const REOPENED: Self = Self(64);
 
     pub(crate) fn has(self, mark: Self) -> bool {
         self.0 & mark.0 != 0
@@ -125,7 +126,6 @@ impl<K: Near> PrefixTable<K> {
             paths: Paths::default(),
             marks: Marks::default(),
             best_count: 0,
-            reason: Reason::OnlyPath,
         };
         let id = match free.pop() {
             Some(id) => {

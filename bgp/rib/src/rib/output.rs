@@ -133,6 +133,6 @@ fn best_of<K>(shared: &Shared, slot: &Slot<K>) -> Option<Best> {
     Some(Best {
         peer: (best.peer != PeerId::LOCAL).then_some(best.peer),
         next_hops: next_hops.collect(),
-        reason: slot.reason,
+        reason: slot.reason(shared),
     })
 }
