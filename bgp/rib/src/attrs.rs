@@ -57,6 +57,8 @@ pub(crate) struct AttrSet {
     /// it is and to what it was with one index.
     origin: AttrId,
     references: u32,
+    /// Of all that makes it a set of its own: asked for whenever the index grows.
+    hash: u64,
 }
 
 impl AttrSet {
@@ -74,10 +76,6 @@ impl AttrSet {
         let counts = !is_external || self.is_rewritten();
         let local_pref = self.attributes.local_pref().filter(|_| counts);
         local_pref.unwrap_or(DEFAULT_LOCAL_PREF)
-    }
-
-    fn hash(&self, hasher: &FixedState) -> u64 {
-        hash(hasher, self.next_hop, self.origin, &self.attributes)
     }
 }
 
@@ -129,8 +127,8 @@ impl Attrs {
             sets,
             index,
             free,
-            hasher,
             next_hops,
+            ..
         } = self;
         let found = index.find(hash, |&id| {
             set(sets, id).is_some_and(|set| {
@@ -148,6 +146,7 @@ impl Attrs {
             communities: Communities::of(attributes),
             origin,
             references: 1,
+            hash,
         });
         let id = match free.pop() {
             Some(id) => {
@@ -161,7 +160,7 @@ impl Attrs {
         };
         index.insert_unique(hash, id, |&id| {
             // Every indexed set is in use; a free one would be found under hash 0 and never match.
-            set(sets, id).map_or(0, |set| set.hash(hasher))
+            set(sets, id).map_or(0, |set| set.hash)
         });
         if origin != AttrId::NONE {
             self.add_reference(origin);
@@ -191,7 +190,7 @@ impl Attrs {
         if set.references > 0 {
             return;
         }
-        let hash = set.hash(&self.hasher);
+        let hash = set.hash;
         let origin = set.origin;
         self.next_hops.release(set.next_hop);
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
