@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use thin_vec::ThinVec;
+
 /// A peer as the caller numbers it.
 ///
 /// Peers are kept in a vector indexed by this number, so number them from 0 and reuse the numbers
@@ -192,16 +194,15 @@ impl Path {
 #[derive(Debug)]
 pub(crate) struct Paths {
     first: Path,
-    /// One word here instead of three for the prefixes with a single path.
-    #[allow(clippy::box_collection, reason = "keeps the slot of a prefix small")]
-    more: Option<Box<Vec<Path>>>,
+    /// One word here, with the length where the paths are.
+    more: ThinVec<Path>,
 }
 
 impl Default for Paths {
     fn default() -> Self {
         Self {
             first: Path::VACANT,
-            more: None,
+            more: ThinVec::new(),
         }
     }
 }
@@ -213,7 +214,7 @@ impl Paths {
 
     /// More than one.
     pub(crate) fn are_several(&self) -> bool {
-        self.more.is_some()
+        !self.more.is_empty()
     }
 
     pub(crate) fn first(&self) -> Option<Path> {
@@ -227,12 +228,11 @@ impl Paths {
 
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Path> {
         let first = (self.first.peer != PeerId::NONE).then_some(&mut self.first);
-        let more = self.more.as_mut().map(|more| more.iter_mut());
-        first.into_iter().chain(more.into_iter().flatten())
+        first.into_iter().chain(&mut self.more)
     }
 
     fn rest(&self) -> &[Path] {
-        self.more.as_ref().map_or(&[], |more| more.as_slice())
+        &self.more
     }
 
     /// Position of the path a peer gave this identifier.
@@ -257,7 +257,7 @@ impl Paths {
     pub(crate) fn get_mut(&mut self, position: usize) -> Option<&mut Path> {
         match position.checked_sub(1) {
             None => (self.first.peer != PeerId::NONE).then_some(&mut self.first),
-            Some(position) => self.more.as_mut()?.get_mut(position),
+            Some(position) => self.more.get_mut(position),
         }
     }
 
@@ -269,7 +269,7 @@ impl Paths {
             self.first = path;
             return;
         }
-        let more = self.more.get_or_insert_default();
+        let more = &mut self.more;
         if more.len() == more.capacity() {
             // Doubling would waste half of what a prefix seen by many peers needs.
             more.reserve_exact(2.max(more.len() / 4));
@@ -289,27 +289,26 @@ impl Paths {
     /// Takes out the path at a position; the others keep their order.
     pub(crate) fn remove(&mut self, position: usize) -> Option<Path> {
         let removed = if position == 0 {
-            let next = match self.more.as_mut() {
-                Some(more) => more.remove(0),
-                None => Path::VACANT,
+            let next = if self.more.is_empty() {
+                Path::VACANT
+            } else {
+                self.more.remove(0)
             };
             let removed = std::mem::replace(&mut self.first, next);
             (removed.peer != PeerId::NONE).then_some(removed)
         } else {
-            let more = self.more.as_mut()?;
+            let more = &mut self.more;
             (position <= more.len()).then(|| more.remove(position - 1))
         };
-        if self.rest().is_empty() {
-            self.more = None;
+        if self.more.is_empty() {
+            self.more = ThinVec::new();
         }
         removed
     }
 
     pub(crate) fn swap(&mut self, a: usize, b: usize) {
         let (a, b) = (a.min(b), a.max(b));
-        let Some(more) = self.more.as_mut() else {
-            return;
-        };
+        let more = &mut self.more;
         match (a, b) {
             (0, 0) => (),
             (0, b) => std::mem::swap(&mut self.first, &mut more[b - 1]),
