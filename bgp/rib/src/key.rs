@@ -6,7 +6,7 @@ use bgp_wire::{Family, Nlri, Prefix, Prefix4, Prefix6};
 
 use crate::adj_rib_out::{Pending, PendingOf};
 use crate::loc_rib::LocRib;
-use crate::table::{Near, PrefixTable};
+use crate::table::{Near, PrefixId, PrefixTable};
 
 /// Index into pairs of per-family things: IPv4 first, then IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -189,4 +189,14 @@ pub(crate) enum Units {
 pub(crate) struct Tables {
     pub(crate) v4: LocRib<Prefix4>,
     pub(crate) v6: LocRib<Prefix6>,
+}
+
+impl Tables {
+    /// Looks a prefix up ahead of work on it.
+    pub(crate) fn touch(&self, prefix: Prefix) -> Option<PrefixId> {
+        match prefix {
+            Prefix::V4(key) => self.v4.table.touch(key),
+            Prefix::V6(key) => self.v6.table.touch(key),
+        }
+    }
 }

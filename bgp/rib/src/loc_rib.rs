@@ -107,11 +107,14 @@ impl<K: Key> LocRib<K> {
         }
     }
 
-    /// Removes a path if there is one.
-    pub(crate) fn withdraw(&mut self, shared: &mut Shared, key: K, peer: PeerId, path_id: u32) {
-        let Some(id) = self.table.find(key) else {
-            return;
-        };
+    /// Removes a path of a prefix if there is one.
+    pub(crate) fn withdraw(
+        &mut self,
+        shared: &mut Shared,
+        id: PrefixId,
+        peer: PeerId,
+        path_id: u32,
+    ) {
         let slot = self.table.slot_mut(id);
         if let Some(position) = slot.paths.position(peer, path_id) {
             slot.reopen_without(&shared.peers, &shared.attrs, position);
@@ -333,7 +336,7 @@ impl<K> Slot<K> {
     /// Has all paths compared anew if the one at this position, which is about to go or to be
     /// another one, may have made a difference to the last decision.
     fn reopen_without(&mut self, peers: &Peers, attrs: &Attrs, position: usize) {
-        if position == 0 || self.marks.has(Marks::REOPENED) {
+        if position == 0 || self.marks.has(Marks::OPEN) {
             // That the best path is gone is marked anyway.
             return;
         }
@@ -369,10 +372,8 @@ impl<K> Slot<K> {
         let before = usize::from(self.best_count);
         let best_gone = self.marks.has(Marks::BEST_GONE);
         let share_gone = self.marks.has(Marks::SHARE_GONE);
-        let is_open = best_gone || share_gone || self.marks.has(Marks::REOPENED);
-        for mark in [Marks::BEST_GONE, Marks::SHARE_GONE, Marks::REOPENED] {
-            self.marks.clear(mark);
-        }
+        let is_open = self.marks.has(Marks::OPEN);
+        self.marks.clear(Marks::OPEN);
         if !is_open && self.stays(shared, scratch) {
             return Outcome::default();
         }

@@ -131,10 +131,7 @@ impl Rib {
         }
         for Unreach { nlri, .. } in &update.unreach {
             for part in nlri.chunks(NEAR) {
-                self.expect_part(nlri, part);
-                for nlri in part {
-                    self.withdraw(peer, nlri.prefix, nlri.path_id);
-                }
+                self.withdraw(peer, part);
             }
         }
         let Some(attributes) = &update.attributes else {
@@ -162,19 +159,9 @@ impl Rib {
         })
     }
 
-    /// Looks up a part of what is too long for [`Rib::expect`].
-    fn expect_part(&self, whole: &[Nlri], part: &[Nlri]) {
-        if whole.len() > NEAR {
-            self.touch(part);
-        }
-    }
-
     fn touch(&self, nlri: &[Nlri]) {
         for nlri in nlri {
-            match nlri.prefix {
-                Prefix::V4(key) => self.tables.v4.table.touch(key),
-                Prefix::V6(key) => self.tables.v6.table.touch(key),
-            }
+            self.tables.touch(nlri.prefix);
         }
     }
 
@@ -188,7 +175,9 @@ impl Rib {
         let via = Via { next_hop, link };
         let received = self.shared.attrs.acquire(attributes, via);
         for part in nlri.chunks(NEAR) {
-            self.expect_part(nlri, part);
+            if nlri.len() > NEAR {
+                self.touch(part);
+            }
             self.announce_part(peer, received, part);
         }
         self.shared.attrs.release(received);
@@ -216,11 +205,19 @@ impl Rib {
         }
     }
 
-    fn withdraw(&mut self, peer: PeerId, prefix: Prefix, path_id: u32) {
+    /// Removes paths to up to [`NEAR`] prefixes, which are looked up together.
+    fn withdraw(&mut self, peer: PeerId, nlri: &[Nlri]) {
         let Self { shared, tables, .. } = self;
-        match prefix {
-            Prefix::V4(key) => tables.v4.withdraw(shared, key, peer, path_id),
-            Prefix::V6(key) => tables.v6.withdraw(shared, key, peer, path_id),
+        let mut found = [None; NEAR];
+        for (id, nlri) in found.iter_mut().zip(nlri) {
+            *id = tables.touch(nlri.prefix);
+        }
+        for (id, &Nlri { prefix, path_id }) in found.into_iter().zip(nlri) {
+            let Some(id) = id else { continue };
+            match prefix {
+                Prefix::V4(_) => tables.v4.withdraw(shared, id, peer, path_id),
+                Prefix::V6(_) => tables.v6.withdraw(shared, id, peer, path_id),
+            }
         }
     }
 
@@ -235,7 +232,7 @@ impl Rib {
         path: Option<&LocalPath>,
     ) -> Result<(), EncodeError> {
         let Some(path) = path else {
-            self.withdraw(PeerId::LOCAL, prefix, 0);
+            self.withdraw(PeerId::LOCAL, &[prefix.into()]);
             return Ok(());
         };
         let attributes = path.attributes()?;

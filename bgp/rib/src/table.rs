@@ -50,9 +50,13 @@ impl Marks {
     pub(crate) const FREE: Self = Self(16);
     /// Some path is new, or in other words than at the last decision.
     pub(crate) const CHANGED: Self = Self(32);
-    /// All paths are to be compared, not just the new ones with the best of the others.
+    /// Another path is gone that may have made a difference, or all paths may be better or worse
+    /// than they were.
     pub(crate) const REOPENED: Self = Self(64);
+    /// All paths are to be compared, not just the new ones with the best of the others.
+    pub(crate) const OPEN: Self = Self(Self::BEST_GONE.0 | Self::SHARE_GONE.0 | Self::REOPENED.0);
 
+    /// Whether it is there, of several any.
     pub(crate) fn has(self, mark: Self) -> bool {
         self.0 & mark.0 != 0
     }
@@ -105,10 +109,13 @@ impl<K: Near> PrefixTable<K> {
         self.index.find(home, |id| slot(blocks, id).key == key)
     }
 
-    /// Looks a prefix up for nothing but its memory to be near when it is looked up again: several
-    /// of these in a row wait for memory together, lookups with work between them one by one.
-    pub(crate) fn touch(&self, key: K) {
-        black_box(self.find(key));
+    /// Looks a prefix up for its memory, that of its paths included, to be near when there is work
+    /// on it: several of these in a row wait for memory together, lookups with work between them
+    /// one by one.
+    pub(crate) fn touch(&self, key: K) -> Option<PrefixId> {
+        let id = self.find(key)?;
+        black_box(self.slot(id).paths.are_several());
+        Some(id)
     }
 
     pub(crate) fn find_or_insert(&mut self, key: K) -> PrefixId {
