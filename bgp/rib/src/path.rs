@@ -272,7 +272,7 @@ impl Paths {
         let more = &mut self.more;
         if more.len() == more.capacity() {
             // Doubling would waste half of what a prefix seen by many peers needs.
-            more.reserve_exact(2.max(more.len() / 4));
+            more.reserve_exact(2 + more.len() / 2);
         }
         more.push(path);
     }
