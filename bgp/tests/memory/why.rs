@@ -7,7 +7,7 @@ use std::time::Duration;
 use bgp::api::{Outcome, Path, Why};
 use bgp::{
     Change, Match, MaxPrefixes, MaxPrefixesAction, PeerConfig, Policy, PrefixSet, Reachability,
-    Rule, Verdict,
+    Rule, State, Verdict,
 };
 use bgp_wire::attribute::{AsPath, AttributesBuilder};
 use bgp_wire::{
@@ -93,6 +93,13 @@ async fn join(number: u8, hub: &Node) -> Raw {
         raw.params.peer_type = PeerType::Internal;
     }
     raw.open_session(open).await;
+    // What is asked next may be about this peer, and the hub reads its KEEPALIVE in its own time.
+    let end = Instant::now() + PATIENCE;
+    let key = address(number).to_string().into();
+    while hub.peer(&key).await.state != State::Established {
+        assert!(Instant::now() < end, "no session with {key}");
+        sleep(Duration::from_millis(10)).await;
+    }
     raw
 }
 
