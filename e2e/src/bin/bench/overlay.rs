@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use e2e::command::run;
+use e2e::command::{binary, output, run};
 
 mod change;
 mod flow;
@@ -27,6 +27,8 @@ struct Figures {
     ipip: Vec<Row>,
     emulated: bool,
     changes: Vec<change::Row>,
+    /// The table of `bench_tunnels`.
+    user_space: String,
 }
 
 /// Measures all modes; writes the page unless `quick`.
@@ -46,11 +48,14 @@ pub(crate) fn bench(quick: bool) -> Result<()> {
         flow::measure(&flow::IPIP, rounds)?
     };
     print(&ipip);
+    let user_space = user_space(if quick { 1 } else { 5 })?;
+    print!("{user_space}");
     let figures = Figures {
         rows,
         ipip,
         emulated,
         changes,
+        user_space,
     };
     if !quick {
         std::fs::write(PAGE, figures.page()?)?;
@@ -92,6 +97,14 @@ fn in_the_machine(quick: bool) -> Result<Vec<Row>> {
         .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()))
         .collect()
+}
+
+/// The tunnels in user space, by themselves: an example of `ipip` measures them.
+fn user_space(rounds: usize) -> Result<String> {
+    println!("\nTunnels in user space:");
+    let program = binary("examples/bench_tunnels")?;
+    let printed = output(Command::new(program).arg(rounds.to_string()))?;
+    Ok(String::from_utf8(printed.stdout)?)
 }
 
 fn print(rows: &[Row]) {
@@ -171,6 +184,18 @@ Beside it `ip -batch` with the same routes, which were written before.
                 row.change, row.routes, row.ours, row.batch
             );
         }
+        let _ = write!(
+            text,
+            "
+## In user space
+
+The tunnels for hosts whose kernel has none, by `target/release/examples/bench_tunnels`: two nodes on one wire, medians.
+The naive tunnel is what one would write first: a packet per read, a system call per packet, no offloads.
+Processor seconds are those of the tunnel's two processes for a gigabyte of TCP.
+
+{}",
+            self.user_space
+        );
         Ok(text)
     }
 }
