@@ -31,7 +31,7 @@ use crds::Kind;
 use serde_json::Value;
 
 pub use error::Error;
-pub use event::{Broken, Event};
+pub use event::{Broken, Event, Remains};
 pub use object::{Key, Object};
 pub use table::Watch;
 pub use typed::{Typed, create_typed, delete_typed, get_typed, list_typed, update_typed};

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crds::{IpPool, IpPoolSpec, Kind};
 use datastore::memory::{Fault, MemoryStore, Operation};
-use datastore::{Broken, Datastore, Error, Event, Typed, create_typed, get_typed, update_typed};
+use datastore::{
+    Broken, Datastore, Error, Event, Remains, Typed, create_typed, get_typed, update_typed,
+};
 
 fn pool(name: &str) -> IpPool {
     IpPool::new(name, IpPoolSpec::new("10.0.0.0/16".parse().unwrap()))
@@ -92,6 +94,7 @@ async fn broken_things_can_be_reported_as_by_a_back_end() {
         place: "a.yaml, document 1".into(),
         key: None,
         problem: "not YAML".into(),
+        remains: Remains::default(),
     };
     store.report_broken(broken.clone());
     store.report_mended("a.yaml, document 1");

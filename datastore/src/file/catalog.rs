@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::manifest::{Content, Entry, Manifest};
 use crate::table::Table;
-use crate::{Broken, Key, Object};
+use crate::{Broken, Key, Object, Remains};
 
 /// Everything the files of a directory say. The table is told when [`Catalog::publish`] is called.
 pub(super) struct Catalog {
@@ -27,6 +27,8 @@ struct FileState {
     manifest: Manifest,
     /// Last good objects that the file no longer says clearly.
     kept: BTreeMap<Key, Arc<Object>>,
+    /// Its documents could be told apart before, and the last good objects of it are all there.
+    was_clear: bool,
 }
 
 /// A place in a file.
@@ -119,11 +121,15 @@ impl Catalog {
 
     /// A file says this now; nothing when it is gone.
     pub(super) fn set(&mut self, path: &Path, manifest: Option<Manifest>) {
-        let before = self.files.remove(path).unwrap_or_default();
+        let before = self.files.remove(path);
+        let clear = |before: &FileState| before.was_clear || !before.manifest.is_unclear();
+        let was_clear = before.as_ref().is_some_and(clear);
+        let before = before.unwrap_or_default();
         let exists = manifest.is_some();
         let mut after = FileState {
             manifest: manifest.unwrap_or_default(),
             kept: BTreeMap::new(),
+            was_clear,
         };
         if after.manifest.is_unclear() {
             let stated: BTreeSet<&Key> = after
@@ -225,11 +231,9 @@ impl Catalog {
     }
 
     fn problems(&self, path: &Path) -> Vec<Broken> {
-        let entries = self
-            .files
-            .get(path)
-            .into_iter()
-            .flat_map(|file| file.manifest.entries());
+        let file = self.files.get(path);
+        let was_clear = file.is_some_and(|file| file.was_clear);
+        let entries = file.into_iter().flat_map(|file| file.manifest.entries());
         let problem = |(document, entry): (usize, &Entry)| {
             let slot = Slot {
                 path: path.to_owned(),
@@ -250,10 +254,16 @@ impl Catalog {
                     )
                 }
             };
+            let broken = matches!(entry.content, Content::Broken(_));
+            let remains = match was_clear && broken && entry.key.is_none() {
+                true => Remains::Nothing,
+                false => entry.remains.clone(),
+            };
             Some(Broken {
                 place: slot.to_string(),
                 key: entry.key.clone(),
                 problem,
+                remains,
             })
         };
         entries.filter_map(problem).collect()

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::FieldError;
+use crds::{FieldError, Kind};
 use serde_json::Value;
 
 use super::{document, yaml};
 use crate::admission::{key_of, validate};
-use crate::{Key, Object};
+use crate::{Key, Object, Remains};
 
 /// Largest file that is read, in bytes.
 pub(super) const MAX_FILE: u64 = 16 << 20;
@@ -45,6 +45,8 @@ pub(super) struct Entry {
     pub(super) item: Option<usize>,
     pub(super) key: Option<Key>,
     pub(super) content: Content,
+    /// What may be meant; of a good object nothing else.
+    pub(super) remains: Remains,
 }
 
 #[derive(Clone, Debug)]
@@ -105,6 +107,7 @@ impl Manifest {
             item: None,
             key: None,
             content: Content::Broken(problem),
+            remains: Remains::Kinds(Kind::ALL.to_vec()),
         };
         let documents = vec![Parsed {
             fingerprint: 0,
@@ -136,10 +139,13 @@ fn entries(text: &str, line: usize) -> Vec<Entry> {
     let value = match yaml::parse(text, line) {
         Ok(value) => value,
         Err(problem) => {
+            let named = Kind::ALL.into_iter();
+            let named = named.filter(|kind| text.contains(kind.name()));
             return vec![Entry {
                 item: None,
                 key: None,
                 content: Content::Broken(problem),
+                remains: Remains::Kinds(named.collect()),
             }];
         }
     };
@@ -174,6 +180,7 @@ fn entry(item: Option<usize>, value: Value) -> Entry {
         item,
         key,
         content: Content::Broken(error.to_string()),
+        remains: Remains::Object(value.clone()),
     };
     let key = match key_of(&value) {
         Ok(Some(key)) => key,
@@ -182,6 +189,7 @@ fn entry(item: Option<usize>, value: Value) -> Entry {
                 item,
                 key: None,
                 content: Content::Ignored(unknown_kind(&value)),
+                remains: Remains::Object(value),
             };
         }
         Err(error) => return broken(None, error),
@@ -204,6 +212,7 @@ fn good(item: Option<usize>, key: Key, mut value: Value) -> Entry {
         item,
         key: Some(key),
         content: Content::Good(Arc::new(object)),
+        remains: Remains::Nothing,
     }
 }
 

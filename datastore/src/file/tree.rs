@@ -11,8 +11,8 @@ use super::catalog::Catalog;
 use super::changes::{Change, Changes, is_hidden, is_manifest};
 use super::disk::{self, Lock};
 use super::manifest::{Manifest, Written, fingerprint};
-use crate::Broken;
 use crate::table::Table;
+use crate::{Broken, Remains};
 
 /// How long a file that looks half written, or was moved away, may take to become whole.
 const SETTLE: Duration = Duration::from_millis(100);
@@ -191,6 +191,7 @@ impl Tree {
                     place,
                     key: None,
                     problem,
+                    remains: Remains::Nothing,
                 });
             }
         }

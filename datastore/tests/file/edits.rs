@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crds::{IpPool, Kind};
 use datastore::file::FileStore;
-use datastore::{Datastore, Error, Event, create_typed, get_typed};
+use datastore::{Datastore, Error, Event, Remains, create_typed, get_typed};
 use serde_json::json;
 
 use crate::lab::{DEADLINE, Lab, key, next, pool, upserted};
@@ -292,4 +292,38 @@ async fn what_is_no_file_is_reported_and_not_waited_for() {
         (problems[0].place.as_str(), problems[0].problem.as_str()),
         ("pipe.yaml, document 1", "not a regular file")
     );
+}
+
+#[tokio::test]
+async fn what_may_be_hidden_in_a_broken_document_is_told() {
+    let invalid = pool("a", "10.0.0.0/16").replace("spec:\n", "spec:\n  blockSize: 99\n");
+    let other =
+        pool("b", "10.1.0.0/16").replace("crd.projectcalico.org/v1", "projectcalico.org/v3");
+    let garbled = pool("c", "10.2.0.0/16").replace("metadata:\n", "metadata: [\n");
+    let lab = Lab::with(&[
+        ("a.yaml", &invalid),
+        ("b.yaml", &other),
+        ("c.yaml", &garbled),
+        ("d.yaml", "kind: BGPPeer\nmetadata: ["),
+        ("e.yaml", &pool("e", "10.3.0.0/16")),
+    ]);
+    let remains = async || {
+        let problems = lab.store.problems().await.unwrap().into_iter();
+        let told = problems.map(|broken| match &broken.remains {
+            Remains::Object(value) => value["spec"]["cidr"].as_str().unwrap().to_owned(),
+            _ if broken.may_hold(Kind::IpPool) => "a pool".to_owned(),
+            _ => "no pool".to_owned(),
+        });
+        told.collect::<Vec<_>>()
+    };
+    let expected = ["10.0.0.0/16", "10.1.0.0/16", "a pool", "no pool"];
+    assert_eq!(remains().await, expected);
+    // Of a file that was read before, the last good objects are all there.
+    lab.write("e.yaml", &garbled);
+    lab.wait_for("the file to count as broken", async |lab| {
+        lab.problems().await.len() == 5
+    })
+    .await;
+    assert_eq!(remains().await[4], "no pool");
+    assert_eq!(lab.names().await, ["e"]);
 }
