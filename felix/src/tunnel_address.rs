@@ -286,9 +286,12 @@ impl Keeper {
         if !device.is_wanted(facts) {
             return Ok(Choice::of(None, &held));
         }
+        let used = device.of(&self.told.unwrap_or_default());
+        if let Some(address) = used.filter(|used| facts.keep && held.contains(used)) {
+            return Ok(Choice::of(Some(address), &[]));
+        }
         let suitable = suitable(device, node, pools);
         let fits = |address: &&IpAddr| suitable.iter().any(|p| p.spec.cidr.contains(*address));
-        let used = device.of(&self.told.unwrap_or_default());
         let fitting: BTreeSet<IpAddr> = held.iter().filter(fits).copied().collect();
         let kept = used.filter(|used| fitting.contains(used));
         if let Some(address) = kept.or(fitting.first().copied()) {

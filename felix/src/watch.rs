@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use crds::{AnyResource, Kind};
-use datastore::{Broken, Datastore, Event, Key, Object, Watch};
-use felix_calc::{Problem, ResourceKey, Update};
+use datastore::{Broken, Datastore, Event, Key, Object, Remains, Watch};
+use felix_calc::{Problem, ResourceKey, UnreadPool, Update};
 use tokio::sync::mpsc;
 
 use crate::board::Board;
@@ -86,11 +86,19 @@ impl Follower<'_> {
                 }
                 Event::Broken(broken) => {
                     tracing::warn!(place = broken.place, problem = broken.problem, "unusable");
+                    if self.kind == Kind::IpPool {
+                        let unread = broken.may_hold(Kind::IpPool).then(|| unread_pool(&broken));
+                        self.send(Update::UnreadPool(broken.place.clone(), unread))
+                            .await?;
+                    }
                     self.board.stored.send_modify(|stored| {
                         stored.insert((self.kind, broken.place.clone()), problem_of(broken));
                     });
                 }
                 Event::Mended { place } => {
+                    if self.kind == Kind::IpPool {
+                        self.send(Update::UnreadPool(place.clone(), None)).await?;
+                    }
                     self.board.stored.send_modify(|stored| {
                         stored.remove(&(self.kind, place));
                     });
@@ -153,6 +161,16 @@ fn resource_key(key: Key) -> ResourceKey {
         kind: key.kind,
         namespace: key.namespace,
         name: key.name,
+    }
+}
+
+fn unread_pool(broken: &Broken) -> UnreadPool {
+    UnreadPool {
+        name: broken.key.as_ref().map(|key| key.name.clone()),
+        manifest: match &broken.remains {
+            Remains::Object(value) => Some(value.clone()),
+            Remains::Nothing | Remains::Kinds(_) => None,
+        },
     }
 }
 

@@ -13,7 +13,9 @@ use ipnet::IpNet;
 
 use crate::bgp::{Cluster, Ingredients, originate};
 use crate::book::Book;
-use crate::facts::{Affinity, BgpDefaults, Block, Claim, Felix, Filter, Holders, Node, Peer, Pool};
+use crate::facts::{
+    Affinity, BgpDefaults, Block, Claim, Felix, Filter, Holders, Node, Peer, Pool, Unread,
+};
 use crate::host::Resolver;
 use crate::next_hops::Asked;
 use crate::routes::{Tables, Verdict};
@@ -24,6 +26,7 @@ use crate::{
 };
 
 mod apply;
+mod pools;
 mod tunnels;
 
 /// Kinds that must be in sync before anything is said.
@@ -70,6 +73,8 @@ struct Inputs {
     endpoints_in_sync: bool,
     nodes: BTreeMap<String, Node>,
     pools: BTreeMap<String, Pool>,
+    /// What may be a pool and cannot be used, by where it is.
+    unread: BTreeMap<String, Unread>,
     affinities: BTreeMap<String, Affinity>,
     blocks: BTreeMap<String, Block>,
     /// Addresses in use and left, by block; for people, nothing depends on it.
@@ -89,9 +94,9 @@ struct Inputs {
     felix: Felix,
     /// FelixConfiguration `node.<name>` by node name.
     felix_overrides: BTreeMap<String, Felix>,
-    /// Of other nodes; empty with BGP.
+    /// Of other nodes.
     claims: BTreeMap<String, Claim>,
-    /// Of all blocks; empty with BGP.
+    /// Of all blocks.
     holders: BTreeMap<String, Holders>,
 }
 
@@ -143,6 +148,7 @@ impl Calc {
         Calc {
             tables: Tables {
                 allow_default_route: settings.allow_default_route,
+                bgp: settings.bgp,
                 ..Tables::default()
             },
             settings,
@@ -279,11 +285,15 @@ impl Calc {
             .cloned()
             .unwrap_or_default();
         let owned = blocks::owned(&self.inputs.affinities, &self.inputs.blocks, &mut problems);
-        blocks::check(&self.inputs.pools, &owned, &mut problems);
-        let pools: Vec<Pool> = self.inputs.pools.values().cloned().collect();
-        if self.tables.pools != pools || self.tables.node != this {
-            self.tables.pools = pools;
-            self.tables.node = this;
+        let pools = self.inputs.all_pools();
+        blocks::check(&pools, &owned, &mut problems);
+        let pools: Vec<Pool> = pools.into_values().collect();
+        let hidden = self.inputs.has_hidden_pool();
+        let tables = &mut self.tables;
+        if (&tables.pools, &tables.node, tables.hidden_pool) != (&pools, &this, hidden) {
+            tables.pools = pools;
+            tables.node = this;
+            tables.hidden_pool = hidden;
             self.dirty.all_routes = true;
             self.dirty.bgp = true;
         }
@@ -321,6 +331,7 @@ impl Calc {
         if std::mem::take(&mut self.dirty.all_routes) {
             keys.extend(self.book.destinations());
             keys.extend(self.tables.remote.keys());
+            keys.extend(&self.tables.far);
             keys.extend(self.tables.standing());
             keys.extend(self.tables.blocks.keys());
             keys.extend(
@@ -489,6 +500,7 @@ impl Calc {
         problems.extend(sections.tunnels.iter().cloned());
         problems.extend(sections.bgp.iter().cloned());
         problems.extend(inputs.refused.values().flatten().cloned());
+        problems.extend(self.unread_pools());
         problems.extend(
             inputs
                 .nodes

@@ -82,6 +82,8 @@ pub(crate) enum Encap {
     Never,
     CrossSubnet,
     Always,
+    /// Cannot be read: nothing may be sent to other nodes, in a tunnel or in the open.
+    Unknown,
 }
 
 /// What kind of tunnel a pool asks for.
@@ -119,20 +121,28 @@ impl Pool {
     /// The tunnel some nodes are behind.
     pub(crate) fn needs(&self) -> Option<Tunnel> {
         match self.encap {
-            Encap::Never => None,
+            Encap::Never | Encap::Unknown => None,
             Encap::CrossSubnet | Encap::Always => Some(self.tunnel),
         }
     }
 }
 
-/// A confirmed BlockAffinity of another node; kept where no BGP says whose blocks are whose.
+/// Something stored that may be a pool and cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unread {
+    pub(crate) name: Option<String>,
+    /// What can be read of it; nothing when not even its range can.
+    pub(crate) pool: Option<Pool>,
+}
+
+/// A confirmed BlockAffinity of another node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
     pub(crate) cidr: IpNet,
     pub(crate) node: String,
 }
 
-/// Who has addresses of a block of any node; kept where no BGP says it.
+/// Who has addresses of a block of any node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Holders {
     pub(crate) cidr: IpNet,

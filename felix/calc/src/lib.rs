@@ -40,5 +40,6 @@ pub use desired::{
 pub use next_hops::NextHops;
 pub use update::{
     DEFAULT_NAMESPACE, EndpointId, HostFacts, HostRoute, Interface, NextHop, Programmed,
-    ResourceKey, RouterIdRule, Settings, SpeakerState, TunnelAddresses, Update, WorkloadEndpoint,
+    ResourceKey, RouterIdRule, Settings, SpeakerState, TunnelAddresses, UnreadPool, Update,
+    WorkloadEndpoint,
 };

@@ -32,6 +32,8 @@ pub(crate) struct Basis<'a> {
     pub(crate) name: &'a str,
     pub(crate) nodes: &'a BTreeMap<String, Node>,
     pub(crate) pools: &'a BTreeMap<String, Pool>,
+    /// There may be another one that cannot be used as it is written.
+    pub(crate) unread_pool: bool,
     pub(crate) felix: &'a Felix,
     pub(crate) host: &'a HostFacts,
     pub(crate) addresses: TunnelAddresses,
@@ -91,7 +93,20 @@ impl<'a> Basis<'a> {
         match set {
             Some(true) if v4 => true,
             Some(false) => false,
-            Some(true) | None => in_use(self.pools, tunnel, v4),
+            // What cannot be read may ask for what there was.
+            Some(true) | None => {
+                in_use(self.pools, tunnel, v4) || self.unread_pool && self.has(tunnel, v4)
+            }
+        }
+    }
+
+    /// Whether the device has an address from an earlier time.
+    fn has(&self, tunnel: Tunnel, v4: bool) -> bool {
+        match (tunnel, v4) {
+            (Tunnel::Ipip, true) => self.addresses.ipip.is_some(),
+            (Tunnel::Ipip, false) => false,
+            (Tunnel::Vxlan, true) => self.addresses.vxlan.is_some(),
+            (Tunnel::Vxlan, false) => self.addresses.vxlan_v6.is_some(),
         }
     }
 

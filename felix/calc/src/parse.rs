@@ -24,12 +24,14 @@ pub(crate) use felix::felix;
 pub(crate) use filter::filter;
 pub(crate) use peer::peer;
 pub(crate) use secret::passwords;
+pub(crate) use unread::unread;
 
 mod configuration;
 mod felix;
 mod filter;
 mod peer;
 mod secret;
+mod unread;
 
 /// Problems of one object under construction.
 struct Problems {
@@ -194,15 +196,19 @@ pub(crate) fn pool(pool: &IpPool) -> Pool {
     Pool {
         cidr: spec.cidr.net(),
         block_size: spec.block_size(),
-        encap: match mode {
-            EncapMode::Always => Encap::Always,
-            EncapMode::CrossSubnet => Encap::CrossSubnet,
-            EncapMode::Never => Encap::Never,
-        },
+        encap: encap_of(mode),
         tunnel,
         disabled: spec.disabled(),
         nat: spec.nat_outgoing(),
         export: !spec.disable_bgp_export.unwrap_or(false),
+    }
+}
+
+fn encap_of(mode: EncapMode) -> Encap {
+    match mode {
+        EncapMode::Always => Encap::Always,
+        EncapMode::CrossSubnet => Encap::CrossSubnet,
+        EncapMode::Never => Encap::Never,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whose addresses are where, from the objects of address management: the source of routes where
-//! BGP is switched off.
+//! BGP does not tell them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -28,4 +28,18 @@ pub(crate) fn next_hops(
     let borrowed = holders.values().flat_map(|block| &block.nodes);
     let borrowed = borrowed.filter_map(|(address, node)| at(node, IpNet::from(*address)));
     blocks.chain(borrowed).collect()
+}
+
+/// What is in use on other nodes, whether or not it is known where they are.
+pub(crate) fn ranges(
+    this: &str,
+    claims: &BTreeMap<String, Claim>,
+    holders: &BTreeMap<String, Holders>,
+) -> BTreeSet<IpNet> {
+    let blocks = claims.values().map(|claim| claim.cidr);
+    let borrowed = holders.values().flat_map(|block| &block.nodes);
+    let borrowed = borrowed.filter(|(_, node)| *node != this);
+    blocks
+        .chain(borrowed.map(|(address, _)| IpNet::from(*address)))
+        .collect()
 }

@@ -1,6 +1,6 @@
 //! One answer per destination: the route of ours, if any.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -30,8 +30,14 @@ pub(crate) struct Tables {
     pub(crate) switched_off: Vec<Tunnel>,
     /// Addresses of this node's tunnel devices that are in place.
     pub(crate) own_tunnels: Vec<IpAddr>,
-    /// Nodes of blocks and borrowed addresses, where no BGP says it.
+    /// Nodes of blocks and borrowed addresses, as address management has them.
     pub(crate) remote: BTreeMap<IpNet, IpAddr>,
+    /// Blocks and borrowed addresses of other nodes, known where or not.
+    pub(crate) far: BTreeSet<IpNet>,
+    /// There may be a pool of which not even the range can be read.
+    pub(crate) hidden_pool: bool,
+    /// BGP says whose blocks are where, unless a pool is not exported.
+    pub(crate) bgp: bool,
     /// Ranges of service addresses, which the service proxy of the node handles.
     pub(crate) services: Vec<IpNet>,
     pub(crate) allow_default_route: bool,
@@ -88,10 +94,13 @@ impl Tables {
                 candidates.push((RouteClass::PeerGateway, Target::Via(nexthops)));
             }
         }
-        let remote = self.remote.get(&destination).copied().map(NextHop::from);
+        let remote = self.remote.get(&destination);
+        let remote = remote.filter(|_| self.is_told_by_blocks(destination));
+        let remote = remote.copied().map(NextHop::from);
         let next_hops = learned.or(remote.as_ref().map(std::slice::from_ref));
         if let Some(next_hops) = next_hops
             && !self.refuses(destination)
+            && !self.is_doubtful(destination, next_hops)
         {
             candidates.extend(self.through(destination, next_hops, &mut unreachable));
         }
@@ -110,11 +119,41 @@ impl Tables {
     /// Whether a destination is a pool that asks for a tunnel: what no better route leads away from
     /// there is dropped, so that nothing leaves in the open while a device is missing and its routes
     /// with it. The host's own route for the range is left in charge.
+    ///
+    /// A disabled pool is one while it has addresses on other nodes; else it stands for a range that
+    /// is not of this cluster. Where a pool cannot be read, the blocks that may lie in it are guarded
+    /// one by one.
     fn is_guarded(&self, destination: IpNet) -> bool {
-        let mut pools = self.pools.iter();
-        !is_host(destination)
-            && pools.any(|pool| pool.cidr == destination && pool.needs().is_some())
-            && !self.resolver.has_route(destination)
+        let asks = |pool: &Pool| {
+            let in_use = || self.far.iter().any(|range| pool.cidr.contains(range));
+            pool.cidr == destination && pool.encap != Encap::Never && (!pool.disabled || in_use())
+        };
+        let pool = !is_host(destination) && self.pools.iter().any(asks);
+        let hidden = || {
+            self.hidden_pool
+                && self.far.contains(&destination)
+                && pool_of(&self.pools, destination).is_none()
+        };
+        (pool || hidden()) && !self.resolver.has_route(destination)
+    }
+
+    /// Whether address management says where a destination is, and BGP does not: it is off, or the
+    /// pool is not exported and asks for VXLAN (Calico behaviour).
+    fn is_told_by_blocks(&self, destination: IpNet) -> bool {
+        let unsaid = |pool: &Pool| !pool.export && pool.needs() == Some(Tunnel::Vxlan);
+        !self.bgp || pool_of(&self.pools, destination).is_some_and(unsaid)
+    }
+
+    /// Whether a destination may lie in a pool that cannot be read: it is in no other one, and other
+    /// nodes have it. Nobody knows whether it needs a tunnel.
+    fn is_doubtful(&self, destination: IpNet, next_hops: &[NextHop]) -> bool {
+        if !self.hidden_pool || pool_of(&self.pools, destination).is_some() {
+            return false;
+        }
+        let wider = std::iter::successors(Some(destination), IpNet::supernet);
+        let mut nodes = next_hops.iter();
+        wider.into_iter().any(|range| self.far.contains(&range))
+            || nodes.any(|next_hop| self.ends.contains_key(&next_hop.address))
     }
 
     /// The device behind which an IPv6 address of another node's VXLAN device is. With IPv6 a gateway
@@ -154,6 +193,7 @@ impl Tables {
         let class = match pool {
             None => RouteClass::Learned,
             Some((Encap::Never, _)) => RouteClass::NoEncap,
+            Some((Encap::Unknown, _)) => return None,
             Some(pool @ (Encap::CrossSubnet | Encap::Always, _)) => {
                 return self.encapsulated(pool, fitting, unreachable);
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crds::{AnyResource, Kind};
 use ipnet::IpNet;
+use serde_json::Value;
 
 use crate::Problem;
 
@@ -19,6 +20,9 @@ pub enum Update {
     Gone(ResourceKey),
     /// An object cannot be read: it counts as gone, and its problems are reported.
     Broken(ResourceKey, Vec<Problem>),
+    /// Something stored may be an IPPool and cannot be used; `None` when that is over. Told by where
+    /// it is.
+    UnreadPool(String, Option<UnreadPool>),
     /// Every object of the kind that existed at the start has been told.
     InSync(Kind),
     /// A local endpoint is new or changed, or gone.
@@ -37,6 +41,15 @@ pub enum Update {
     Programmed(Programmed),
     /// The addresses that are allocated to the tunnel devices of this node, as a whole.
     Tunnels(TunnelAddresses),
+}
+
+/// What is known of a stored pool that cannot be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UnreadPool {
+    /// Its name. While the last good state of a pool of that name is in force, that one counts.
+    pub name: Option<String>,
+    /// The manifest, when it can be told what belongs to it.
+    pub manifest: Option<Value>,
 }
 
 /// Addresses of the tunnel devices of this node.

@@ -69,7 +69,10 @@ states!(
     session_settings,
     tunnel_addresses,
     tunnel_ends,
+    unexported,
     unnumbered,
+    unread_pools,
+    unread_tunnels,
     vxlan,
     without_bgp,
 );

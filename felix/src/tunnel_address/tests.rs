@@ -88,6 +88,26 @@ fn ipip_wanted() -> TunnelFacts {
     }
 }
 
+#[tokio::test]
+async fn an_address_stays_while_a_pool_cannot_be_read() {
+    let ipip = json!({ "cidr": "10.2.0.0/16", "ipipMode": "Always" });
+    let other = json!({ "cidr": "10.3.0.0/16" });
+    let mut bench = bench(&[("ipip", ipip), ("other", other)]).await;
+    bench.settle(&ipip_wanted()).await;
+    let address = bench.told().unwrap().ipip.unwrap();
+    let key = Key::cluster(Kind::IpPool, "ipip");
+    bench.store.delete(&key, None).await.unwrap();
+    let mut facts = ipip_with(address.into());
+    facts.keep = true;
+    assert_eq!(bench.settle(&facts).await, [""; 0]);
+    assert_eq!(bench.told(), None, "the same as before");
+    assert_eq!(bench.held(HANDLE).await, [IpAddr::from(address)]);
+    facts.keep = false;
+    bench.settle(&facts).await;
+    let next = bench.told().unwrap().ipip.unwrap();
+    assert!(next.to_string().starts_with("10.3."), "{next}");
+}
+
 /// The device has this address.
 fn ipip_with(address: IpAddr) -> TunnelFacts {
     let mut facts = ipip_wanted();

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::Calc;
 use crate::facts::{BgpDefaults, Felix, Filter};
-use crate::{NextHop, Problem, Programmed, ResourceKey, Update, parse};
+use crate::{NextHop, Problem, Programmed, ResourceKey, UnreadPool, Update, parse};
 
 impl Calc {
     /// Takes one update in; cheap, nothing is computed before [`Calc::flush`].
@@ -18,11 +18,17 @@ impl Calc {
             Update::Gone(key) => {
                 self.refuse(key.clone(), Vec::new());
                 self.forget(&key);
+                self.pool_is_read(&key);
             }
             Update::Broken(key, problems) => {
                 self.forget(&key);
+                if key.kind == Kind::IpPool {
+                    let (name, manifest) = (Some(key.name.clone()), None);
+                    self.unread(place(&key), Some(UnreadPool { name, manifest }));
+                }
                 self.refuse(key, problems);
             }
+            Update::UnreadPool(place, unread) => self.unread(place, unread),
             Update::InSync(kind) => {
                 self.inputs.in_sync.insert(kind);
             }
@@ -113,20 +119,16 @@ impl Calc {
                 self.pools_changed(changed);
             }
             AnyResource::BlockAffinity(affinity) => {
-                if !self.settings.bgp {
-                    let claim = parse::claim(&this, affinity);
-                    self.dirty.remote |= set(&mut self.inputs.claims, name, claim);
-                }
+                let claim = parse::claim(&this, affinity);
+                self.dirty.remote |= set(&mut self.inputs.claims, name, claim);
                 let affinity = parse::affinity(&this, affinity);
                 self.dirty.blocks |= set(&mut self.inputs.affinities, name, affinity);
             }
             AnyResource::IpamBlock(block) => {
                 let cidr = block.spec.cidr.net();
                 set(&mut self.inputs.usage, &cidr, parse::usage(&this, block));
-                if !self.settings.bgp {
-                    let holders = parse::holders(block);
-                    self.dirty.remote |= set(&mut self.inputs.holders, name, holders);
-                }
+                let holders = parse::holders(block);
+                self.dirty.remote |= set(&mut self.inputs.holders, name, holders);
                 let block = parse::block(&this, block);
                 self.dirty.blocks |= set(&mut self.inputs.blocks, name, block);
             }
@@ -159,7 +161,23 @@ impl Calc {
             | AnyResource::ClusterInformation(_)
             | AnyResource::NodeStatus(_) => {}
         }
+        self.pool_is_read(&key);
         self.refuse(key, problems);
+    }
+
+    /// What can be read of something that may be a pool; nothing when it is mended or gone.
+    fn unread(&mut self, place: String, unread: Option<UnreadPool>) {
+        let unread = unread.map(parse::unread);
+        let changed = set(&mut self.inputs.unread, &place, unread);
+        self.pools_changed(changed);
+        self.dirty.problems |= changed;
+    }
+
+    /// A pool that came as [`Update::Broken`] is not broken any more.
+    fn pool_is_read(&mut self, key: &ResourceKey) {
+        if key.kind == Kind::IpPool {
+            self.unread(place(key), None);
+        }
     }
 
     fn forget(&mut self, key: &ResourceKey) {
@@ -212,6 +230,8 @@ impl Calc {
     fn pools_changed(&mut self, changed: bool) {
         self.dirty.blocks |= changed;
         self.dirty.tunnels |= changed;
+        // Whether the last good state of a pool is in force.
+        self.dirty.problems |= changed && !self.inputs.unread.is_empty();
     }
 
     fn felix_configuration(&mut self, name: &str, felix: Option<Felix>) {
@@ -251,6 +271,11 @@ impl Calc {
         };
         self.peers_changed(changed);
     }
+}
+
+/// Where an object is that came without a place.
+fn place(key: &ResourceKey) -> String {
+    format!("{}/{}", key.kind, key.name)
 }
 
 /// Puts a value, or removes it, and says whether that changed anything.

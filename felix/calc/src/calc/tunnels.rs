@@ -33,10 +33,13 @@ impl Calc {
         }
         let felix = self.felix();
         let empty = HostFacts::default();
+        let pools = self.inputs.all_pools();
+        let unread_pool = self.inputs.has_unread_pool();
         let basis = Basis {
             name: &self.settings.node,
             nodes: &self.inputs.nodes,
-            pools: &self.inputs.pools,
+            pools: &pools,
+            unread_pool,
             felix: &felix,
             host: self.inputs.host.as_ref().unwrap_or(&empty),
             addresses: self.inputs.tunnels,
@@ -60,6 +63,7 @@ impl Calc {
             wanted: basis.wanted(),
             in_place: in_place(basis.host, self.inputs.tunnels),
             on_devices: on_devices(basis.host),
+            keep: unread_pool,
         };
         let own: Vec<IpAddr> = facts.in_place.all().collect();
         self.said.tunnel_facts = Some(facts);
@@ -116,9 +120,9 @@ impl Calc {
         self.dirty.routes.extend(remote.map(|(prefix, _)| *prefix));
     }
 
-    /// Whose addresses are where, when no BGP says it.
+    /// Whose addresses are where, as address management says it.
     pub(super) fn follow_remote(&mut self) {
-        if self.settings.bgp || !std::mem::take(&mut self.dirty.remote) {
+        if !std::mem::take(&mut self.dirty.remote) {
             return;
         }
         let inputs = &self.inputs;
@@ -128,6 +132,16 @@ impl Calc {
         let all = before.keys().chain(self.tables.remote.keys());
         let changed = all.filter(|prefix| before.get(prefix) != self.tables.remote.get(prefix));
         let changed: Vec<IpNet> = changed.copied().collect();
+        self.dirty.routes.extend(changed);
+        let far = remote::ranges(node, &self.inputs.claims, &self.inputs.holders);
+        let before = std::mem::replace(&mut self.tables.far, far);
+        let changed: Vec<IpNet> = before
+            .symmetric_difference(&self.tables.far)
+            .copied()
+            .collect();
+        // Whether a pool has drop routes may depend on it.
+        let pools = self.tables.pools.iter().filter(|pool| pool.disabled);
+        self.dirty.routes.extend(pools.map(|pool| pool.cidr));
         self.dirty.routes.extend(changed);
     }
 }

@@ -36,6 +36,8 @@ pub struct TunnelFacts {
     pub in_place: TunnelAddresses,
     /// All addresses on devices of these names.
     pub on_devices: BTreeSet<IpAddr>,
+    /// A pool cannot be read: addresses that there are stay, as they may be of that one.
+    pub keep: bool,
 }
 
 /// Which tunnels are asked for.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crds::{AnyResource, Kind};
 use felix_calc::{
     EndpointId, HostFacts, HostRoute, Interface, NextHop, Programmed, ResourceKey, SpeakerState,
-    TunnelAddresses, Update, WorkloadEndpoint,
+    TunnelAddresses, UnreadPool, Update, WorkloadEndpoint,
 };
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -79,6 +79,9 @@ pub(crate) struct State {
     next_hops: Vec<String>,
     #[serde(default)]
     programmed: Vec<IpNet>,
+    /// What may be a pool and cannot be used, by place: the manifest, or nothing.
+    #[serde(default)]
+    unread: BTreeMap<String, Value>,
     #[serde(default)]
     converged: bool,
     pub(crate) expect: Option<String>,
@@ -104,6 +107,7 @@ pub(crate) struct World {
     programmed: Vec<IpNet>,
     converged: bool,
     tunnels: TunnelAddresses,
+    unread: BTreeMap<String, Value>,
 }
 
 impl World {
@@ -135,6 +139,7 @@ impl World {
             next_hops: state.next_hops.iter().map(|hop| next_hop(hop)).collect(),
             programmed: state.programmed.clone(),
             converged: state.converged,
+            unread: state.unread.clone(),
             tunnels: TunnelAddresses {
                 ipip: state.addresses.ipip,
                 vxlan: state.addresses.vxlan,
@@ -164,6 +169,21 @@ impl World {
                     resource.unwrap_or_else(|e| panic!("{key:?}: {e:?}")),
                 ));
             }
+        }
+        for place in before
+            .unread
+            .keys()
+            .filter(|place| !self.unread.contains_key(*place))
+        {
+            updates.push(Update::UnreadPool(place.clone(), None));
+        }
+        for (place, manifest) in &self.unread {
+            let name = manifest.pointer("/metadata/name").and_then(Value::as_str);
+            let unread = UnreadPool {
+                name: name.map(str::to_owned),
+                manifest: Some(manifest.clone()).filter(|manifest| !manifest.is_null()),
+            };
+            updates.push(Update::UnreadPool(place.clone(), Some(unread)));
         }
         for id in before
             .endpoints
