@@ -8,6 +8,7 @@ use netlink::{Link, Route, TABLE_MAIN};
 use super::{Table, enqueue};
 use crate::delta::Set;
 use crate::host::Host;
+use crate::overlay;
 use crate::ownership::{Key, Owner};
 use felix_calc::intern::Id;
 
@@ -171,7 +172,11 @@ impl Table {
             }
             self.classify_device(link.index, new, host, now);
         }
-        let what_matters = |link: &Link| (link.index, link.name.clone(), link.admin_up);
+        let what_matters = |link: &Link| {
+            let tunnel = overlay::NAMES.contains(&link.name.as_str());
+            let mtu = tunnel.then_some(link.mtu);
+            (link.index, link.name.clone(), link.admin_up, mtu)
+        };
         if old.map(what_matters) == new.map(what_matters) {
             return;
         }

@@ -6,6 +6,7 @@ use felix_calc::Target;
 use netlink::{Nexthop, Route, RouteKind, Scope};
 
 use crate::host::Host;
+use crate::overlay;
 
 /// Whether packets to a target leave by an interface.
 pub(super) fn leaves_by(target: &Target, name: &str) -> bool {
@@ -21,6 +22,7 @@ pub(super) fn leaves_by(target: &Target, name: &str) -> bool {
 /// The kernel's route, or nothing while no interface it needs is there and up.
 ///
 /// Of several next hops those are used whose interface is up: the kernel takes all or none.
+/// A route through a tunnel says the size that fits (Calico behaviour); of several the least.
 pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Option<Route> {
     let mut route = Route::new(wanted.destination, protocol);
     match &wanted.target {
@@ -46,6 +48,13 @@ pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Op
             if route.nexthops.is_empty() {
                 return None;
             }
+            let tunnels = nexthops.iter().filter_map(|nexthop| {
+                let link = host.passable(&nexthop.interface)?;
+                overlay::NAMES
+                    .contains(&&*nexthop.interface)
+                    .then_some(link.mtu)
+            });
+            route.mtu = tunnels.min();
         }
         Target::Blackhole => route.kind = RouteKind::Blackhole,
     }

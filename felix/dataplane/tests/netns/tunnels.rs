@@ -108,7 +108,13 @@ fn devices_are_there_before_the_routes_through_them_in_one_step() {
         let mut routes = own_routes();
         routes.retain(|route| route.contains("vxlan"));
         assert_eq!(routes, ROUTES);
-        assert!(ip("route show 10.0.2.0/26").contains("onlink"));
+        for route in ["route show 10.0.2.0/26", "-6 route show 2001:db8:2::/122"] {
+            let route = ip(route);
+            assert!(
+                route.contains("onlink") && route.contains("mtu 1430"),
+                "{route}"
+            );
+        }
         assert_eq!(node.failures, [""; 0]);
         let report = &node.tunnels[DEVICE];
         assert_eq!(report.problems, []);
@@ -299,6 +305,8 @@ fn changes_of_mtu_and_other_ends_are_followed_without_a_new_device() {
         assert!(text.contains("mtu 1300"), "{text}");
         let route = "10.0.2.0/26 via 10.0.2.2 dev vxlan.calico".to_owned();
         assert!(own_routes().contains(&route), "{:?}", own_routes());
+        let route = ip("route show 10.0.2.0/26");
+        assert!(route.contains("mtu 1300"), "{route}");
         node.until("swept", |_| {
             let text = state(DEVICE);
             text.contains("10.0.1.2/32")
