@@ -226,6 +226,8 @@ impl Dataplane {
         let ipv4_pods = endpoints.clone().any(|endpoint| endpoint.has_ipv4());
         let ipv6 = self.table.has_ipv6() || endpoints.clone().any(|e| e.has_ipv6());
         self.workloads.apply(&self.host, ipv6);
+        self.overlay.search(&mut self.socket)?;
+        self.rules.note_leaving(&self.host, self.overlay.leaving());
         self.rules.apply(&self.host, now);
         if std::mem::take(&mut self.gateway_stale) {
             let protocol = self.config.route_protocol;

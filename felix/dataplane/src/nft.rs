@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_calc::{Firewall, IPIP_DEVICE, VXLAN_DEVICE, VXLAN_V6_DEVICE};
-use netlink::Error;
 use netlink::nft::{Monitor, Nftables, Ruleset, Shown};
+use netlink::{Error, Tunnel};
 
 use crate::Failure;
 use crate::host::Host;
@@ -137,6 +137,22 @@ impl PacketRules {
             self.lingering.vxlan = before.vxlan.or(self.lingering.vxlan);
         }
         self.wanted = None;
+    }
+
+    /// Notes devices that are not wanted and still take packets, those of an earlier run too.
+    pub(crate) fn note_leaving<'a>(&mut self, host: &Host, names: impl Iterator<Item = &'a str>) {
+        let before = self.lingering;
+        for name in names {
+            match host.by_name(name).and_then(|link| link.tunnel) {
+                Some(Tunnel::Ipip(_)) => self.lingering.ipip = true,
+                Some(Tunnel::Vxlan(vxlan)) => self.lingering.vxlan = Some(vxlan.port),
+                // Where this process carried the packets, nobody takes them now.
+                None => {}
+            }
+        }
+        if before != self.lingering {
+            self.wanted = None;
+        }
     }
 
     /// Looks again at what is in the kernel.

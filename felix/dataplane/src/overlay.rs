@@ -33,6 +33,8 @@ pub(crate) const NAMES: [&str; 3] = [IPIP_DEVICE, VXLAN_DEVICE, VXLAN_V6_DEVICE]
 const PAUSE: Duration = Duration::from_millis(100);
 /// Reads of the event queue per step.
 const EVENT_READS: usize = 16;
+/// How often tunnels in user space are asked whether they work.
+const PULSE: Duration = Duration::from_secs(1);
 
 /// The tunnels of this node.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub(crate) struct Overlay {
     leaving: BTreeMap<Arc<str>, Leaving>,
     /// Events of neighbours, while there is a device that has some.
     monitor: Option<Monitor>,
+    /// When tunnels in user space are asked next.
+    pulse: Option<Instant>,
     written: u64,
     repaired: u64,
 }
@@ -92,6 +96,7 @@ impl Overlay {
             tunnels: BTreeMap::new(),
             leaving: BTreeMap::new(),
             monitor: None,
+            pulse: None,
             written: 0,
             repaired: 0,
         }
@@ -233,8 +238,8 @@ impl Overlay {
         now: Instant,
     ) -> Result<Vec<Arc<str>>, Error> {
         let mut changed = Vec::new();
-        self.search(socket)?;
         self.watch(socket)?;
+        self.pulse = Some(now + PULSE);
         for (name, state) in &mut self.tunnels {
             state.note_failure();
             if !state.is_due(now) {
@@ -296,8 +301,13 @@ impl Overlay {
         Ok(changed)
     }
 
+    /// The devices that are not wanted any more and still take packets.
+    pub(crate) fn leaving(&self) -> impl Iterator<Item = &str> {
+        self.leaving.keys().map(|name| &**name)
+    }
+
     /// Notes devices of an earlier run that are not wanted now.
-    fn search(&mut self, socket: &mut Socket) -> Result<(), Error> {
+    pub(crate) fn search(&mut self, socket: &mut Socket) -> Result<(), Error> {
         if !self.told || std::mem::replace(&mut self.searched, true) {
             return Ok(());
         }
@@ -339,7 +349,9 @@ impl Overlay {
     pub(crate) fn next(&self) -> Option<Instant> {
         let due = self.tunnels.values().filter_map(State::due);
         let ends = self.leaving.values().filter_map(|leaving| leaving.until);
-        due.chain(ends).min()
+        let in_user_space = self.tunnels.values().any(|state| state.user.is_some());
+        let pulse = self.pulse.filter(|_| in_user_space);
+        due.chain(ends).chain(pulse).min()
     }
 
     /// What does not work.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use felix_calc::{Overlay, Vtep, VxlanDevice};
+use felix_calc::{Firewall, Overlay, Vtep, VxlanDevice};
 use felix_dataplane::{Carrier, Config, UserTunnels};
 use netlink::TunnelKind;
 use serde_json::Value;
@@ -373,6 +373,23 @@ fn a_restart_takes_over_what_is_right_and_ends_what_is_not_wanted() {
         assert_eq!((state(DEVICE), &link(DEVICE)["ifindex"]), (right, &index));
         assert!(node.tunnels[DEVICE].in_place.is_some());
         node.until("left over", |_| !exists("vxlan-v6.calico"));
+    });
+}
+
+#[test]
+fn what_lingers_over_a_restart_is_filtered_until_it_is_gone() {
+    on_node(|| {
+        drop(node());
+        let mut node = Node::new(Config {
+            tunnel_linger: Duration::from_millis(700),
+            ..quick()
+        });
+        node.overlay(Overlay::default());
+        node.firewall(Firewall::default()).apply();
+        let filtered = || run("nft", "list chain inet tortie input").contains("dport 4789");
+        assert!(exists(DEVICE) && filtered());
+        node.until("gone", |_| !exists(DEVICE) && !exists("vxlan-v6.calico"));
+        node.until("unfiltered", |_| !filtered());
     });
 }
 
