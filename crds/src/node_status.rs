@@ -1,5 +1,7 @@
 //! `NodeStatus`: what a node's agent observes.
 
+use std::collections::BTreeMap;
+
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -71,7 +73,7 @@ pub struct NodeStatusStatus {
     pub tunnels: Vec<TunnelStatus>,
     /// Routes in the kernel.
     pub routes: RouteCounts,
-    /// Facts to wait for: `Ready`, `DataplaneProgrammed`, `BGPConverged`, `ConfigurationValid`.
+    /// Facts to wait for: `Ready`, `DataplaneProgrammed`, `BGPConverged`, `ConfigurationValid`; and whether the kernel carries all tunnels: `TunnelsInKernel`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -194,9 +196,29 @@ pub struct TunnelStatus {
     /// VXLAN: other nodes that can be sent to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remotes: Option<u32>,
+    /// What the agent carried and dropped, where it carries the packets; as of the last write, which these numbers alone do not bring about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counters: Option<TunnelCounters>,
     /// What is not as it should be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+}
+
+/// What a tunnel in user space carried and dropped since the agent began to carry it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TunnelCounters {
+    /// Packets sent to other nodes.
+    pub sent_packets: u64,
+    /// Octets of the packets inside them.
+    pub sent_octets: u64,
+    /// Packets received from other nodes.
+    pub received_packets: u64,
+    /// Octets of the packets inside them.
+    pub received_octets: u64,
+    /// Packets dropped, by reason; reasons that never were are left out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped: BTreeMap<String, u64>,
 }
 
 /// How packets between nodes are wrapped.

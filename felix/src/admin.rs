@@ -16,6 +16,7 @@ use bgp::api::{Outcome, Path};
 use bgp::{Handle, PeerInfo, PeerKey};
 use crds::core::time_text;
 use felix_calc::RouteNumbers;
+use felix_dataplane::{TunnelCounters, TunnelDrop};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -208,10 +209,24 @@ fn tunnels(board: &Board) -> Vec<Value> {
             "address": tunnel.address,
             "mtu": tunnel.mtu,
             "remotes": tunnel.remotes,
+            "counters": tunnel.counters.map(|counters| counts(&counters)),
             "problems": tunnel.problems,
         })
     });
     tunnels.collect()
+}
+
+/// What a tunnel in user space carried and dropped.
+fn counts(counters: &TunnelCounters) -> Value {
+    let drops = TunnelDrop::ALL.into_iter();
+    let drops = drops.map(|reason| (reason.name().to_owned(), counters.dropped(reason).into()));
+    json!({
+        "sentPackets": counters.sent_packets,
+        "sentOctets": counters.sent_bytes,
+        "receivedPackets": counters.received_packets,
+        "receivedOctets": counters.received_bytes,
+        "dropped": Value::Object(drops.collect()),
+    })
 }
 
 fn numbers(routes: &RouteNumbers) -> Value {

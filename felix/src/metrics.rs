@@ -7,10 +7,12 @@ use anyhow::Result;
 use bgp::metrics::Numbers;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounter, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use felix_calc::RouteNumbers;
+use felix_dataplane::{TunnelCounters, TunnelDrop};
 
 use crate::board::Board;
 
@@ -28,6 +30,9 @@ pub struct Metrics {
     tunnels: IntGaugeVec,
     tunnel_mtu: IntGaugeVec,
     tunnel_remotes: IntGaugeVec,
+    tunnel_packets: IntCounterVec,
+    tunnel_bytes: IntCounterVec,
+    tunnel_drops: IntCounterVec,
     addresses: IntGaugeVec,
     endpoints: IntGauge,
     unsettled: IntGauge,
@@ -47,6 +52,11 @@ impl Metrics {
         registry.register(Box::new(ProcessCollector::for_self()))?;
         let vec = |name: &str, help: &str, labels: &[&str]| -> Result<IntGaugeVec> {
             let metric = IntGaugeVec::new(Opts::new(format!("tortie_{name}"), help), labels)?;
+            registry.register(Box::new(metric.clone()))?;
+            Ok(metric)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec> {
+            let metric = IntCounterVec::new(Opts::new(format!("tortie_{name}"), help), labels)?;
             registry.register(Box::new(metric.clone()))?;
             Ok(metric)
         };
@@ -104,6 +114,21 @@ impl Metrics {
                 "Other ends the tunnel device knows",
                 &["device"],
             )?,
+            tunnel_packets: counters(
+                "tunnel_user_packets_total",
+                "Packets on the wire of tunnels in user space",
+                &["device", "direction"],
+            )?,
+            tunnel_bytes: counters(
+                "tunnel_user_bytes_total",
+                "Bytes of the packets inside, of tunnels in user space",
+                &["device", "direction"],
+            )?,
+            tunnel_drops: counters(
+                "tunnel_user_dropped_packets_total",
+                "Packets that tunnels in user space dropped",
+                &["device", "reason"],
+            )?,
             addresses: vec("ipam_addresses", "Addresses of own blocks", &["state"])?,
             endpoints: gauge("cni_endpoints", "Endpoint records")?,
             unsettled: gauge(
@@ -154,6 +179,9 @@ impl Metrics {
         self.tunnels.reset();
         self.tunnel_mtu.reset();
         self.tunnel_remotes.reset();
+        self.tunnel_packets.reset();
+        self.tunnel_bytes.reset();
+        self.tunnel_drops.reset();
         for tunnel in crate::tunnels::all(board) {
             let carrier = tunnel.carrier.map(crate::tunnels::carrier_name);
             let labels = [tunnel.device, carrier.unwrap_or("none")];
@@ -165,6 +193,33 @@ impl Metrics {
                 let metric = self.tunnel_remotes.with_label_values(&[tunnel.device]);
                 metric.set(number(remotes));
             }
+            if let Some(counters) = tunnel.counters {
+                self.count_tunnel(tunnel.device, &counters);
+            }
+        }
+    }
+
+    /// Counted elsewhere, only shown here.
+    fn count_tunnel(&self, device: &str, counters: &TunnelCounters) {
+        for (direction, packets, bytes) in [
+            ("sent", counters.sent_packets, counters.sent_bytes),
+            (
+                "received",
+                counters.received_packets,
+                counters.received_bytes,
+            ),
+        ] {
+            let labels = [device, direction];
+            self.tunnel_packets
+                .with_label_values(&labels)
+                .inc_by(packets);
+            self.tunnel_bytes.with_label_values(&labels).inc_by(bytes);
+        }
+        for reason in TunnelDrop::ALL {
+            let metric = self
+                .tunnel_drops
+                .with_label_values(&[device, reason.name()]);
+            metric.inc_by(counters.dropped(reason));
         }
     }
 
@@ -219,6 +274,26 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_a_tunnel_counts_is_shown_each_time_anew() {
+        let metrics = Metrics::new().unwrap();
+        metrics.count_tunnel("tunl0", &TunnelCounters::default());
+        let text = TextEncoder::new()
+            .encode_to_string(&metrics.registry.gather())
+            .unwrap();
+        for line in [
+            "tortie_tunnel_user_packets_total{device=\"tunl0\",direction=\"sent\"} 0",
+            "tortie_tunnel_user_dropped_packets_total{device=\"tunl0\",reason=\"foreign_source\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
+        let text = metrics.text(&Board::default(), None).unwrap();
+        assert!(
+            !text.contains("tunnel_user"),
+            "a tunnel that is gone counts nothing: {text}"
+        );
     }
 
     /// <https://prometheus.io/docs/practices/naming>: what only grows ends in `_total`.

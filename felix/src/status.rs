@@ -10,13 +10,13 @@ use anyhow::Result;
 use crds::core::{ObjectMeta, time_text};
 use crds::node_status::{
     BlockStatus, Encapsulation, PeerState, PeerStatus, PeerType, RouteCounts, TunnelCarrier,
-    TunnelStatus,
+    TunnelCounters, TunnelStatus,
 };
 use crds::types::ConditionStatus;
 use crds::{Asn, Cidr, Condition, Kind, NodeStatus, NodeStatusSpec, NodeStatusStatus};
 use datastore::{Datastore, Key, create_typed, get_typed};
 use felix_calc::{PeerKind, Problem};
-use felix_dataplane::Carrier;
+use felix_dataplane::{Carrier, TunnelDrop};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -79,11 +79,16 @@ async fn due(last: Instant, views: &mut Views, board: &Board, written: Option<&N
         if edges(written) != edges(&now) {
             return;
         }
-        let undated = NodeStatusStatus {
+        let mut undated = NodeStatusStatus {
             observed_at: written.observed_at.clone(),
             ..now
         };
-        news = undated != *written;
+        let mut written = written.clone();
+        // They change with every packet.
+        for tunnel in undated.tunnels.iter_mut().chain(&mut written.tunnels) {
+            tunnel.counters = None;
+        }
+        news = undated != written;
     }
 }
 
@@ -236,6 +241,17 @@ fn tunnel(tunnel: crate::tunnels::Tunnel) -> TunnelStatus {
         address: tunnel.address.map(|address| address.to_string()),
         mtu: tunnel.mtu,
         remotes: tunnel.remotes.map(count32),
+        counters: tunnel.counters.map(|counters| {
+            let drops = TunnelDrop::ALL.into_iter();
+            let drops = drops.map(|reason| (reason.name().to_owned(), counters.dropped(reason)));
+            TunnelCounters {
+                sent_packets: counters.sent_packets,
+                sent_octets: counters.sent_bytes,
+                received_packets: counters.received_packets,
+                received_octets: counters.received_bytes,
+                dropped: drops.filter(|(_, count)| *count > 0).collect(),
+            }
+        }),
         problem: Some(tunnel.problems.join("; ")).filter(|text| !text.is_empty()),
     }
 }
@@ -327,6 +343,9 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
         (speaker.off, speaker.started, speaker.converged)
     };
     let not_ready = board.not_ready();
+    let tunnels = crate::tunnels::all(board).into_iter();
+    let in_user_space = tunnels.filter(|tunnel| tunnel.carrier == Some(Carrier::User));
+    let in_user_space: Vec<&str> = in_user_space.map(|tunnel| tunnel.device).collect();
     let facts = [
         (
             "Ready",
@@ -354,6 +373,19 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
                 "NotStarted"
             },
             String::new(),
+        ),
+        (
+            "TunnelsInKernel",
+            in_user_space.is_empty(),
+            "Kernel",
+            "UserSpace",
+            match in_user_space.is_empty() {
+                true => String::new(),
+                false => format!(
+                    "the agent itself carries the packets of {}, which costs more than the kernel's tunnels and stops while the agent does",
+                    in_user_space.join(" and ")
+                ),
+            },
         ),
         (
             "ConfigurationValid",

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use felix_calc::{IPIP_DEVICE, VXLAN_DEVICE, VXLAN_V6_DEVICE};
-use felix_dataplane::Carrier;
+use felix_dataplane::{Carrier, TunnelCounters};
 
 use crate::board::Board;
 
@@ -22,6 +22,8 @@ pub(crate) struct Tunnel {
     pub(crate) mtu: u32,
     /// Other ends that are known; IPIP knows none, the routes do.
     pub(crate) remotes: Option<usize>,
+    /// What was carried and dropped in user space.
+    pub(crate) counters: Option<TunnelCounters>,
     /// What is not as it should be.
     pub(crate) problems: Vec<String>,
 }
@@ -60,6 +62,7 @@ pub(crate) fn all(board: &Board) -> Vec<Tunnel> {
             address: in_place.and_then(|device| device.address),
             mtu: in_place.map_or(mtu, |device| device.mtu),
             remotes,
+            counters: report.and_then(|report| Some(report.meter.as_ref()?.counters())),
             problems: problems.iter().map(ToString::to_string).collect(),
         }
     });
@@ -72,7 +75,7 @@ mod tests {
     use std::sync::Arc;
 
     use felix_calc::{IpipDevice, Overlay};
-    use felix_dataplane::{TunnelInPlace, TunnelReport};
+    use felix_dataplane::{TunnelInPlace, TunnelMeter, TunnelReport};
 
     use super::*;
 
@@ -106,6 +109,7 @@ mod tests {
         let report = TunnelReport {
             in_place: Some(in_place),
             problems: Vec::new(),
+            meter: Some(TunnelMeter::default()),
         };
         let reports = BTreeMap::from([(Arc::from(IPIP_DEVICE), report)]);
         board
@@ -114,5 +118,9 @@ mod tests {
         let after = &all(&board)[0];
         assert_eq!((after.carrier, after.mtu), (Some(Carrier::User), 1400));
         assert_eq!(after.address, in_place.address);
+        assert_eq!(
+            (before.counters, after.counters),
+            (None, Some(TunnelCounters::default()))
+        );
     }
 }

@@ -56,6 +56,26 @@ pub use worker::Health;
 use encapsulate::End;
 use worker::{Open, Shared};
 
+/// Reads what one tunnel counts, also after its end. Another tunnel has another meter and begins at
+/// zero.
+#[derive(Clone, Debug, Default)]
+pub struct Meter(Arc<Shared>);
+
+impl Meter {
+    /// What has been carried and dropped so far.
+    pub fn counters(&self) -> Counters {
+        self.0.totals.snapshot()
+    }
+}
+
+impl PartialEq for Meter {
+    fn eq(&self, other: &Meter) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Meter {}
+
 /// What a tunnel is started with. To change it, stop the tunnel and start another: the device stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -135,6 +155,11 @@ impl Tunnel {
     /// What it has carried and dropped.
     pub fn counters(&self) -> Counters {
         self.shared.totals.snapshot()
+    }
+
+    /// The same for others to read at any time.
+    pub fn meter(&self) -> Meter {
+        Meter(Arc::clone(&self.shared))
     }
 
     /// Whether it works, and how often it had to be started again.

@@ -44,6 +44,7 @@ mod workloads;
 pub use config::{Config, UserTunnels};
 pub use dataplane::Dataplane;
 pub use ipip::Carrier;
+pub use ipip::user::{Counters as TunnelCounters, Meter as TunnelMeter, Reason as TunnelDrop};
 pub use report::{Applied, Counters, Failure, TunnelInPlace, TunnelReport};
 
 /// Why a step failed. The next one starts with new sockets and a new listing.

@@ -376,6 +376,7 @@ impl Overlay {
         let report = |state: &State| TunnelReport {
             in_place: state.in_place,
             problems: state.problems.clone(),
+            meter: state.user.as_ref().and_then(StandIn::meter),
         };
         self.tunnels
             .iter()

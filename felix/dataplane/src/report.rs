@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use felix_calc::{HostFacts, Programmed, RouteNumbers};
+use ipip::user::Meter;
 use ipip::{Carrier, Problem};
 
 /// What one step brought about; a part that did not change is `None`.
@@ -36,6 +37,8 @@ pub struct TunnelReport {
     /// What is not as it should be. [`Problem::Unsupported`] says that the kernel has no such
     /// devices.
     pub problems: Vec<Problem>,
+    /// What a tunnel in user space counts; those of the kernel count on their device.
+    pub meter: Option<Meter>,
 }
 
 /// A tunnel device as it is.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Config, Counters, Error, Peers, Tunnel, Wire, ipip_mac};
+use super::{Config, Counters, Error, Meter, Peers, Tunnel, Wire, ipip_mac};
 use crate::{Encapsulation, Problem};
 
 /// Most queues of a device; each has a thread or two.
@@ -82,6 +82,11 @@ impl StandIn {
     /// What it has carried and dropped.
     pub fn counters(&self) -> Counters {
         (self.tunnel.as_ref()).map_or_else(Counters::default, Tunnel::counters)
+    }
+
+    /// The same for others to read, until the tunnel is started anew.
+    pub fn meter(&self) -> Option<Meter> {
+        self.tunnel.as_ref().map(Tunnel::meter)
     }
 
     /// Other ends of VXLAN are hosts as well, so that a new one is not deaf until it is told.
