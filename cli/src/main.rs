@@ -8,6 +8,7 @@ mod client;
 mod failure;
 mod output;
 mod table;
+mod tunnels;
 
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -32,11 +33,16 @@ struct Arguments {
 enum Command {
     /// BGP peers, routes and why they are as they are.
     Bgp(bgp::Arguments),
+    /// The tunnels of a node, who carries their packets and what is wrong with them.
+    Tunnels(tunnels::Arguments),
 }
 
 fn main() -> ExitCode {
-    let Command::Bgp(arguments) = Arguments::parse().command;
-    let result = bgp::run(&arguments).and_then(|answer| {
+    let answer = match Arguments::parse().command {
+        Command::Bgp(arguments) => bgp::run(&arguments),
+        Command::Tunnels(arguments) => tunnels::run(&arguments),
+    };
+    let result = answer.and_then(|answer| {
         if let Some(note) = answer.note.filter(|_| io::stderr().is_terminal()) {
             say(&note);
         }
