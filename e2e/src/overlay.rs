@@ -132,6 +132,8 @@ pub struct Setup {
     pub manifests: String,
     /// Whether the nodes speak BGP.
     pub bgp: bool,
+    /// More flags of the first node's agent.
+    pub first: Vec<String>,
 }
 
 impl Setup {
@@ -142,7 +144,14 @@ impl Setup {
             pools: vec![pool],
             manifests: String::new(),
             bgp: true,
+            first: Vec::new(),
         }
+    }
+
+    /// The same with more flags of the first node's agent.
+    pub fn first_node_with(self, flags: &[&str]) -> Self {
+        let first = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        Self { first, ..self }
     }
 
     /// The same with BGP switched off.
@@ -174,6 +183,9 @@ impl Overlay {
                     .arguments
                     .push("--bgp=false".to_owned());
             }
+        }
+        if let Some(first) = overlay.nodes.first_mut() {
+            first.arguments.extend(setup.first.iter().cloned());
         }
         Ok(overlay)
     }

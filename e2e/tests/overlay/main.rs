@@ -15,6 +15,8 @@ mod mtu;
 mod node_address;
 mod repair;
 mod spoof;
+mod unread;
+mod user_space;
 mod without_bgp;
 
 use cycle::step;
@@ -99,6 +101,16 @@ fn vxlan_device_that_was_tampered_with_is_repaired() -> Result<()> {
 #[test]
 fn vxlan_v6_device_that_was_tampered_with_is_repaired() -> Result<()> {
     repair::a_device_that_was_tampered_with_is_repaired(VxlanV6)
+}
+
+#[test]
+fn vxlan_pool_that_cannot_be_read_opens_nothing() -> Result<()> {
+    unread::a_pool_that_cannot_be_read_opens_nothing(Vxlan)
+}
+
+#[test]
+fn vxlan_between_user_space_and_the_kernel() -> Result<()> {
+    user_space::one_end_in_user_space(Vxlan)
 }
 
 #[test]
