@@ -19,8 +19,12 @@ mod host;
 mod late;
 #[path = "../overlay/missing.rs"]
 mod missing;
+#[path = "../overlay/modes.rs"]
+mod modes;
 #[path = "../overlay/mtu.rs"]
 mod mtu;
+#[path = "../overlay/node_address.rs"]
+mod node_address;
 #[path = "../overlay/repair.rs"]
 mod repair;
 #[path = "../overlay/spoof.rs"]
@@ -32,6 +36,16 @@ use hand_made::Tunnel;
 #[test]
 fn a_hand_made_ipip_joins_pods_over_a_fabric_that_drops_their_addresses() -> Result<()> {
     hand_made::joins("handipip", Tunnel::Ipip)
+}
+
+#[test]
+fn update_ip_address() -> Result<()> {
+    node_address::update_ip_address(Ipip)
+}
+
+#[test]
+fn pools_with_different_modes() -> Result<()> {
+    modes::pools_with_different_modes(Ipip)
 }
 
 #[test]
