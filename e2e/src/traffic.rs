@@ -120,10 +120,14 @@ fn receive(socket: &UdpSocket, done: &AtomicBool) -> (u64, Duration) {
     let mut last: Option<Instant> = None;
     let mut longest = Duration::ZERO;
     let mut buffer = [0; 64];
-    while !done.load(Ordering::Acquire) {
-        let Ok(8) = socket.recv(&mut buffer) else {
-            continue;
-        };
+    loop {
+        // What waits in the socket's buffer has arrived, however late it is read.
+        let is_last = done.load(Ordering::Acquire);
+        match socket.recv(&mut buffer) {
+            Ok(8) => {}
+            Err(_) if is_last => break,
+            _ => continue,
+        }
         let now = Instant::now();
         if let Some(last) = last.replace(now) {
             longest = longest.max(now - last);
