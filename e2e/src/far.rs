@@ -26,11 +26,16 @@ pub const ADDRESSES: [&str; 2] = ["203.0.113.14", "2001:db8:0:3::14"];
 pub enum Tunnel {
     /// UDP 4789, both families.
     Vxlan,
-    /// Protocol 4; IPv6 is routed in the open.
+    /// Protocol 4; IPv6, for which there is no IPIP, goes by VXLAN.
     Ipip,
 }
 
 impl Tunnel {
+    /// What carries one family.
+    pub fn of(self, v6: bool) -> Self {
+        if v6 { Tunnel::Vxlan } else { self }
+    }
+
     /// Its packets, for tcpdump.
     pub fn filter(self) -> &'static str {
         match self {
@@ -41,23 +46,19 @@ impl Tunnel {
 
     /// The device on each node (Calico's names).
     pub fn device(self, v6: bool) -> &'static str {
-        match (self, v6) {
+        match (self.of(v6), v6) {
             (Tunnel::Vxlan, false) => "vxlan.calico",
             (Tunnel::Vxlan, true) => "vxlan-v6.calico",
-            (Tunnel::Ipip, false) => "tunl0",
-            (Tunnel::Ipip, true) => "eth0",
+            (Tunnel::Ipip, _) => "tunl0",
         }
     }
 
     /// Modes of an IPv4 and an IPv6 pool.
     fn modes(self) -> [&'static str; 2] {
-        match self {
-            Tunnel::Vxlan => ["ipipMode: Never, vxlanMode: CrossSubnet"; 2],
-            Tunnel::Ipip => [
-                "ipipMode: CrossSubnet, vxlanMode: Never",
-                "ipipMode: Never, vxlanMode: Never",
-            ],
-        }
+        [false, true].map(|v6| match self.of(v6) {
+            Tunnel::Vxlan => "ipipMode: Never, vxlanMode: CrossSubnet",
+            Tunnel::Ipip => "ipipMode: CrossSubnet, vxlanMode: Never",
+        })
     }
 }
 

@@ -10,14 +10,13 @@ use super::{FAR, heading, indent, ping, pod};
 
 /// Packets that carry addresses of pods in their outermost header.
 const PLAIN: &str = "ip net 10.244.0.0/16 or ip6 net fd00:10:244::/112";
-const PLAIN_V4: &str = "ip net 10.244.0.0/16";
 
 /// Pings from a pod to one in its subnet and to one behind the router, with tcpdump on both
 /// links: plain packets here, tunnel packets there, nothing else.
 pub(crate) fn show(cluster: &Cluster, tunnel: Tunnel) -> Result<()> {
     let name = match tunnel {
         Tunnel::Vxlan => "VXLAN, UDP 4789",
-        Tunnel::Ipip => "IPIP, protocol 4",
+        Tunnel::Ipip => "IPIP, protocol 4 (IPv6: VXLAN, UDP 4789)",
     };
     heading(&format!(
         "On the wire: plain inside the subnet, {name} across the router"
@@ -32,22 +31,15 @@ pub(crate) fn show(cluster: &Cluster, tunnel: Tunnel) -> Result<()> {
             "node1 reaches {far} by {} instead of {device}",
             route[0]["dev"]
         );
-        if device != "eth0" {
-            println!("  node1    ip -d link show {device}");
-            indent(&from.ip(&format!("-d link show {device}"))?);
-        }
+        println!("  node1    ip -d link show {device}");
+        indent(&from.ip(&format!("-d link show {device}"))?);
     }
     let switch = Namespace {
         name: format!("{}-switch", super::LAB),
     };
-    let families: &[bool] = match tunnel {
-        Tunnel::Vxlan => &[false, true],
-        // There is no IPIP for IPv6.
-        Tunnel::Ipip => &[false],
-    };
-    for v6 in families {
-        inside(cluster, &switch, tunnel, *v6)?;
-        across(cluster, tunnel, *v6)?;
+    for v6 in [false, true] {
+        inside(cluster, &switch, tunnel.of(v6), v6)?;
+        across(cluster, tunnel.of(v6), v6)?;
     }
     Ok(())
 }
@@ -87,11 +79,7 @@ fn across(cluster: &Cluster, tunnel: Tunnel, v6: bool) -> Result<()> {
     );
     let router = &cluster.tor.namespace;
     let tunnelled = Capture::start(&cluster.lab, router, far::PORT, tunnel.filter())?;
-    let plain = match tunnel {
-        Tunnel::Vxlan => PLAIN,
-        Tunnel::Ipip => PLAIN_V4,
-    };
-    let plain = Capture::start(&cluster.lab, router, far::PORT, plain)?;
+    let plain = Capture::start(&cluster.lab, router, far::PORT, PLAIN)?;
     ensure!(
         ping(pod(cluster, "pod1a")?, &target),
         "no answer from {target}"
@@ -109,7 +97,7 @@ fn across(cluster: &Cluster, tunnel: Tunnel, v6: bool) -> Result<()> {
     );
     let plain = plain.stop()?;
     println!(
-        "  in the open, in the same time ('{PLAIN_V4}'): {} packets",
+        "  in the open, in the same time ('{PLAIN}'): {} packets",
         plain.len()
     );
     ensure!(plain.is_empty(), "packets without a tunnel: {plain:#?}");
