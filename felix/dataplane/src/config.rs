@@ -26,7 +26,8 @@ pub struct Config {
     pub tunnel_linger: Duration,
     /// When tunnels are carried by this process.
     pub user_tunnels: UserTunnels,
-    /// How long a route stays that is to lead through a tunnel whose other end is not ready.
+    /// How long a route stays that leads through no tunnel, and is to lead through one whose other
+    /// end is not ready. One that leads through another tunnel stays for [`Config::tunnel_linger`].
     pub route_hold: Duration,
     /// Where sysctls are; another directory only in tests.
     pub sysctl_root: PathBuf,

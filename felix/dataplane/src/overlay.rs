@@ -29,6 +29,17 @@ mod wanted;
 
 /// The names of all devices that this driver may own.
 pub(crate) const NAMES: [&str; 3] = [IPIP_DEVICE, VXLAN_DEVICE, VXLAN_V6_DEVICE];
+/// Whether every way out of a route is one of these devices.
+pub(crate) fn is_through_tunnel(route: &netlink::Route, host: &Host) -> bool {
+    let is_tunnel = |name: &str| NAMES.contains(&name);
+    let mut devices = route.nexthops.iter().map(|nexthop| nexthop.device);
+    !route.nexthops.is_empty()
+        && devices.all(|device| {
+            let link = device.and_then(|device| host.by_index(device));
+            link.is_some_and(|link| is_tunnel(&link.name))
+        })
+}
+
 /// Between two looks at a device, so that somebody who keeps changing it does not keep us busy.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Reads of the event queue per step.

@@ -59,6 +59,25 @@ fn what_is_in_the_kernel_stays_and_then_follows_the_gateways() {
 }
 
 #[test]
+fn what_leads_through_another_tunnel_stays_as_long_as_tunnels_linger() {
+    on_node(|| {
+        let mut node = Node::new(Config {
+            route_hold: HOLD,
+            tunnel_linger: HOLD * 3,
+            ..quick()
+        });
+        node.overlay(overlay());
+        node.tunnelled("10.0.2.0/26", "10.0.2.1%vxlan.calico")
+            .apply();
+        let start = Instant::now();
+        node.hold("10.0.2.0/26", &[]).apply();
+        assert_eq!(routes(), [NEW]);
+        node.until("gone", |_| routes().is_empty());
+        assert!(start.elapsed() >= HOLD * 3, "{:?}", start.elapsed());
+    });
+}
+
+#[test]
 fn where_there_is_nothing_the_gateways_are_used_at_once() {
     on_node(|| {
         let mut node = node();
