@@ -31,6 +31,14 @@ pub fn router(handle: Handle) -> Router {
     router_of(move || Some(handle.clone()))
 }
 
+/// `/metrics` alone, for those who may look but not touch.
+pub fn metrics_router(handle: Handle) -> Router {
+    let source: Source = Arc::new(move || Some(handle.clone()));
+    Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(source)
+}
+
 /// The pages of a speaker that may start later than the server: until `speaker` returns it,
 /// every question gets status 503.
 pub fn router_of(speaker: impl Fn() -> Option<Handle> + Send + Sync + 'static) -> Router {

@@ -37,9 +37,12 @@ enum Command {
         /// Unix socket where questions are answered (HTTP), such as those of `tortie bgp`.
         #[arg(long, value_name = "PATH", default_value = standalone::SOCKET)]
         socket: PathBuf,
-        /// Address where they are answered too, for example to scrape metrics.
+        /// Address where they are answered too.
         #[arg(long, value_name = "ADDRESS:PORT")]
         http: Option<SocketAddr>,
+        /// Address of metrics and nothing else, for scrapers from elsewhere.
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        metrics: Option<SocketAddr>,
         /// Metrics have labels of peers only while there are fewer peers than this.
         #[arg(long, value_name = "PEERS", default_value_t = 128)]
         metrics_peers: usize,
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
             config,
             socket,
             http,
+            metrics,
             metrics_peers,
             restarting,
         } => {
@@ -66,7 +70,12 @@ fn main() -> ExitCode {
                 best_paths: false,
                 ..Options::default()
             };
-            run::run(&config, &socket, http, options)
+            let places = run::Places {
+                socket: &socket,
+                http,
+                metrics,
+            };
+            run::run(&config, &places, options)
         }
     };
     match result {

@@ -34,6 +34,10 @@ impl Drop for Speaker {
 
 impl Speaker {
     fn start(folder: &Path, name: &str, text: &str) -> Speaker {
+        Speaker::start_with(folder, name, text, &[])
+    }
+
+    fn start_with(folder: &Path, name: &str, text: &str, arguments: &[&str]) -> Speaker {
         let file = folder.join(format!("{name}.yaml"));
         let socket = folder.join(format!("{name}.sock"));
         fs::write(&file, text).unwrap();
@@ -43,6 +47,7 @@ impl Speaker {
             .arg(&file)
             .arg("--socket")
             .arg(&socket)
+            .args(arguments)
             .stderr(fs::File::create(folder.join(format!("{name}.log"))).unwrap())
             .stdin(Stdio::null())
             .spawn()
@@ -188,4 +193,33 @@ fn check_says_what_a_file_asks_for_or_what_is_wrong_with_it() {
     assert!(!bad.status.success());
     let said = String::from_utf8_lossy(&bad.stderr).into_owned();
     assert!(said.contains("peers[0].holdtime: unknown field"), "{said}");
+}
+
+/// Who may scrape from elsewhere must not be able to end a session.
+#[test]
+fn the_address_of_metrics_answers_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let address = "127.0.2.14:21791";
+    let arguments = ["--metrics", address];
+    let _speaker = Speaker::start_with(folder.path(), "metrics", &local(14), &arguments);
+    let ask = |request: &str| -> String {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        write!(stream, "{request} HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let end = Instant::now() + PATIENCE;
+    while std::net::TcpStream::connect(address).is_err() && Instant::now() < end {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let metrics = ask("GET /metrics");
+    assert!(
+        metrics.contains("tortie_bgp_table_prefixes{afi=\"ipv4\"} 0"),
+        "{metrics}"
+    );
+    for request in ["GET /summary", "POST /peers/a/clear?hard", "GET /bgp/peers"] {
+        let answer = ask(request);
+        assert!(answer.starts_with("HTTP/1.0 404"), "{request}: {answer}");
+    }
 }

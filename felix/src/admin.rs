@@ -77,6 +77,19 @@ pub async fn run(listener: TcpListener, socket: UnixListener, sources: Sources) 
     }
 }
 
+/// Serves `/metrics` alone for ever: whoever may scrape must not be able to end a session.
+///
+/// # Errors
+/// When the listener breaks.
+pub async fn run_metrics(listener: TcpListener, sources: Sources) -> Result<()> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .with_state(sources);
+    axum::serve(listener, router)
+        .await
+        .context("serve metrics over HTTP")
+}
+
 impl Sources {
     /// What the speaker counts; nothing before it runs, or when it is too busy to say.
     async fn numbers(&self) -> Option<bgp::metrics::Numbers> {

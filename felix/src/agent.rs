@@ -112,6 +112,13 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     let admin_listener = TcpListener::bind(config.admin)
         .await
         .with_context(|| format!("listen on {} (setting admin)", config.admin))?;
+    let metrics_listener = match config.metrics {
+        Some(address) => {
+            let place = || format!("listen on {address} (setting metrics)");
+            Some(TcpListener::bind(address).await.with_context(place)?)
+        }
+        None => None,
+    };
     let admin_socket = cni::socket::open(&config.cni_socket.with_file_name("agent.sock"))?;
     let (updates, update_receiver) = mpsc::channel(UPDATES);
     let (learned, learned_receiver) = mpsc::channel(LEARNED);
@@ -152,6 +159,9 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
         speaker: handle,
         stopping: stopping_receiver,
     };
+    if let Some(listener) = metrics_listener {
+        tasks.spawn("metrics", admin::run_metrics(listener, sources.clone()));
+    }
     tasks.spawn("admin", admin::run(admin_listener, admin_socket, sources));
     let stops = Stops {
         stopping,
@@ -335,6 +345,7 @@ fn dataplane_config(config: &Config) -> felix_dataplane::Config {
     felix_dataplane::Config {
         workload_prefixes: vec![config.interface_prefix.clone()],
         user_tunnels: config.user_tunnels,
+        sysctl_root: config.sysctl_root.clone(),
         ..felix_dataplane::Config::default()
     }
 }

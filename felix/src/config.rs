@@ -29,6 +29,8 @@ pub struct Config {
     pub cni_socket: PathBuf,
     /// Address of /metrics, /livez, /readyz and /state.
     pub admin: SocketAddr,
+    /// Address of /metrics alone, for scrapers from elsewhere.
+    pub metrics: Option<SocketAddr>,
     /// Log filter, such as `info` or `info,bgp=debug`.
     pub log: String,
     /// What the names of workload interfaces start with.
@@ -43,6 +45,8 @@ pub struct Config {
     pub bgp: bool,
     /// When the agent carries tunnels itself.
     pub user_tunnels: UserTunnels,
+    /// Where the kernel's settings are written.
+    pub sysctl_root: PathBuf,
     /// Address the BGP speaker listens on; the node's addresses when absent.
     pub bgp_listen: Option<IpAddr>,
     /// How long peers shall keep our routes while we restart, in seconds.
@@ -91,6 +95,9 @@ struct Layer {
     /// Address of metrics, probes and state [default: 127.0.0.1:9099]
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<String>,
+    /// Address of metrics and nothing else, for scrapers from elsewhere [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<String>,
     /// Log filter: error, warn, info, debug, trace, or per module [default: info]
     #[arg(long, value_name = "FILTER")]
     log: Option<String>,
@@ -116,6 +123,9 @@ struct Layer {
     /// [default: fallback]
     #[arg(long, value_name = "WHEN")]
     user_tunnels: Option<String>,
+    /// Where the kernel's settings are written, where /proc/sys is read-only [default: /proc/sys]
+    #[arg(long, value_name = "DIR")]
+    sysctl_root: Option<PathBuf>,
     /// Address the BGP speaker listens on [default: the node's addresses]
     #[arg(long, value_name = "ADDRESS")]
     bgp_listen: Option<String>,
@@ -167,6 +177,7 @@ impl Layer {
             state_dir: first(&["TORTIE_STATE_DIR"]).map(PathBuf::from),
             cni_socket: first(&["TORTIE_CNI_SOCKET"]).map(PathBuf::from),
             admin: first(&["TORTIE_ADMIN"]),
+            metrics: first(&["TORTIE_METRICS"]),
             log: first(&["TORTIE_LOG", "FELIX_LOGSEVERITYSCREEN"]),
             interface_prefix: first(&["TORTIE_INTERFACE_PREFIX", "FELIX_INTERFACEPREFIX"]),
             mtu: first(&["TORTIE_MTU"]),
@@ -174,6 +185,7 @@ impl Layer {
             router_id: first(&["TORTIE_ROUTER_ID", "CALICO_ROUTER_ID"]),
             bgp: first(&["TORTIE_BGP"]).or_else(|| backend(variable("CALICO_NETWORKING_BACKEND"))),
             user_tunnels: first(&["TORTIE_USER_TUNNELS"]),
+            sysctl_root: first(&["TORTIE_SYSCTL_ROOT"]).map(PathBuf::from),
             bgp_listen: first(&["TORTIE_BGP_LISTEN"]),
             restart_time: first(&["TORTIE_RESTART_TIME"]),
             namespace: first(&["TORTIE_NAMESPACE"]),
@@ -188,6 +200,7 @@ impl Layer {
             state_dir: self.state_dir.or(below.state_dir),
             cni_socket: self.cni_socket.or(below.cni_socket),
             admin: self.admin.or(below.admin),
+            metrics: self.metrics.or(below.metrics),
             log: self.log.or(below.log),
             interface_prefix: self.interface_prefix.or(below.interface_prefix),
             mtu: self.mtu.or(below.mtu),
@@ -195,6 +208,7 @@ impl Layer {
             router_id: self.router_id.or(below.router_id),
             bgp: self.bgp.or(below.bgp),
             user_tunnels: self.user_tunnels.or(below.user_tunnels),
+            sysctl_root: self.sysctl_root.or(below.sysctl_root),
             bgp_listen: self.bgp_listen.or(below.bgp_listen),
             restart_time: self.restart_time.or(below.restart_time),
             namespace: self.namespace.or(below.namespace),
@@ -221,6 +235,11 @@ impl Layer {
                 "an address and a port, such as 127.0.0.1:9099",
             )?
             .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 9099))),
+            metrics: value(
+                "metrics",
+                self.metrics,
+                "an address and a port, such as 192.0.2.11:9091",
+            )?,
             log: self.log.unwrap_or_else(|| "info".to_owned()).to_lowercase(),
             interface_prefix: interface_prefix(self.interface_prefix)?,
             mtu: value("mtu", self.mtu, "a number of bytes")?.unwrap_or(0),
@@ -233,6 +252,7 @@ impl Layer {
             router_id: router_id(self.router_id)?,
             bgp: value("bgp", self.bgp, "true or false")?.unwrap_or(true),
             user_tunnels: user_tunnels(self.user_tunnels.as_deref())?,
+            sysctl_root: self.sysctl_root.unwrap_or_else(|| "/proc/sys".into()),
             bgp_listen: value("bgpListen", self.bgp_listen, "an address")?,
             restart_time_secs: restart_time(self.restart_time)?,
             namespace: self

@@ -15,17 +15,22 @@ use tokio::sync::mpsc;
 use super::file::{self, Config};
 use super::watch::Watch;
 
-/// Runs a speaker until a signal ends it; it answers at the socket and, if given, at the address.
+/// Where it answers.
+pub(crate) struct Places<'a> {
+    /// Everything, over a Unix socket.
+    pub(crate) socket: &'a Path,
+    /// Everything, if given.
+    pub(crate) http: Option<SocketAddr>,
+    /// Metrics alone, if given.
+    pub(crate) metrics: Option<SocketAddr>,
+}
+
+/// Runs a speaker until a signal ends it.
 ///
 /// # Errors
 /// A configuration that does not make sense, a socket path or an address that cannot be used, or a
 /// speaker that ended by itself.
-pub(crate) fn run(
-    config: &Path,
-    socket: &Path,
-    address: Option<SocketAddr>,
-    options: Options,
-) -> Result<()> {
+pub(crate) fn run(config: &Path, places: &Places<'_>, options: Options) -> Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt()
@@ -37,22 +42,19 @@ pub(crate) fn run(
     let first = file::load(config)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     runtime.block_on(async {
-        let answers = listen(socket)?;
-        let pages = match address {
-            Some(address) => {
-                let place = || format!("--http {address}");
-                Some(TcpListener::bind(address).await.with_context(place)?)
-            }
-            None => None,
+        let answers = Answers {
+            socket: listen(places.socket)?,
+            http: bind("--http", places.http).await?,
+            metrics: bind("--metrics", places.metrics).await?,
         };
         let (handle, events) = Speaker::start(first.desired.clone(), options);
         handle.set_next_hops(first.next_hops.clone());
-        let server = tokio::spawn(answer(answers, pages, handle.clone()));
+        let server = tokio::spawn(answers.serve(handle.clone()));
         let mut current = Current { config, now: first };
         let result = serve(&mut current, &mut watch, &handle, events).await;
         server.abort();
         // Nobody will answer there any more; somebody may have removed it already.
-        let _gone = fs::remove_file(socket);
+        let _gone = fs::remove_file(places.socket);
         result
     })
 }
@@ -141,20 +143,44 @@ fn listen(path: &Path) -> Result<UnixListener> {
     UnixListener::bind(path).with_context(place)
 }
 
-/// Answers questions for ever. The pages are at the same place as in the agent, below `/bgp`, and
-/// `/metrics` is also where scrapers look for it.
-async fn answer(socket: UnixListener, pages: Option<TcpListener>, handle: Handle) {
-    let router = http::router(handle);
-    let router = Router::new().nest("/bgp", router.clone()).merge(router);
-    let over_socket = axum::serve(socket, router.clone());
-    let ended = match pages {
-        Some(pages) => tokio::select! {
-            ended = async { over_socket.await } => ended,
-            ended = async { axum::serve(pages, router).await } => ended,
-        },
-        None => over_socket.await,
+async fn bind(flag: &str, address: Option<SocketAddr>) -> Result<Option<TcpListener>> {
+    let Some(address) = address else {
+        return Ok(None);
     };
-    if let Err(error) = ended {
-        tracing::error!(%error, "questions are not answered any more");
+    let listener = TcpListener::bind(address).await;
+    listener
+        .map(Some)
+        .with_context(|| format!("{flag} {address}"))
+}
+
+/// Where questions come in.
+struct Answers {
+    socket: UnixListener,
+    http: Option<TcpListener>,
+    metrics: Option<TcpListener>,
+}
+
+impl Answers {
+    /// Answers questions for ever. The pages are at the same place as in the agent, below `/bgp`,
+    /// and `/metrics` is also where scrapers look for it.
+    async fn serve(self, handle: Handle) {
+        let router = http::router(handle.clone());
+        let router = Router::new().nest("/bgp", router.clone()).merge(router);
+        let ended = tokio::select! {
+            ended = async { axum::serve(self.socket, router.clone()).await } => ended,
+            ended = over_tcp(self.http, router.clone()) => ended,
+            ended = over_tcp(self.metrics, http::metrics_router(handle)) => ended,
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, "questions are not answered any more");
+        }
+    }
+}
+
+/// Serves at the listener, if there is one, for ever.
+async fn over_tcp(listener: Option<TcpListener>, router: Router) -> io::Result<()> {
+    match listener {
+        Some(listener) => axum::serve(listener, router).await,
+        None => std::future::pending().await,
     }
 }

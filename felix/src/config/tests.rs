@@ -29,6 +29,7 @@ fn flags_win_over_environment_over_file_over_defaults() {
     assert_eq!((config.mtu, config.allow_default_route), (1200, true));
     assert_eq!(config.log, "trace");
     assert_eq!(config.state_dir, PathBuf::from("/var/lib/tortie"));
+    assert_eq!(config.sysctl_root, PathBuf::from("/proc/sys"));
     assert_eq!(config.restart_time_secs, 120);
     assert!(config.bgp);
 }
@@ -50,6 +51,7 @@ fn bgp_is_switched_off_by_our_name_or_by_calicos() {
 fn a_wrong_value_is_refused_by_name() {
     for (arguments, word) in [
         (["--admin", "localhost"], "admin"),
+        (["--metrics", "9091"], "metrics"),
         (["--datastore", "etcd"], "datastore"),
         (["--restart-time", "5000"], "restartTime"),
         (["--interface-prefix", "longer"], "interfacePrefix"),
