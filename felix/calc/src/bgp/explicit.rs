@@ -99,8 +99,12 @@ impl<'a> Cluster<'a> {
                 let chosen = |node: &Node| selector.matches(&node.labels);
                 self.ends(this, |_, node| chosen(node))
             }
-            // A peering for all nodes with one of them is no peering for that one.
-            Remote::Address(address, _) if this.address_like(*address) == Some(*address) => {
+            // A peering for all nodes with one of them is no peering for that one; another port
+            // of its address is another speaker, such as a reflector.
+            Remote::Address(address, port)
+                if this.address_like(*address) == Some(*address)
+                    && port.is_none_or(|port| port == self.listen_port_of(self.name)) =>
+            {
                 Vec::new()
             }
             Remote::Address(address, port) => match this.address_like(*address) {
