@@ -58,6 +58,12 @@ mod session;
     .message("localWorkloadSelector needs asNumber and excludes peerIP and peerSelector"),
     validation = Rule::new("!(has(self.reachableBy) && self.reachableBy != '') || (has(self.peerIP) && self.peerIP != '')")
         .message("reachableBy is the way to peerIP; set peerIP or remove reachableBy"),
+    validation = Rule::new(
+        r"!has(self.peerIP) || self.peerIP == '' || isIP(self.peerIP) || (self.peerIP.matches('^([0-9.]+|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$') && isIP(self.peerIP.replace('[', '').split(self.peerIP.contains(']') ? ']' : ':')[0]) && int(self.peerIP.split(':')[self.peerIP.split(':').size() - 1]) >= 1 && int(self.peerIP.split(':')[self.peerIP.split(':').size() - 1]) <= 65535)"
+    )
+    .message("peerIP is not an address with an optional port; write 192.0.2.1, 192.0.2.1:1790, 2001:db8::1 or [2001:db8::1]:1790"),
+    validation = Rule::new("!has(self.reachableBy) || self.reachableBy == '' || isIP(self.reachableBy)")
+        .message("reachableBy is not an address; write that of the gateway"),
     validation = Rule::new("!(has(self.keepOriginalNextHop) && self.keepOriginalNextHop && has(self.nextHopMode))")
         .message("keepOriginalNextHop and nextHopMode are both set; keep nextHopMode"),
     validation = Rule::new("!has(self.bfd) || (has(self.failureDetectionMode) && self.failureDetectionMode == 'BFDIfDirectlyConnected')")

@@ -31,8 +31,11 @@ use crate::{Asn, Cidr, Condition, FieldError};
     printcolumn = r#"{"name": "Peers", "type": "integer", "jsonPath": ".status.peersConfigured", "description": "BGP sessions that should be"}"#,
     printcolumn = r#"{"name": "Routes", "type": "integer", "jsonPath": ".status.routes.programmed"}"#,
     printcolumn = r#"{"name": "Failed", "type": "integer", "jsonPath": ".status.routes.failed"}"#,
+    printcolumn = r#"{"name": "Used", "type": "integer", "jsonPath": ".status.addresses.used", "description": "Addresses in use, of the blocks of the node"}"#,
+    printcolumn = r#"{"name": "Free", "type": "integer", "jsonPath": ".status.addresses.free", "description": "Addresses left in the blocks of the node"}"#,
     printcolumn = r#"{"name": "Observed", "type": "date", "jsonPath": ".status.observedAt"}"#,
-    printcolumn = r#"{"name": "Router ID", "type": "string", "jsonPath": ".status.routerID", "priority": 1}"#
+    printcolumn = r#"{"name": "Router ID", "type": "string", "jsonPath": ".status.routerID", "priority": 1}"#,
+    printcolumn = r#"{"name": "Agent", "type": "string", "jsonPath": ".status.agentVersion", "priority": 1}"#
 )]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatusSpec {
@@ -68,6 +71,8 @@ pub struct NodeStatusStatus {
     /// Address blocks of the node.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub blocks: Vec<BlockStatus>,
+    /// Addresses of all its blocks together.
+    pub addresses: AddressCounts,
     /// Tunnel devices that pools ask for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tunnels: Vec<TunnelStatus>,
@@ -171,6 +176,16 @@ pub struct BlockStatus {
     pub cidr: Cidr,
     /// State of the claim.
     pub state: AffinityState,
+    /// Addresses in use.
+    pub used: u32,
+    /// Addresses left.
+    pub free: u32,
+}
+
+/// Addresses of the node's blocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct AddressCounts {
     /// Addresses in use.
     pub used: u32,
     /// Addresses left.

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use crds::core::{ObjectMeta, time_text};
 use crds::node_status::{
-    BlockStatus, Encapsulation, PeerState, PeerStatus, PeerType, RouteCounts, TunnelCarrier,
-    TunnelCounters, TunnelStatus,
+    AddressCounts, BlockStatus, Encapsulation, PeerState, PeerStatus, PeerType, RouteCounts,
+    TunnelCarrier, TunnelCounters, TunnelStatus,
 };
 use crds::types::ConditionStatus;
 use crds::{Asn, Cidr, Condition, Kind, NodeStatus, NodeStatusSpec, NodeStatusStatus};
@@ -205,6 +205,10 @@ fn observe(board: &Board, before: Option<&NodeStatusStatus>) -> NodeStatusStatus
         peers_established: count32(established),
         peers_configured: count32(peers.len()),
         peers,
+        addresses: AddressCounts {
+            used: calc.blocks.iter().map(|block| block.used).sum(),
+            free: calc.blocks.iter().map(|block| block.free).sum(),
+        },
         blocks: calc
             .blocks
             .iter()
