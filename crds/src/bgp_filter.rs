@@ -36,15 +36,7 @@ mod check;
     validation = Rule::new("(!has(self.importV4) || self.importV4.all(r, !has(r.cidr) || !r.cidr.contains(':'))) && (!has(self.exportV4) || self.exportV4.all(r, !has(r.cidr) || !r.cidr.contains(':')))")
         .message("importV4 and exportV4 hold rules for IPv4; move rules with an IPv6 cidr to importV6 or exportV6"),
     validation = Rule::new("(!has(self.importV6) || self.importV6.all(r, !has(r.cidr) || r.cidr.contains(':'))) && (!has(self.exportV6) || self.exportV6.all(r, !has(r.cidr) || r.cidr.contains(':')))")
-        .message("importV6 and exportV6 hold rules for IPv6; move rules with an IPv4 cidr to importV4 or exportV4"),
-    validation = Rule::new("[has(self.importV4) ? self.importV4 : [], has(self.exportV4) ? self.exportV4 : [], has(self.importV6) ? self.importV6 : [], has(self.exportV6) ? self.exportV6 : []].all(l, l.all(r, has(r.cidr) == has(r.matchOperator)))")
-        .message("cidr and matchOperator belong together; set both or none"),
-    validation = Rule::new("[has(self.importV4) ? self.importV4 : [], has(self.exportV4) ? self.exportV4 : [], has(self.importV6) ? self.importV6 : [], has(self.exportV6) ? self.exportV6 : []].all(l, l.all(r, !has(r.prefixLength) || has(r.cidr)))")
-        .message("prefixLength is about the prefixes in cidr; set cidr or remove it"),
-    validation = Rule::new("[has(self.importV4) ? self.importV4 : [], has(self.exportV4) ? self.exportV4 : [], has(self.importV6) ? self.importV6 : [], has(self.exportV6) ? self.exportV6 : []].all(l, l.all(r, !has(r.operations) || r.operations.size() == 0 || r.action == 'Accept'))")
-        .message("operations change what is accepted; set action to Accept or remove them"),
-    validation = Rule::new("[has(self.importV4) ? self.importV4 : [], has(self.exportV4) ? self.exportV4 : [], has(self.importV6) ? self.importV6 : [], has(self.exportV6) ? self.exportV6 : []].all(l, l.all(r, !has(r.operations) || r.operations.all(o, [has(o.addCommunity), has(o.prependASPath), has(o.setPriority)].filter(x, x).size() == 1)))")
-        .message("an operation does one thing; set one of addCommunity, prependASPath and setPriority")
+        .message("importV6 and exportV6 hold rules for IPv6; move rules with an IPv4 cidr to importV4 or exportV4")
 )]
 pub struct BgpFilterSpec {
     /// For IPv4 routes told to the peer, asked in order before Calico's own rules. The first that matches decides.
@@ -69,8 +61,17 @@ pub struct BgpFilterSpec {
 }
 
 /// One rule. It speaks of the routes that everything set in it matches; of all routes when nothing is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+// The rules stand here and not over all lists at once: the API server could not tell how long the lists are, and refuse.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.cidr) == has(self.matchOperator)")
+        .message("cidr and matchOperator belong together; set both or none"),
+    validation = Rule::new("!has(self.prefixLength) || has(self.cidr)")
+        .message("prefixLength is about the prefixes in cidr; set cidr or remove it"),
+    validation = Rule::new("!has(self.operations) || self.operations.size() == 0 || self.action == 'Accept'")
+        .message("operations change what is accepted; set action to Accept or remove them")
+)]
 pub struct FilterRule {
     /// What happens to the route: Accept or Reject.
     pub action: FilterAction,
@@ -194,8 +195,12 @@ pub struct CommunityMatch {
 }
 
 /// One change of a route.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.addCommunity), has(self.prependASPath), has(self.setPriority)].filter(x, x).size() == 1")
+        .message("an operation does one thing; set one of addCommunity, prependASPath and setPriority")
+)]
 pub struct Operation {
     /// Adds a community.
     #[serde(default, skip_serializing_if = "Option::is_none")]

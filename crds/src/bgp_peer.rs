@@ -59,7 +59,7 @@ mod session;
     validation = Rule::new("!(has(self.reachableBy) && self.reachableBy != '') || (has(self.peerIP) && self.peerIP != '')")
         .message("reachableBy is the way to peerIP; set peerIP or remove reachableBy"),
     validation = Rule::new(
-        r"!has(self.peerIP) || self.peerIP == '' || isIP(self.peerIP) || (self.peerIP.matches('^([0-9.]+|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$') && isIP(self.peerIP.replace('[', '').split(self.peerIP.contains(']') ? ']' : ':')[0]) && int(self.peerIP.split(':')[self.peerIP.split(':').size() - 1]) >= 1 && int(self.peerIP.split(':')[self.peerIP.split(':').size() - 1]) <= 65535)"
+        r"!has(self.peerIP) || self.peerIP == '' || isIP(self.peerIP) || (self.peerIP.matches('^([0-9.]+|\\[[0-9a-fA-F:.]+\\]):[0-9]{1,5}$') && (self.peerIP.startsWith('[') ? isIP(self.peerIP.substring(1, self.peerIP.indexOf(']'))) : isIP(self.peerIP.substring(0, self.peerIP.indexOf(':')))) && int(self.peerIP.substring(self.peerIP.lastIndexOf(':') + 1)) >= 1 && int(self.peerIP.substring(self.peerIP.lastIndexOf(':') + 1)) <= 65535)"
     )
     .message("peerIP is not an address with an optional port; write 192.0.2.1, 192.0.2.1:1790, 2001:db8::1 or [2001:db8::1]:1790"),
     validation = Rule::new("!has(self.reachableBy) || self.reachableBy == '' || isIP(self.reachableBy)")
