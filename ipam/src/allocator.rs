@@ -6,6 +6,7 @@
 
 mod assign;
 mod claim;
+mod collect;
 mod context;
 mod give_back;
 mod locks;
@@ -25,6 +26,7 @@ use datastore::Datastore;
 
 use crate::error::Error;
 use crate::request::Held;
+pub use collect::Collected;
 use locks::Locks;
 
 /// The wall clock: stamps claims and releases, ends cool-downs.

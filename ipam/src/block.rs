@@ -19,6 +19,7 @@ use crds::ipam_block::AllocationAttribute;
 use crds::{Cidr, IpamBlockSpec};
 
 pub use codec::BrokenBlock;
+pub(crate) use codec::parse_time;
 
 use crate::range::{self, Ranges};
 

@@ -9,19 +9,20 @@
 //! - A handle counts at least what it holds, so its addresses are found through it.
 //! - A confirmed affinity has its block, and that block names the same node.
 //!
-//! No kernel, no routes, no pods: callers say which handles are alive.
+//! No kernel and no routes. Which handles are alive on a node its agent says; what is left of nodes that are gone, [`gc`] says.
 
 mod affinity;
 mod allocator;
 mod block;
 mod error;
+pub mod gc;
 mod handle;
 mod pool;
 mod range;
 mod request;
 mod shortfall;
 
-pub use allocator::{Backoff, Clock, Ipam};
+pub use allocator::{Backoff, Clock, Collected, Ipam};
 pub use block::{BrokenBlock, Refusal};
 pub use error::Error;
 pub use request::{

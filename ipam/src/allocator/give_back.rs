@@ -189,6 +189,15 @@ impl Ipam {
         let held = self.allocations_of_node(node).await?;
         let guarded: Vec<Release> = held.into_iter().map(Release::from).collect();
         let released = self.release(&guarded).await?.released;
+        self.release_node_blocks(node).await?;
+        Ok(released)
+    }
+
+    /// Takes all blocks away from a node. Those with addresses stay, without owner, until these are freed.
+    ///
+    /// # Errors
+    /// The datastore; call again.
+    pub async fn release_node_blocks(&self, node: &str) -> Result<(), Error> {
         for (_, block) in self.list_blocks().await?.blocks {
             if block.owned_by(node) {
                 // With its affinity, should an interrupted claim have lost it, there is an order to give it back in.
@@ -198,6 +207,6 @@ impl Ipam {
         for affinity in self.list_affinities(Some(node)).await? {
             Box::pin(self.release_affinity(node, affinity.resource.spec.cidr)).await?;
         }
-        Ok(released)
+        Ok(())
     }
 }

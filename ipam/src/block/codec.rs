@@ -194,7 +194,8 @@ fn intern(
     })
 }
 
-fn parse_time(text: &str) -> Option<SystemTime> {
+/// Reads RFC 3339 text.
+pub(crate) fn parse_time(text: &str) -> Option<SystemTime> {
     serde_json::from_value::<Time>(text.into())
         .ok()
         .map(|time| SystemTime::from(time.0))
