@@ -1,12 +1,15 @@
 //! What is done once at the start: finish deletions, find out which recorded containers are
-//! still there, take up those whose record is lost, tell the endpoints, and later release what
-//! leaked.
+//! still there, take up those whose record is lost, tell the endpoints. What leaked is released
+//! later, and from then on from time to time: whether a sandbox is gone is known here only.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use crds::Kind;
 use crds::ipam_block::attribute;
+use datastore::Key;
 use felix_api::cni::{Attachment, Del, parse_alias};
 use felix_calc::Update;
 use ipam::Held;
@@ -23,6 +26,9 @@ const RECLAIM_AFTER: Duration = Duration::from_secs(10);
 /// How soon to ask again for the addresses of pods without record.
 const ADOPT_RETRY: Duration = Duration::from_secs(2);
 const RECLAIM_RETRY: Duration = Duration::from_secs(30);
+/// How often it is searched again: for sandboxes that ended without a DEL, and for what an
+/// addition that failed could not give back.
+const RECLAIM_EVERY: Duration = Duration::from_secs(300);
 
 impl Server {
     /// Tells the endpoints of this node. Waits for the datastore only when a record is lost.
@@ -31,25 +37,7 @@ impl Server {
     /// When the kernel or the state directory cannot be read.
     pub async fn start(&self) -> Result<()> {
         let veths = veths(&self.settings.interface_prefix)?;
-        let gone: Vec<Record> = self
-            .records()
-            .iter()
-            .filter(|record| is_gone(record, &veths, &self.settings.boot))
-            .cloned()
-            .collect();
-        for record in gone {
-            tracing::info!(
-                container = record.container_id,
-                "container is gone for good"
-            );
-            self.bury(&Del {
-                network: record.network.clone(),
-                container_id: record.container_id.clone(),
-                ifname: record.ifname.clone(),
-                namespace: record.namespace.clone(),
-                pod: record.pod.clone(),
-            })?;
-        }
+        self.bury_gone(&veths).await?;
         self.forget_buried().await?;
         self.adopt(veths).await?;
         let ids: Vec<_> = self.records().iter().map(Record::endpoint_id).collect();
@@ -95,25 +83,100 @@ impl Server {
         Ok(())
     }
 
-    /// Settles deletions from time to time, and once what leaked.
+    /// Writes down the deletion of every container that is gone for good.
+    async fn bury_gone(&self, veths: &[Veth]) -> Result<()> {
+        let is_gone = |record: &Record| is_gone(record, veths, &self.settings.boot);
+        let gone: Vec<Attachment> = self
+            .records()
+            .iter()
+            .filter(|record| is_gone(record))
+            .map(Record::attachment)
+            .collect();
+        for attachment in gone {
+            let _exclusive = self.exclusive(&attachment.container_id).await;
+            // Deleted, or made anew, while others worked on it.
+            let current = self.records().get(&attachment).cloned();
+            let Some(record) = current.filter(is_gone) else {
+                continue;
+            };
+            tracing::info!(
+                container = record.container_id,
+                "container is gone for good"
+            );
+            self.bury(&Del {
+                network: record.network,
+                container_id: record.container_id,
+                ifname: record.ifname,
+                namespace: record.namespace,
+                pod: record.pod,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Settles deletions, and from time to time what leaked.
     ///
     /// # Errors
     /// None so far.
     pub async fn housekeep(&self) -> Result<()> {
-        let mut reclaim_at = Some(tokio::time::Instant::now() + RECLAIM_AFTER);
+        let mut reclaim_at = tokio::time::Instant::now() + RECLAIM_AFTER;
         loop {
-            self.settle().await;
-            if reclaim_at.is_some_and(|when| when <= tokio::time::Instant::now()) {
-                reclaim_at = match self.reclaim(None, ipam::LiveHandles::new()).await {
-                    Ok(()) => None,
+            if reclaim_at <= tokio::time::Instant::now() {
+                let wait = match self.collect_own().await {
+                    Ok(()) => RECLAIM_EVERY,
                     Err(error) => {
                         tracing::warn!(error, "leaked addresses are searched for later");
-                        Some(tokio::time::Instant::now() + RECLAIM_RETRY)
+                        RECLAIM_RETRY
                     }
                 };
+                reclaim_at = tokio::time::Instant::now() + wait;
             }
+            self.settle().await;
             tokio::time::sleep(SETTLE).await;
         }
+    }
+
+    /// Buries containers that ended without a DEL, and releases addresses nobody remembers.
+    pub(super) async fn collect_own(&self) -> Result<(), String> {
+        let veths = veths(&self.settings.interface_prefix).map_err(|error| format!("{error:#}"))?;
+        let buried = self.bury_gone(&veths).await;
+        buried.map_err(|error| format!("{error:#}"))?;
+        let alive = self.unknown_but_alive().await?;
+        self.reclaim(None, alive).await
+    }
+
+    /// Handles without record whose pod is there with the address, as its Pod object says: of
+    /// another plugin that this agent takes over from.
+    async fn unknown_but_alive(&self) -> Result<ipam::LiveHandles, String> {
+        let node = &self.settings.node;
+        let held = self.ipam.allocations_of_node(node).await;
+        let held = held.map_err(|error| error.to_string())?;
+        let known: BTreeSet<String> = self
+            .records()
+            .iter()
+            .map(|record| record.handle().to_lowercase())
+            .collect();
+        let mut alive = ipam::LiveHandles::new();
+        for held in held {
+            let Some(handle) = held.handle.as_deref().map(str::to_lowercase) else {
+                continue;
+            };
+            let fact = |name: &str| held.attributes.get(name).cloned();
+            let pod = fact(attribute::NAMESPACE).zip(fact(attribute::POD));
+            let Some((namespace, pod)) = pod.filter(|_| !known.contains(&handle)) else {
+                continue;
+            };
+            let key = Key::namespaced(Kind::Pod, namespace, pod);
+            let pod = match self.store.get(&key).await {
+                Ok(pod) => Some(pod),
+                Err(error) if error.is_not_found() => None,
+                Err(error) => return Err(error.to_string()),
+            };
+            if !ipam::gc::still_leaked(&held, pod) {
+                alive.insert(handle);
+            }
+        }
+        Ok(alive)
     }
 }
 

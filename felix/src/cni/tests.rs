@@ -404,3 +404,57 @@ async fn addresses_that_nobody_remembers_are_released() {
     again.reclaim(None, ipam::LiveHandles::new()).await.unwrap();
     assert_eq!(bench.held().await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_sandbox_that_ended_without_a_deletion_is_found() {
+    let bench = bench().await;
+    for (pod, container, netns) in [("a", "runs", "/"), ("b", "ended", "/nowhere")] {
+        let netns = netns.to_owned();
+        let added = bench
+            .add(Add {
+                netns,
+                ..add(pod, container)
+            })
+            .await;
+        assert!(matches!(
+            bench.activate(container, &added).await,
+            Reply::Done
+        ));
+    }
+    bench.server.collect_own().await.unwrap();
+    // Written down first, then settled; its addresses are held until then.
+    assert_eq!((bench.tombstones(), bench.held().await.len()), (1, 4));
+    assert!(bench.server.settle().await);
+    assert_eq!((bench.tombstones(), bench.held().await.len()), (0, 2));
+    assert_eq!(bench.server.records().len(), 1);
+}
+
+#[tokio::test]
+async fn an_unknown_sandbox_whose_pod_has_the_address_is_spared() {
+    let bench = bench().await;
+    for (pod, container) in [("alive", "one"), ("gone", "two")] {
+        let added = bench.add(add(pod, container)).await;
+        std::fs::remove_file(
+            bench
+                .state
+                .path()
+                .join(format!("endpoints/{container}.eth0.json")),
+        )
+        .unwrap();
+        if pod == "alive" {
+            let ips: Vec<Value> = added
+                .addresses
+                .iter()
+                .map(|ip| json!({ "ip": ip.addr() }))
+                .collect();
+            let rest = json!({
+                "spec": { "nodeName": "node", "containers": [] },
+                "status": { "podIP": ips[0]["ip"], "podIPs": ips },
+            });
+            put(&bench.store, crds::Kind::Pod, pod, "default", rest).await;
+        }
+    }
+    let again = server(&bench.store, bench.state.path());
+    again.collect_own().await.unwrap();
+    assert_eq!(bench.held().await.len(), 2);
+}
