@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Package, and every package of ours that it may depend on.
-const ALLOWED: [(&str, &[&str]); 20] = [
+const ALLOWED: [(&str, &[&str]); 21] = [
     ("bfd", &[]),
     ("bgp-api", &[]),
     ("bgp-bench", &[]),
@@ -40,6 +40,7 @@ const ALLOWED: [(&str, &[&str]); 20] = [
         ],
     ),
     ("cli", &["bgp-api"]),
+    ("controller", &["crds", "datastore", "ipam"]),
     ("cni", &["felix-api", "netlink"]),
     ("e2e", &[]),
 ];

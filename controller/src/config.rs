@@ -1,0 +1,180 @@
+//! Settings: flags, and the environment under `TORTIE_…`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Parser, ValueEnum};
+use crds::GoDuration;
+use ipam::gc;
+
+/// Collects addresses and blocks of nodes that are gone, and empty blocks.
+///
+/// Several may run: one of them leads and works, the others stand by.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tortie-controller", version)]
+pub(crate) struct Flags {
+    /// Where desired state lives: file:DIR
+    #[arg(
+        long,
+        value_name = "WHERE",
+        env = "TORTIE_DATASTORE",
+        default_value = "file:/etc/tortie/manifests"
+    )]
+    datastore: String,
+    /// Address of metrics, probes and the last look
+    #[arg(
+        long,
+        value_name = "ADDRESS:PORT",
+        env = "TORTIE_ADMIN",
+        default_value = "127.0.0.1:9094"
+    )]
+    admin: SocketAddr,
+    /// Log filter: error, warn, info, debug, trace, or per module
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "TORTIE_LOG",
+        default_value = "info"
+    )]
+    log: String,
+    /// How long a leak on a node that is there, and an empty block, is looked at before it counts; 0 leaves both alone
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "TORTIE_LEAK_GRACE_PERIOD",
+        default_value = "15m"
+    )]
+    leak_grace_period: GoDuration,
+    /// How long the agent of a node without Node object must be silent; agents report at least every five minutes
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "TORTIE_AGENT_SILENCE",
+        default_value = "6m"
+    )]
+    agent_silence: GoDuration,
+    /// How long something must look half-written before it is settled
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "TORTIE_SETTLE_AFTER",
+        default_value = "1m"
+    )]
+    settle_after: GoDuration,
+    /// Free nothing while a larger share of the nodes with addresses is gone, and more than one
+    #[arg(long, value_name = "PERCENT", env = "TORTIE_MAX_GONE_PERCENT", default_value_t = 50,
+          value_parser = clap::value_parser!(u8).range(0..=100))]
+    max_gone_percent: u8,
+    /// Longest time between two looks [default: half of the grace period, 5m without one]
+    #[arg(long, value_name = "TIME", env = "TORTIE_INTERVAL")]
+    interval: Option<GoDuration>,
+    /// Look once, act, print what was found and done, and end
+    #[arg(long)]
+    once: bool,
+    /// Change nothing: only say what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// What --once prints
+    #[arg(short, long, value_enum, default_value = "table")]
+    output: Output,
+}
+
+/// How findings are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The settings in force.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) directory: PathBuf,
+    pub(crate) admin: SocketAddr,
+    pub(crate) log: String,
+    pub(crate) collection: gc::Settings,
+    pub(crate) interval: Duration,
+    pub(crate) once: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) output: Output,
+}
+
+/// Between two looks when there is no grace period.
+const INTERVAL: Duration = Duration::from_secs(300);
+
+impl Config {
+    /// # Errors
+    /// When a value has the wrong form; the text names the flag.
+    pub(crate) fn resolve(flags: Flags) -> Result<Config> {
+        let directory = match flags.datastore.split_once(':') {
+            Some(("file", directory)) if !directory.is_empty() => directory.into(),
+            Some(_) | None => bail!("--datastore: {:?} is not file:DIR", flags.datastore),
+        };
+        let grace = Some(flags.leak_grace_period.0).filter(|grace| !grace.is_zero());
+        let interval = flags.interval.map(|interval| interval.0);
+        if interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
+            bail!("--interval: less than a second; write one like 5m");
+        }
+        Ok(Config {
+            directory,
+            admin: flags.admin,
+            log: flags.log.to_lowercase(),
+            collection: gc::Settings {
+                grace,
+                silence: flags.agent_silence.0,
+                under_way: flags.settle_after.0,
+                max_gone_percent: flags.max_gone_percent,
+                // A directory of manifests need not have Pods.
+                expect_pods: false,
+            },
+            interval: interval.unwrap_or_else(|| grace.map_or(INTERVAL, |grace| grace / 2)),
+            once: flags.once,
+            dry_run: flags.dry_run,
+            output: flags.output,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(flags: &[&str]) -> Result<Config> {
+        let program = ["tortie-controller"].iter();
+        Config::resolve(Flags::try_parse_from(program.chain(flags))?)
+    }
+
+    #[test]
+    fn times_follow_from_the_grace_period() {
+        let config = resolve(&[]).unwrap();
+        assert_eq!(config.collection.grace, Some(Duration::from_secs(900)));
+        assert_eq!(config.interval, Duration::from_secs(450));
+        let config = resolve(&["--leak-grace-period", "0"]).unwrap();
+        assert_eq!((config.collection.grace, config.interval), (None, INTERVAL));
+        let config = resolve(&["--interval", "1m30s"]).unwrap();
+        assert_eq!(config.interval, Duration::from_secs(90));
+    }
+
+    #[test]
+    fn a_wrong_value_is_named() {
+        for (flags, text) in [
+            (
+                ["--datastore", "etcd:x"],
+                "--datastore: \"etcd:x\" is not file:DIR",
+            ),
+            (
+                ["--interval", "10ms"],
+                "--interval: less than a second; write one like 5m",
+            ),
+            (["--agent-silence", "long"], "--agent-silence"),
+            (["--max-gone-percent", "101"], "--max-gone-percent"),
+        ] {
+            let error = resolve(&flags).unwrap_err().to_string();
+            assert!(error.contains(text), "{error}");
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The binary `tortie-controller`: the one of a cluster that collects what nodes left behind.
+//!
+//! Decisions are made in `ipam::gc`, writes in `ipam`; here are the loop, leadership, pages and output.
+//!
+//! ```text
+//!  datastore ─ lists ─▶ ipam::gc::Collector ─ Sweep ─▶ Ipam::collect ─ compare and swap ─▶ datastore
+//!  watch of Nodes, time ──▶ when                └──▶ Board ──▶ /metrics, /sweep, /livez, /readyz
+//! ```
+
+mod admin;
+mod board;
+mod collect;
+mod config;
+mod lease;
+mod metrics;
+mod report;
+mod service;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use config::{Config, Flags};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            // The log may not be set up yet.
+            let _nobody_listens = writeln!(std::io::stderr(), "tortie-controller: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let config = Config::resolve(Flags::parse())?;
+    let filter = EnvFilter::try_new(&config.log).context("--log")?;
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The work is in other processes.
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let code = runtime.block_on(async {
+        if config.once {
+            return service::once(&config).await;
+        }
+        service::run(&config).await.map(|()| ExitCode::SUCCESS)
+    });
+    runtime.shutdown_background();
+    code
+}
