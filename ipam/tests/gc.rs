@@ -2,7 +2,11 @@
 //! anew. Whether a sandbox is alive only the test knows; an address of one that is must never be freed.
 //!
 //! A failure prints its seed; run that one alone with `IPAM_GC_SEED=<seed>`, or more with `IPAM_GC_CASES=<number>`.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/cluster.rs"]
 mod cluster;
