@@ -6,10 +6,11 @@
 )]
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use datastore::file::FileStore;
@@ -168,9 +169,11 @@ impl Drop for Service {
     }
 }
 
+/// An address of its own for each program that a test starts: a port that is free now need not be later.
 fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
+    static LAST: AtomicU8 = AtomicU8::new(1);
+    let number = LAST.fetch_add(1, Ordering::Relaxed);
+    format!("127.0.79.{number}:9099")
 }
 
 async fn wait_until<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
@@ -325,9 +328,10 @@ async fn one_controller_works_and_the_next_takes_over_when_it_is_killed() {
     let cluster = Cluster::new(3).await;
     let mut first = Service::start(&cluster, &[]);
     let leads = |service: &Service| {
-        service
-            .get("/metrics")
-            .is_some_and(|page| page.contains("tortie_controller_leader 1"))
+        service.get("/metrics").is_some_and(|page| {
+            page.lines()
+                .any(|line| line == "tortie_controller_leader 1")
+        })
     };
     wait_until("the first leads", async || leads(&first)).await;
     let second = Service::start(&cluster, &[]);
