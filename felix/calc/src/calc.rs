@@ -288,7 +288,7 @@ impl Calc {
         let pools = self.inputs.all_pools();
         blocks::check(&pools, &owned, &mut problems);
         let pools: Vec<Pool> = pools.into_values().collect();
-        let hidden = self.inputs.has_hidden_pool();
+        let hidden = self.inputs.hidden_pool(self.settings.bgp);
         let tables = &mut self.tables;
         if (&tables.pools, &tables.node, tables.hidden_pool) != (&pools, &this, hidden) {
             tables.pools = pools;

@@ -127,6 +127,17 @@ impl Pool {
     }
 }
 
+/// Whether there may be a pool of which not even the range can be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Hidden {
+    #[default]
+    No,
+    /// Yes, and the routes that an earlier run left are kept, as they follow what it could read.
+    Held,
+    /// Yes.
+    Yes,
+}
+
 /// Something stored that may be a pool and cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unread {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::encap::{Devices, End};
-use crate::facts::{Block, Encap, Node, Pool, Tunnel};
+use crate::facts::{Block, Encap, Hidden, Node, Pool, Tunnel};
 use crate::host::Resolver;
 use crate::{NextHop, Nexthop, Route, RouteClass, Target};
 
@@ -34,8 +34,7 @@ pub(crate) struct Tables {
     pub(crate) remote: BTreeMap<IpNet, IpAddr>,
     /// Blocks and borrowed addresses of other nodes, known where or not.
     pub(crate) far: BTreeSet<IpNet>,
-    /// There may be a pool of which not even the range can be read.
-    pub(crate) hidden_pool: bool,
+    pub(crate) hidden_pool: Hidden,
     /// BGP says whose blocks are where, unless a pool is not exported.
     pub(crate) bgp: bool,
     /// Ranges of service addresses, which the service proxy of the node handles.
@@ -122,7 +121,8 @@ impl Tables {
     ///
     /// A disabled pool is one while it has addresses on other nodes; else it stands for a range that
     /// is not of this cluster. Where a pool cannot be read, the blocks that may lie in it are guarded
-    /// one by one.
+    /// one by one, once the routes of an earlier run are no longer in charge: a drop route would take
+    /// their place.
     fn is_guarded(&self, destination: IpNet) -> bool {
         let asks = |pool: &Pool| {
             let in_use = || self.far.iter().any(|range| pool.cidr.contains(range));
@@ -130,7 +130,7 @@ impl Tables {
         };
         let pool = !is_host(destination) && self.pools.iter().any(asks);
         let hidden = || {
-            self.hidden_pool
+            self.hidden_pool == Hidden::Yes
                 && self.far.contains(&destination)
                 && pool_of(&self.pools, destination).is_none()
         };
@@ -147,7 +147,7 @@ impl Tables {
     /// Whether a destination may lie in a pool that cannot be read: it is in no other one, and other
     /// nodes have it. Nobody knows whether it needs a tunnel.
     fn is_doubtful(&self, destination: IpNet, next_hops: &[NextHop]) -> bool {
-        if !self.hidden_pool || pool_of(&self.pools, destination).is_some() {
+        if self.hidden_pool == Hidden::No || pool_of(&self.pools, destination).is_some() {
             return false;
         }
         let wider = std::iter::successors(Some(destination), IpNet::supernet);

@@ -54,7 +54,12 @@ impl Calc {
                 }
             }
             Update::NextHops(changes) => self.next_hops.update(changes),
-            Update::Speaker(speaker) => self.inputs.converged = speaker.converged,
+            Update::Speaker(speaker) => {
+                let changed = self.inputs.converged != speaker.converged;
+                self.inputs.converged = speaker.converged;
+                // Blocks that may lie in a pool nobody can read are guarded from then on.
+                self.dirty.blocks |= changed && self.inputs.has_hidden_pool();
+            }
             Update::Programmed(programmed) => self.programmed(programmed),
             Update::Tunnels(tunnels) => {
                 self.dirty.tunnels |= self.inputs.tunnels != tunnels;

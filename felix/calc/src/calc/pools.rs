@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use super::{Calc, Inputs};
 use crate::Problem;
-use crate::facts::{Encap, Pool, Unread};
+use crate::facts::{Encap, Hidden, Pool, Unread};
 
 impl Inputs {
     /// What cannot be used and has no last good state that is in force, by place.
@@ -33,6 +33,15 @@ impl Inputs {
     /// Whether there may be a pool of which not even the range is known.
     pub(super) fn has_hidden_pool(&self) -> bool {
         self.unread().any(|(_, unread)| unread.pool.is_none())
+    }
+
+    /// The same, and whether routes of an earlier run are still in charge.
+    pub(super) fn hidden_pool(&self, bgp: bool) -> Hidden {
+        match self.has_hidden_pool() {
+            false => Hidden::No,
+            true if bgp && !self.converged => Hidden::Held,
+            true => Hidden::Yes,
+        }
     }
 
     /// Whether there may be a pool that cannot be used as it is written.
