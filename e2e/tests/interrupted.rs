@@ -119,6 +119,10 @@ fn settled(cluster: &Cluster) -> Result<()> {
             routed == steady,
             "routes to {routed:?}, the pod has {steady:?}"
         );
+        // Its file goes last of all that a deletion leaves.
+        let tombstones = std::fs::read_dir(node.state_dir().join("cni/deleted"));
+        let tombstones = tombstones.map_or(0, Iterator::count);
+        ensure!(tombstones == 0, "{tombstones} tombstones");
         Ok(Some(()))
     })?;
     let blocks = cluster.objects("ipamblocks")?.len();
@@ -129,9 +133,6 @@ fn settled(cluster: &Cluster) -> Result<()> {
     );
     let records = std::fs::read_dir(node.state_dir().join("endpoints"))?.count();
     ensure!(records == 1, "{records} endpoint records");
-    let tombstones =
-        std::fs::read_dir(node.state_dir().join("cni/deleted")).map_or(0, Iterator::count);
-    ensure!(tombstones == 0, "{tombstones} tombstones");
     Ok(())
 }
 
