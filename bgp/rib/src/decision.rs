@@ -3,8 +3,9 @@
 //! The order of steps and what each step compares is written in [`STEPS`] and [`rank`], and for the
 //! steps before MED once more in [`Standing`](crate::standing::Standing), which spares most
 //! prefixes the rest. Choosing among equals, multipath and explaining all go through [`select`],
-//! which works by elimination over the whole set as the RFC does. A pairwise sort would be wrong: MED only compares paths of the
-//! same neighbouring AS, so "better than" is not transitive (RFC 4271 §9.1.2.2 c).
+//! which works by elimination over the whole set as the RFC does. A pairwise sort would be wrong:
+//! MED only compares paths of the same neighbouring AS, so "better than" is not transitive (RFC
+//! 4271 §9.1.2.2 c).
 
 use std::cmp::Ordering;
 use std::fmt;

@@ -455,9 +455,10 @@ impl Dataplane {
     /// Routes through a tunnel do not wait for the listing that finds out.
     fn last_address_gone(&mut self, index: u32, now: Instant) {
         let has_more = self.host.addresses(index).any(|net| net.addr().is_ipv4());
-        let link = self.host.by_index(index).filter(|link| {
-            link.admin_up && overlay::NAMES.contains(&link.name.as_str()) && !has_more
-        });
+        let link = self
+            .host
+            .by_index(index)
+            .filter(|link| link.admin_up && overlay::is_tunnel(&link.name) && !has_more);
         if let Some(link) = link.cloned() {
             let down = Link {
                 admin_up: false,

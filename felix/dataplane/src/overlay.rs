@@ -29,23 +29,27 @@ mod wanted;
 
 /// The names of all devices that this driver may own.
 pub(crate) const NAMES: [&str; 3] = [IPIP_DEVICE, VXLAN_DEVICE, VXLAN_V6_DEVICE];
-/// Whether every way out of a route is one of these devices.
-pub(crate) fn is_through_tunnel(route: &netlink::Route, host: &Host) -> bool {
-    let is_tunnel = |name: &str| NAMES.contains(&name);
-    let mut devices = route.nexthops.iter().map(|nexthop| nexthop.device);
-    !route.nexthops.is_empty()
-        && devices.all(|device| {
-            let link = device.and_then(|device| host.by_index(device));
-            link.is_some_and(|link| is_tunnel(&link.name))
-        })
-}
-
 /// Between two looks at a device, so that somebody who keeps changing it does not keep us busy.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Reads of the event queue per step.
 const EVENT_READS: usize = 16;
 /// How often tunnels in user space are asked whether they work.
 const PULSE: Duration = Duration::from_secs(1);
+
+/// Whether a device of this name is one of ours, if it is a tunnel.
+pub(crate) fn is_tunnel(name: &str) -> bool {
+    NAMES.contains(&name)
+}
+
+/// Whether every way out of a route is a tunnel.
+pub(crate) fn is_through_tunnel(route: &netlink::Route, host: &Host) -> bool {
+    let is_through = |device| {
+        host.by_index(device)
+            .is_some_and(|link| is_tunnel(&link.name))
+    };
+    let mut devices = route.nexthops.iter().map(|nexthop| nexthop.device);
+    !route.nexthops.is_empty() && devices.all(|device| device.is_some_and(is_through))
+}
 
 /// The tunnels of this node.
 #[derive(Debug)]
@@ -162,7 +166,7 @@ impl Overlay {
 
     /// Whether routes may lead through an interface of this name, as far as tunnels go.
     pub(crate) fn is_passable(&self, name: &str) -> bool {
-        if !self.told || !NAMES.contains(&name) {
+        if !self.told || !is_tunnel(name) {
             return true;
         }
         match self.tunnels.get(name) {

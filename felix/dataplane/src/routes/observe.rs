@@ -173,8 +173,7 @@ impl Table {
             self.classify_device(link.index, new, host, now);
         }
         let what_matters = |link: &Link| {
-            let tunnel = overlay::NAMES.contains(&link.name.as_str());
-            let mtu = tunnel.then_some(link.mtu);
+            let mtu = overlay::is_tunnel(&link.name).then_some(link.mtu);
             (link.index, link.name.clone(), link.admin_up, mtu)
         };
         if old.map(what_matters) == new.map(what_matters) {

@@ -50,9 +50,7 @@ pub(super) fn route(wanted: &felix_calc::Route, protocol: u8, host: &Host) -> Op
             }
             let tunnels = nexthops.iter().filter_map(|nexthop| {
                 let link = host.passable(&nexthop.interface)?;
-                overlay::NAMES
-                    .contains(&&*nexthop.interface)
-                    .then_some(link.mtu)
+                overlay::is_tunnel(&nexthop.interface).then_some(link.mtu)
             });
             route.mtu = tunnels.min();
         }
