@@ -1,7 +1,8 @@
 //! Where desired state lives.
 //!
 //! [`Datastore`] is the one seam between the programs and their data; every back end passes `tests/contract.rs`.
-//! [`file::FileStore`] keeps the manifests of a directory, [`memory::MemoryStore`] serves tests and can be told to fail.
+//! [`file::FileStore`] keeps the manifests of a directory, [`kubernetes::KubernetesStore`] is a cluster's API server,
+//! [`memory::MemoryStore`] serves tests and can be told to fail.
 //!
 //! What holds for every back end:
 //! - An [`Object`] is the whole manifest, unknown fields included; [`typed`] reads and writes it as a Rust type and
@@ -19,8 +20,10 @@ mod admission;
 mod error;
 mod event;
 pub mod file;
+pub mod kubernetes;
 pub mod memory;
 mod object;
+mod outage;
 mod table;
 pub mod typed;
 
@@ -29,10 +32,12 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use crds::Kind;
 use serde_json::Value;
+use tokio::sync::watch;
 
 pub use error::Error;
 pub use event::{Broken, Event, Remains};
 pub use object::{Key, Object};
+pub use outage::Outage;
 pub use table::Watch;
 pub use typed::{Typed, create_typed, delete_typed, get_typed, list_typed, update_typed};
 
@@ -70,4 +75,10 @@ pub trait Datastore: Send + Sync + 'static {
 
     /// Everything that is broken at the moment, ordered by place.
     async fn problems(&self) -> Result<Vec<Broken>, Error>;
+
+    /// Whether the store cannot be reached at the moment, and since when; watches go on with what they know.
+    /// The channel of a store that is always there is closed.
+    fn outage(&self) -> watch::Receiver<Option<Outage>> {
+        watch::channel(None).1
+    }
 }

@@ -13,11 +13,23 @@ use crate::{Broken, Error, Event, Key, Object};
 #[derive(Default)]
 pub(crate) struct Table {
     state: Mutex<State>,
+    packs: bool,
+}
+
+/// An object in the table. Cheap to copy, so that nobody reads a manifest while holding the lock.
+#[derive(Clone)]
+enum Entry {
+    Whole(Arc<Object>),
+    /// Its manifest as text: a full address block takes a tenth of what it takes as a tree.
+    Packed {
+        version: String,
+        manifest: Arc<str>,
+    },
 }
 
 #[derive(Default)]
 struct State {
-    objects: BTreeMap<Key, Arc<Object>>,
+    objects: BTreeMap<Key, Entry>,
     broken: BTreeMap<String, Broken>,
     watches: Vec<Weak<Pending>>,
     closed: bool,
@@ -61,15 +73,63 @@ impl Pending {
     }
 }
 
+impl Entry {
+    fn version(&self) -> &str {
+        match self {
+            Entry::Whole(object) => &object.resource_version,
+            Entry::Packed { version, .. } => version,
+        }
+    }
+
+    fn object(&self, key: &Key) -> Arc<Object> {
+        match self {
+            Entry::Whole(object) => Arc::clone(object),
+            Entry::Packed { version, manifest } => Arc::new(Object {
+                key: key.clone(),
+                resource_version: version.clone(),
+                // It was written by this module, so it can be read.
+                value: serde_json::from_str(manifest).unwrap_or_default(),
+            }),
+        }
+    }
+}
+
 impl Table {
+    /// A table of many objects, of which few are asked for again.
+    pub(crate) fn packed() -> Table {
+        Table {
+            packs: true,
+            ..Table::default()
+        }
+    }
+
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Object>> {
-        lock(&self.state).objects.get(key).cloned()
+        let entry = lock(&self.state).objects.get(key).cloned();
+        entry.map(|entry| entry.object(key))
     }
 
     pub(crate) fn list(&self, kind: Kind) -> Vec<Object> {
-        let objects: Vec<Arc<Object>> = lock(&self.state).of_kind(kind).cloned().collect();
-        // Copied without the lock.
-        objects.into_iter().map(Arc::unwrap_or_clone).collect()
+        let entries: Vec<(Key, Entry)> = {
+            let state = lock(&self.state);
+            let entries = state.of_kind(kind);
+            entries
+                .map(|(key, entry)| (key.clone(), entry.clone()))
+                .collect()
+        };
+        // Read and copied without the lock.
+        let objects = entries.into_iter();
+        objects
+            .map(|(key, entry)| Arc::unwrap_or_clone(entry.object(&key)))
+            .collect()
+    }
+
+    /// Which objects of a kind there are, in which versions.
+    pub(crate) fn versions(&self, kind: Kind) -> Vec<(Key, String)> {
+        let state = lock(&self.state);
+        let versions = state.of_kind(kind);
+        versions
+            .map(|(key, entry)| (key.clone(), entry.version().to_owned()))
+            .collect()
     }
 
     pub(crate) fn problems(&self) -> Vec<Broken> {
@@ -78,11 +138,24 @@ impl Table {
 
     /// Stores an object; nobody is told if it is the same as before.
     pub(crate) fn put(&self, object: Arc<Object>) {
-        let mut state = lock(&self.state);
+        self.put_newer(object, |version, than| version != than);
+    }
+
+    /// As [`Table::put`], unless what is there is not older.
+    pub(crate) fn put_newer(&self, object: Arc<Object>, is_newer: fn(&str, &str) -> bool) {
         let key = object.key.clone();
         let version = object.resource_version.clone();
-        let before = state.objects.insert(key.clone(), object);
-        if before.is_none_or(|before| before.resource_version != version) {
+        let entry = match self.packs {
+            true => Entry::Packed {
+                version: version.clone(),
+                manifest: object.value.to_string().into(),
+            },
+            false => Entry::Whole(object),
+        };
+        let mut state = lock(&self.state);
+        let before = state.objects.get(&key);
+        if before.is_none_or(|before| is_newer(&version, before.version())) {
+            state.objects.insert(key.clone(), entry);
             state.tell(Some(key.kind), &Item::Object(key));
         }
     }
@@ -127,7 +200,7 @@ impl Table {
         let mut state = lock(&self.state);
         let objects = state
             .of_kind(kind)
-            .map(|object| Item::Object(object.key.clone()));
+            .map(|(key, _)| Item::Object(key.clone()));
         let concerns = |broken: &&Broken| broken.key.as_ref().is_none_or(|key| key.kind == kind);
         let places = state
             .broken
@@ -177,7 +250,7 @@ impl Table {
 }
 
 impl State {
-    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = &Arc<Object>> {
+    fn of_kind(&self, kind: Kind) -> impl Iterator<Item = (&Key, &Entry)> {
         let first = Key {
             kind,
             namespace: None,
@@ -186,9 +259,7 @@ impl State {
         let range = self
             .objects
             .range((Bound::Included(first), Bound::Unbounded));
-        range
-            .map(|(_, object)| object)
-            .take_while(move |object| object.key.kind == kind)
+        range.take_while(move |(key, _)| key.kind == kind)
     }
 
     /// Tells the watches of a kind, or all of them.
@@ -233,10 +304,14 @@ impl Watch {
         match item {
             Item::InSync => Some(Event::InSync),
             Item::Object(key) => match state.objects.get(&key) {
-                Some(object) => {
-                    let told = self.known.insert(key, object.resource_version.clone());
+                Some(entry) => {
+                    let entry = entry.clone();
+                    drop(state);
+                    let object = entry.object(&key);
+                    let version = object.resource_version.clone();
+                    let told = self.known.insert(key, version);
                     (told.as_ref() != Some(&object.resource_version))
-                        .then(|| Event::Upsert(Object::clone(object)))
+                        .then(|| Event::Upsert(Arc::unwrap_or_clone(object)))
                 }
                 None => self.known.remove(&key).map(|_| Event::Delete(key)),
             },

@@ -10,7 +10,7 @@ use datastore::{
 };
 use serde_json::{Value, json};
 
-use crate::{Backend, key, pool};
+use crate::suite::{Backend, key, pool};
 
 pub(crate) async fn created_objects_are_read_back(backend: &impl Backend) {
     let store = backend.open().await;
@@ -345,8 +345,9 @@ pub(crate) async fn unknown_fields_survive_typed_updates(backend: &impl Backend)
 pub(crate) async fn namespaced_objects_of_one_name_are_different(backend: &impl Backend) {
     let store = backend.open().await;
     for namespace in ["one", "two"] {
-        let value = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "namespace": namespace, "name": "web" } });
-        let key = Key::namespaced(Kind::Pod, namespace, "web");
+        backend.namespace(namespace).await;
+        let value = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "namespace": namespace, "name": "web" } });
+        let key = Key::namespaced(Kind::Secret, namespace, "web");
         store
             .create(Object {
                 key,
@@ -356,14 +357,14 @@ pub(crate) async fn namespaced_objects_of_one_name_are_different(backend: &impl 
             .await
             .unwrap();
     }
-    assert_eq!(store.list(Kind::Pod).await.unwrap().len(), 2);
+    assert_eq!(store.list(Kind::Secret).await.unwrap().len(), 2);
     store
-        .delete(&Key::namespaced(Kind::Pod, "one", "web"), None)
+        .delete(&Key::namespaced(Kind::Secret, "one", "web"), None)
         .await
         .unwrap();
     assert!(
         store
-            .get(&Key::namespaced(Kind::Pod, "two", "web"))
+            .get(&Key::namespaced(Kind::Secret, "two", "web"))
             .await
             .is_ok()
     );

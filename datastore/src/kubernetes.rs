@@ -1,0 +1,276 @@
+//! A Kubernetes API server.
+//!
+//! One list and one watch per kind, shared by everybody who follows it. Reads and writes of single objects go to the API
+//! server at once, so they are never behind. A watch, and a list of a kind that is followed whole, is behind by what is
+//! on the way, but for the writes of this store: address management lists blocks for every pod, which would be too much
+//! to ask of the API server.
+//!
+//! What is wrong is reported and never stops the rest:
+//! - An object that does not pass `crds` is [`crate::Event::Broken`]; its last good state stays until it is mended or
+//!   deleted.
+//! - While the API server is away, or refuses, every watch keeps what it knows, [`Datastore::outage`] says since when
+//!   and why, and it is tried again, at most 10 s apart. Only an event of the API server, or an object that is missing
+//!   in a later list, is a deletion.
+//! - A list that lacks most of what was known is believed only when lists have lacked it for a minute: a server that was
+//!   just set up anew or restored does not empty the routing tables of a cluster.
+//!
+//! Differences to the other back ends, all made by the API server:
+//! - Fields that the schema of a kind does not know are dropped when they are written.
+//! - `status` of a new or updated object is ignored; [`Datastore::patch_status`] applies it on the server's side under
+//!   [`Settings::field_manager`], so fields of other managers stay.
+//! - `metadata.managedFields` is not part of an object here; the API server keeps it.
+
+mod failure;
+mod follow;
+mod guard;
+mod health;
+mod object;
+mod request;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use crds::Kind;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::admission::{admit, validate};
+use crate::table::{Table, lock};
+use crate::{Broken, Datastore, Error, Key, Object, Outage, Watch};
+use follow::{Follower, Progress};
+use health::Health;
+use request::{Client, Scope};
+
+/// How long [`Datastore::watch`] waits for the first list of a kind.
+const FIRST_LIST: Duration = Duration::from_secs(10);
+
+/// Where the API server is and what is followed there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Kubeconfig to use; without one the service account of the pod.
+    pub kubeconfig: Option<PathBuf>,
+    /// Name under which fields are owned.
+    pub field_manager: String,
+    /// Follow and list only pods of this node.
+    pub pods_of_node: Option<String>,
+    /// Follow and list only Secrets of this namespace.
+    pub secrets_of_namespace: Option<String>,
+    /// Kinds of which a watch delivers the metadata alone, and no change of anything else.
+    pub metadata_only: BTreeSet<Kind>,
+    /// After this time lists that lack most of what was known are believed.
+    pub believe_losses_after: Duration,
+}
+
+impl Settings {
+    /// Everything is followed.
+    pub fn new(field_manager: impl Into<String>) -> Settings {
+        Settings {
+            kubeconfig: None,
+            field_manager: field_manager.into(),
+            pods_of_node: None,
+            secrets_of_namespace: None,
+            metadata_only: BTreeSet::new(),
+            believe_losses_after: Duration::from_secs(60),
+        }
+    }
+
+    fn scope(&self, kind: Kind) -> Scope {
+        let pods = self.pods_of_node.as_ref().filter(|_| kind == Kind::Pod);
+        let secrets = self.secrets_of_namespace.as_ref();
+        Scope {
+            namespace: secrets.filter(|_| kind == Kind::Secret).cloned(),
+            fields: pods.map(|node| format!("spec.nodeName={node}")),
+            metadata_only: self.metadata_only.contains(&kind),
+        }
+    }
+}
+
+/// A store in a Kubernetes API server.
+pub struct KubernetesStore {
+    settings: Settings,
+    client: Client,
+    table: Arc<Table>,
+    health: Arc<Health>,
+    followed: Mutex<BTreeMap<Kind, Followed>>,
+}
+
+/// The task that follows a kind.
+struct Followed {
+    progress: watch::Receiver<Progress>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for KubernetesStore {
+    fn drop(&mut self) {
+        for followed in lock(&self.followed).values() {
+            followed.task.abort();
+        }
+        self.table.close();
+    }
+}
+
+impl KubernetesStore {
+    /// Reads the configuration; the API server need not be there yet.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the configuration cannot be used.
+    pub async fn connect(settings: Settings) -> Result<KubernetesStore, Error> {
+        Ok(KubernetesStore {
+            client: Client::connect(settings.kubeconfig.as_deref()).await?,
+            settings,
+            table: Arc::new(Table::packed()),
+            health: Arc::default(),
+            followed: Mutex::default(),
+        })
+    }
+
+    /// Starts to follow a kind, unless it is followed already.
+    fn follow(&self, kind: Kind) -> watch::Receiver<Progress> {
+        let mut followed = lock(&self.followed);
+        let start = || {
+            let (sender, progress) = watch::channel(Progress::default());
+            let follower = Follower {
+                kind,
+                scope: self.settings.scope(kind),
+                believe: self.settings.believe_losses_after,
+                client: self.client.clone(),
+                table: Arc::clone(&self.table),
+                health: Arc::clone(&self.health),
+                progress: sender,
+            };
+            let task = tokio::spawn(follower.run());
+            Followed { progress, task }
+        };
+        followed.entry(kind).or_insert_with(start).progress.clone()
+    }
+
+    /// Whether all objects of a kind, whole, are in the table.
+    fn follows_whole(&self, kind: Kind) -> bool {
+        let listed = |followed: &Followed| followed.progress.borrow().listed;
+        self.settings.scope(kind).is_everything()
+            && lock(&self.followed).get(&kind).is_some_and(listed)
+    }
+
+    /// An object as the API server returned it after a write. Who lists the kind next shall find it.
+    fn written(&self, key: &Key, value: Value) -> Result<Object, Error> {
+        let object = read(key, value)?;
+        if self.follows_whole(key.kind) {
+            self.table
+                .put_newer(Arc::new(object.clone()), object::is_newer);
+        }
+        Ok(object)
+    }
+}
+
+/// An object as the API server returned it.
+fn read(key: &Key, value: Value) -> Result<Object, Error> {
+    object::of_value(key.kind, value).map_err(|error| Error::invalid(key, error))
+}
+
+#[async_trait]
+impl Datastore for KubernetesStore {
+    async fn get(&self, key: &Key) -> Result<Object, Error> {
+        let object = read(key, self.client.get(key).await?)?;
+        validate(key, &object.value).map_err(|error| Error::invalid(key, error))?;
+        Ok(object)
+    }
+
+    async fn list(&self, kind: Kind) -> Result<Vec<Object>, Error> {
+        if self.follows_whole(kind) && !self.health.is_failing(kind) {
+            return Ok(self.table.list(kind));
+        }
+        let scope = Scope {
+            metadata_only: false,
+            ..self.settings.scope(kind)
+        };
+        let mut objects = Vec::new();
+        let mut from = None;
+        loop {
+            let page = self.client.list(kind, &scope, from.as_deref()).await?;
+            let read = page.items.into_iter().filter_map(|value| {
+                let object = object::of_value(kind, value).ok()?;
+                match validate(&object.key, &object.value) {
+                    Ok(()) => Some(object),
+                    Err(_) => self.table.get(&object.key).map(Arc::unwrap_or_clone),
+                }
+            });
+            objects.extend(read);
+            from = page.more;
+            if from.is_none() {
+                break;
+            }
+        }
+        objects.sort_by(|one, other| one.key.cmp(&other.key));
+        Ok(objects)
+    }
+
+    async fn watch(&self, kind: Kind) -> Result<Watch, Error> {
+        let mut progress = self.follow(kind);
+        let listed = async { progress.wait_for(|progress| progress.listed).await.is_ok() };
+        if tokio::time::timeout(FIRST_LIST, listed).await != Ok(true) {
+            let problem = progress.borrow().problem.clone();
+            return Err(Error::unavailable(problem.unwrap_or_else(|| {
+                format!("objects of kind {kind} are not listed within {FIRST_LIST:?}")
+            })));
+        }
+        Ok(self.table.watch(kind))
+    }
+
+    async fn create(&self, object: Object) -> Result<Object, Error> {
+        let mut object = admit(object)?;
+        object::for_create(&mut object.value);
+        let manager = &self.settings.field_manager;
+        let created = self.client.create(&object.key, &object.value, manager);
+        self.written(&object.key, created.await?)
+    }
+
+    async fn update(&self, object: Object) -> Result<Object, Error> {
+        let mut object = admit(object)?;
+        if object.resource_version.is_empty() {
+            // The API server would take this as "whatever the version" for some kinds.
+            return Err(Error::Conflict { key: object.key });
+        }
+        crate::admission::set_version(&mut object.value, &object.resource_version)
+            .map_err(|error| Error::invalid(&object.key, error))?;
+        let manager = &self.settings.field_manager;
+        let updated = self.client.replace(&object.key, &object.value, manager);
+        self.written(&object.key, updated.await?)
+    }
+
+    async fn delete(&self, key: &Key, resource_version: Option<&str>) -> Result<(), Error> {
+        self.client.delete(key, resource_version).await
+    }
+
+    async fn patch_status(&self, key: &Key, status: Value) -> Result<Object, Error> {
+        let mut apply = object::bare(key);
+        if !status.is_null() {
+            apply["status"] = status;
+        }
+        let manager = &self.settings.field_manager;
+        let patched = self.client.apply_status(key, &apply, manager).await?;
+        self.written(key, patched)
+    }
+
+    async fn patch_annotations(
+        &self,
+        key: &Key,
+        annotations: BTreeMap<String, Option<String>>,
+    ) -> Result<Object, Error> {
+        let patch = json!({ "metadata": { "annotations": annotations } });
+        let manager = &self.settings.field_manager;
+        let patched = self.client.merge(key, &patch, manager).await?;
+        self.written(key, patched)
+    }
+
+    async fn problems(&self) -> Result<Vec<Broken>, Error> {
+        Ok(self.table.problems())
+    }
+
+    fn outage(&self) -> watch::Receiver<Option<Outage>> {
+        self.health.outage()
+    }
+}

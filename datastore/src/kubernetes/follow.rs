@@ -1,0 +1,292 @@
+//! Follows the objects of one kind: a list, then a watch from its version, and again from the newest version seen.
+//!
+//! A watch that ends is opened again where it stood. Only when the API server cannot continue there is the kind
+//! listed anew, and what the list lacks is gone.
+
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use crds::Kind;
+use futures_util::StreamExt;
+use kube::core::WatchEvent;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::guard::Shrinkage;
+use super::health::Health;
+use super::object::{is_newer, of_value};
+use super::request::{Client, Scope, path};
+use crate::admission::{same_content, validate};
+use crate::table::Table;
+use crate::{Broken, Error, Key, Object, Remains};
+
+/// Between two attempts; doubled each time.
+const RETRY: Duration = Duration::from_millis(250);
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// A watch that ends sooner is not opened again before.
+const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+/// How long the API server is asked to keep a watch open, at most; half of it at least.
+const WATCH_SECS: u32 = 290;
+/// A watch says something at least every minute (bookmarks); one that is silent for this long is dead.
+const SILENCE: Duration = Duration::from_secs(150);
+
+/// How far a follower is.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    /// Everything that existed at some time is in the table.
+    pub(super) listed: bool,
+    /// What went wrong last, before that.
+    pub(super) problem: Option<String>,
+}
+
+/// Follows a kind into the table of a store.
+pub(super) struct Follower {
+    pub(super) kind: Kind,
+    pub(super) scope: Scope,
+    /// For how long lists must lack most of what was known.
+    pub(super) believe: Duration,
+    pub(super) client: Client,
+    pub(super) table: Arc<Table>,
+    pub(super) health: Arc<Health>,
+    pub(super) progress: watch::Sender<Progress>,
+}
+
+/// Whether a version replaces another.
+type Newer = fn(&str, &str) -> bool;
+
+/// What comes next.
+enum Next {
+    List,
+    Watch { after: String },
+}
+
+/// What a follower remembers between steps.
+#[derive(Default)]
+struct Memory {
+    /// Objects that are reported as broken.
+    broken: BTreeSet<Key>,
+    /// Since when lists lack most of what was known.
+    doubted: Option<Instant>,
+    /// Newest version that the API server told.
+    told: Option<String>,
+}
+
+impl Follower {
+    /// Runs until it is aborted.
+    pub(super) async fn run(self) {
+        let mut memory = Memory::default();
+        let mut next = Next::List;
+        let mut pause = RETRY;
+        let mut since = SystemTime::now();
+        loop {
+            let begun = Instant::now();
+            let done = match &next {
+                Next::List => self.list(&mut memory).await,
+                Next::Watch { after } => self.watch(after, &mut memory).await,
+            };
+            match done {
+                Ok(then) => {
+                    since = SystemTime::now();
+                    if matches!(next, Next::Watch { .. }) {
+                        tokio::time::sleep(SHORTEST_WATCH.saturating_sub(begun.elapsed())).await;
+                    }
+                    next = then;
+                    pause = RETRY;
+                }
+                Err(error) => {
+                    let problem = error.to_string();
+                    self.health.failed(self.kind, since, problem.clone());
+                    self.progress
+                        .send_modify(|progress| progress.problem = Some(problem));
+                    tokio::time::sleep(jittered(pause)).await;
+                    pause = (pause * 2).min(LONGEST_RETRY);
+                }
+            }
+        }
+    }
+
+    /// Makes the table what a new list says.
+    async fn list(&self, memory: &mut Memory) -> Result<Next, Error> {
+        let mut items = Vec::new();
+        let mut from = None;
+        let version = loop {
+            let page = self.client.list(self.kind, &self.scope, from.as_deref());
+            let page = page.await?;
+            items.extend(page.items);
+            from = page.more;
+            if from.is_none() {
+                break page.version;
+            }
+        };
+        let objects = items.into_iter().filter_map(|value| self.read(value));
+        self.reconcile(objects.collect(), &version, memory)?;
+        self.health.recovered(self.kind);
+        self.progress.send_modify(|progress| {
+            progress.listed = true;
+            progress.problem = None;
+        });
+        memory.told = Some(version.clone());
+        Ok(Next::Watch { after: version })
+    }
+
+    fn reconcile(
+        &self,
+        objects: Vec<Object>,
+        version: &str,
+        memory: &mut Memory,
+    ) -> Result<(), Error> {
+        // Its versions begin anew, and no state known before is newer than what it says.
+        let restored = memory.told.as_deref();
+        let restored = restored.is_some_and(|told| is_newer(told, version));
+        let newer: Newer = if restored {
+            |one, other| one != other
+        } else {
+            is_newer
+        };
+        let present: BTreeSet<&Key> = objects.iter().map(|object| &object.key).collect();
+        let mut missing = self.table.versions(self.kind);
+        let known = missing.len();
+        // What this store wrote after the list was made is not missing.
+        let written_later = |own: &str| !restored && is_newer(own, version);
+        missing.retain(|(key, own)| !present.contains(key) && !written_later(own));
+        let shrinkage = Shrinkage {
+            known,
+            missing: missing.len(),
+        };
+        memory.judge(self.believe, self.kind, shrinkage)?;
+        let mended = memory.broken.iter().filter(|key| !present.contains(key));
+        let mended: Vec<Key> = mended.cloned().collect();
+        for key in missing.iter().map(|(key, _)| key).chain(&mended) {
+            self.remove(key, memory);
+        }
+        for object in objects {
+            self.put(object, newer, memory);
+        }
+        Ok(())
+    }
+
+    /// Follows changes until the API server or the network ends the watch.
+    async fn watch(&self, after: &str, memory: &mut Memory) -> Result<Next, Error> {
+        let secs = jittered(Duration::from_secs(WATCH_SECS.into())).as_secs();
+        let secs = u32::try_from(secs).unwrap_or(WATCH_SECS);
+        let opened = self.client.watch(self.kind, &self.scope, after, secs).await;
+        let mut events = match opened {
+            Ok(events) => events,
+            Err(not_opened) if not_opened.relist => return Ok(Next::List),
+            Err(not_opened) => return Err(not_opened.error),
+        };
+        self.health.recovered(self.kind);
+        let mut after = after.to_owned();
+        while let Ok(Some(event)) = timeout(SILENCE, events.next()).await {
+            let version = match event {
+                Ok(WatchEvent::Added(value) | WatchEvent::Modified(value)) => {
+                    self.read(value).map(|object| {
+                        let version = object.resource_version.clone();
+                        self.put(object, is_newer, memory);
+                        version
+                    })
+                }
+                Ok(WatchEvent::Deleted(value)) => self.read(value).map(|object| {
+                    let version = object.resource_version;
+                    // Or it was made anew by this store.
+                    let known = self.table.get(&object.key);
+                    if known.is_none_or(|known| !is_newer(&known.resource_version, &version)) {
+                        self.remove(&object.key, memory);
+                    }
+                    version
+                }),
+                Ok(WatchEvent::Bookmark(bookmark)) => Some(bookmark.metadata.resource_version),
+                // Whatever the reason is, a list says what holds now.
+                Ok(WatchEvent::Error(_)) | Err(kube::Error::SerdeError(_)) => {
+                    return Ok(Next::List);
+                }
+                Err(_) => break,
+            };
+            after = version.unwrap_or(after);
+            memory.told = Some(after.clone());
+        }
+        Ok(Next::Watch { after })
+    }
+
+    /// An object that has at least a name; without one there is nothing to report it under.
+    fn read(&self, value: Value) -> Option<Object> {
+        match of_value(self.kind, value) {
+            Ok(object) => Some(object),
+            Err(error) => {
+                self.table.report(Broken {
+                    place: path(self.kind, self.scope.namespace.as_deref()),
+                    key: None,
+                    problem: error.to_string(),
+                    remains: Remains::Kinds(vec![self.kind]),
+                });
+                None
+            }
+        }
+    }
+
+    fn put(&self, object: Object, newer: Newer, memory: &mut Memory) {
+        let key = object.key.clone();
+        match validate(&key, &object.value) {
+            Ok(()) => {
+                if memory.broken.remove(&key) {
+                    self.table.mend(&place(&key));
+                }
+                let unchanged = |known: Arc<Object>| same_content(&known.value, &object.value);
+                // A Node reports every few seconds, and hardly ever is that about its metadata.
+                if !(self.scope.metadata_only && self.table.get(&key).is_some_and(unchanged)) {
+                    // This store may have written a newer one, which is still to come here.
+                    self.table.put_newer(Arc::new(object), newer);
+                }
+            }
+            Err(error) => {
+                self.table.report(Broken {
+                    place: place(&key),
+                    key: Some(key.clone()),
+                    problem: error.to_string(),
+                    remains: Remains::Object(object.value),
+                });
+                memory.broken.insert(key);
+            }
+        }
+    }
+
+    fn remove(&self, key: &Key, memory: &mut Memory) {
+        if memory.broken.remove(key) {
+            self.table.mend(&place(key));
+        }
+        self.table.remove(key);
+    }
+}
+
+impl Memory {
+    /// Refuses a list that lacks most of what was known, until lists have done so for a while.
+    fn judge(&mut self, believe: Duration, kind: Kind, list: Shrinkage) -> Result<(), Error> {
+        if !list.is_suspicious() {
+            self.doubted = None;
+            return Ok(());
+        }
+        if self.doubted.get_or_insert_with(Instant::now).elapsed() >= believe {
+            self.doubted = None;
+            return Ok(());
+        }
+        Err(Error::unavailable(format!(
+            "{} of {} objects of kind {kind} are missing in a new list; \
+             they are kept, and believed to be gone once lists have lacked them for {believe:?}",
+            list.missing, list.known,
+        )))
+    }
+}
+
+/// Where a broken object is: its path in the API.
+fn place(key: &Key) -> String {
+    format!("{}/{}", path(key.kind, key.namespace.as_deref()), key.name)
+}
+
+/// Half of it at least: clients that lost the API server at one time shall not come back at one time.
+fn jittered(time: Duration) -> Duration {
+    let random = RandomState::new().build_hasher().finish() % 1000;
+    time / 2 + time / 2 * u32::try_from(random).unwrap_or_default() / 1000
+}
