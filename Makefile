@@ -9,7 +9,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) $(VM_PACKAGES) conntrack containernetworking-p
 FUZZ_CASES ?= 2000000
 FUZZ_SECONDS ?= 300
 
-.PHONY: build clean crds demo e2e bench fmt fuzz fuzz-guided lint packages test
+.PHONY: build clean crds demo e2e e2e-kubernetes bench fmt fuzz fuzz-guided lint packages test
 
 build:
 	cargo build --release --locked --workspace --bins
@@ -31,6 +31,14 @@ test: packages
 e2e: packages
 	cargo build --locked --workspace --bins
 	cargo test --locked --package e2e
+
+# The datastore's contract and agents against a real API server. What it needs is built once, into a cache.
+e2e-kubernetes: packages
+	./e2e/packages etcd-server openssl
+	./e2e/kubernetes/get-tools kube-apiserver kubectl
+	cargo build --locked --workspace --bins
+	./target/debug/api-server cargo test --locked --package datastore --test kubernetes
+	cargo test --locked --package e2e --test kubernetes
 
 bench:
 	./e2e/packages $(TEST_PACKAGES)
@@ -56,6 +64,7 @@ fuzz-guided:
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --package datastore --package e2e --test kubernetes -- -D warnings
 	./.ci/pure
 	./.ci/alone
 	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny

@@ -16,11 +16,13 @@
 //! - [`far`] puts a node of the cluster behind the router.
 //! - [`overlay`] is a cluster over a fabric: nodes in several subnets, pools with tunnels.
 //! - [`capture`] is tcpdump on a link, [`raw`] sends packets that no kernel would.
+//! - [`apiserver`] is a Kubernetes API server with its etcd.
 //! - [`hand`] makes hosts, tunnels and pods with `ip` alone.
 //! - [`wait`] waits until something holds, with a deadline.
 //! - [`diagnostics`] collects what one needs to see after a failure.
 //! - [`cluster`] puts these together: three nodes, a router, pools and pods.
 
+pub mod apiserver;
 pub mod bird;
 pub mod capture;
 pub mod cluster;

@@ -17,6 +17,13 @@ use crate::wait;
 /// Where the agents of the lab listen for probes, each in its own namespace.
 pub const ADMIN: &str = "127.0.0.1:9099";
 
+/// Where an agent finds its datastore.
+#[derive(Debug)]
+enum Datastore {
+    Folder(PathBuf),
+    Kubernetes { kubeconfig: PathBuf },
+}
+
 /// A node of the cluster.
 #[derive(Debug)]
 pub struct Node {
@@ -27,7 +34,7 @@ pub struct Node {
     /// More flags for its agent.
     pub arguments: Vec<String>,
     folder: PathBuf,
-    datastore: PathBuf,
+    datastore: Datastore,
     agent: Option<Child>,
 }
 
@@ -48,9 +55,14 @@ impl Node {
             namespace,
             arguments: Vec::new(),
             folder,
-            datastore: datastore.to_path_buf(),
+            datastore: Datastore::Folder(datastore.to_path_buf()),
             agent: None,
         })
+    }
+
+    /// Lets its agent use an API server instead of a folder.
+    pub fn use_kubernetes(&mut self, kubeconfig: PathBuf) {
+        self.datastore = Datastore::Kubernetes { kubeconfig };
     }
 
     /// Socket on which the CNI plugin meets the agent.
@@ -84,8 +96,7 @@ impl Node {
             .namespace
             .command(program)
             .args(["--node-name", &self.name])
-            .arg("--datastore")
-            .arg(format!("file:{}", self.datastore.display()))
+            .args(self.datastore.arguments())
             .arg("--state-dir")
             .arg(self.state_dir())
             .arg("--cni-socket")
@@ -183,6 +194,23 @@ impl Node {
             .filter(|name| name.starts_with("cali"))
             .map(str::to_owned)
             .collect())
+    }
+}
+
+impl Datastore {
+    fn arguments(&self) -> Vec<String> {
+        match self {
+            Self::Folder(folder) => {
+                vec![
+                    "--datastore".to_owned(),
+                    format!("file:{}", folder.display()),
+                ]
+            }
+            Self::Kubernetes { kubeconfig } => vec![
+                "--datastore=kubernetes".to_owned(),
+                format!("--kubeconfig={}", kubeconfig.display()),
+            ],
+        }
     }
 }
 

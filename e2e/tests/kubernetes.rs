@@ -1,0 +1,321 @@
+//! Agents that find everything in a real Kubernetes API server.
+//!
+//! `make e2e-kubernetes` runs it; `cargo test` does not, because it needs kube-apiserver, which
+//! `e2e/kubernetes/get-tools` builds.
+//!
+//! ```text
+//!   pods   pods
+//!    |      |
+//!  node1  node2    api (kube-apiserver, etcd)
+//!    |      |       |
+//!  --+------+-------+--  192.0.2.0/24
+//! ```
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use e2e::apiserver::ApiServer;
+use e2e::cluster::{LIMIT, node_addresses};
+use e2e::diagnostics;
+use e2e::lab::Lab;
+use e2e::node::Node;
+use e2e::pod::Pod;
+use e2e::traffic::Flow;
+use e2e::wait;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const API: &str = "192.0.2.5";
+const RATE: u32 = 1000;
+/// How long the API server is away.
+const AWAY: Duration = Duration::from_secs(8);
+
+struct Cluster {
+    nodes: Vec<Node>,
+    api: ApiServer,
+    lab: Lab,
+}
+
+impl Cluster {
+    fn start(name: &str) -> Result<Self> {
+        let lab = Lab::new(name)?;
+        let host = lab.namespace("api")?;
+        lab.plug(&host, "api", &[&format!("{API}/24")])?;
+        let api = ApiServer::inside(&lab.folder().join("api"), &host, API.parse()?)?;
+        api.apply_crds()?;
+        api.apply(&manifests())?;
+        let kubeconfig = api.kubeconfig("agent", &["system:masters"])?;
+        let mut nodes = Vec::new();
+        for number in [1, 2] {
+            let [v4, _] = node_addresses(number);
+            let name = format!("node{number}");
+            // As a kubelet does; the agent finds the prefix length itself.
+            api.kubectl(&format!(
+                "patch node {name} --subresource=status --type=merge \
+                 -p={{\"status\":{{\"addresses\":[{{\"type\":\"InternalIP\",\"address\":\"{v4}\"}}]}}}}"
+            ))?;
+            let mut node = Node::new(&lab, &name, &[&format!("{v4}/24")], lab.folder())?;
+            node.use_kubernetes(kubeconfig.clone());
+            node.start()?;
+            nodes.push(node);
+        }
+        Ok(Self { nodes, api, lab })
+    }
+
+    fn plug(&self, node: usize, name: &str) -> Result<Pod> {
+        self.api.apply(&format!(
+            "{{apiVersion: v1, kind: Pod, metadata: {{name: {name}, namespace: default}}, spec: \
+             {{nodeName: {}, containers: [{{name: c, image: none}}]}}}}",
+            self.nodes[node].name
+        ))?;
+        let mut network = e2e::pod::configuration(&self.nodes[node]);
+        network["ipam"]["assign_ipv6"] = "false".into();
+        Pod::plug_with(&self.lab, &self.nodes[node], name, &network)
+    }
+
+    /// What an agent says of itself.
+    fn state(&self, node: usize) -> Result<Value> {
+        let answer = self.nodes[node].get("/state")?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+        Ok(serde_json::from_str(body)?)
+    }
+
+    /// Status of a node, as kubectl shows it.
+    fn status(&self, node: usize) -> Result<Value> {
+        let name = &self.nodes[node].name;
+        let object = self.api.kubectl_json(&format!("get nodestatus {name}"))?;
+        Ok(object["status"].clone())
+    }
+
+    fn wait_for_blocks(&self) -> Result<()> {
+        let what = "each node to route the other's block";
+        wait::until(what, LIMIT, || {
+            let affinities = self.api.kubectl_json("get blockaffinities")?;
+            let affinities = affinities["items"].as_array().context("a list")?;
+            ensure!(affinities.len() == 2, "{affinities:#?}");
+            for affinity in affinities {
+                let spec = &affinity["spec"];
+                ensure!(spec["state"] == "confirmed", "{spec}");
+                let block = spec["cidr"].as_str().context("a block")?;
+                for node in self.nodes.iter().filter(|node| spec["node"] != *node.name) {
+                    let route = node.route(block)?;
+                    ensure!(route.is_some(), "{} has no route to {block}", node.name);
+                }
+            }
+            Ok(Some(()))
+        })
+        .map(drop)
+    }
+}
+
+fn manifests() -> String {
+    let node =
+        |number| format!("---\napiVersion: v1\nkind: Node\nmetadata: {{name: node{number}}}\n");
+    format!(
+        "apiVersion: crd.projectcalico.org/v1
+kind: IPPool
+metadata: {{name: default-ipv4-ippool}}
+spec: {{cidr: 10.244.0.0/16, blockSize: 26, ipipMode: Never, vxlanMode: Never, natOutgoing: false, nodeSelector: all()}}
+{}{}",
+        node(1),
+        node(2)
+    )
+}
+
+fn scenario(name: &str, test: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
+    let mut cluster = Cluster::start(name)?;
+    let ready = cluster
+        .nodes
+        .iter()
+        .try_for_each(|node| node.wait_ready(LIMIT).map(drop));
+    let outcome = ready
+        .and_then(|()| test(&mut cluster))
+        .and_then(|()| no_errors(&cluster));
+    outcome.map_err(|error| {
+        let state = diagnostics::collect(&cluster.nodes, None);
+        error.context(format!("{state}\n{name} failed"))
+    })
+}
+
+fn no_errors(cluster: &Cluster) -> Result<()> {
+    for node in &cluster.nodes {
+        let log = std::fs::read_to_string(node.log())?;
+        let error = log.lines().find(|line| line.contains("ERROR"));
+        ensure!(error.is_none(), "{} logged an error: {error:?}", node.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn agents_work_from_an_api_server_and_without_it() -> Result<()> {
+    scenario("kube", |cluster| {
+        let one = cluster.plug(0, "one")?;
+        let two = cluster.plug(1, "two")?;
+        let gone = cluster.plug(1, "gone")?;
+        cluster.wait_for_blocks()?;
+        what_agents_write_is_seen_by_kubectl(cluster, &one)?;
+
+        let address = two.address(false)?;
+        let flow = Flow::start(&one.namespace, &two.namespace, address, RATE)?;
+        let routes = routes(cluster)?;
+        cluster.api.stop(Signal::SIGKILL)?;
+        headless(cluster)?;
+        a_pod_gets_no_address(cluster)?;
+        // The runtime is told that the pod is gone; its address is given back later.
+        gone.unplug(&cluster.lab, &cluster.nodes[1])?;
+        std::thread::sleep(AWAY);
+        ensure!(
+            routes_without(cluster, &gone)? == without(&routes, &gone)?,
+            "routes changed while headless"
+        );
+        cluster.api.start_server()?;
+        back(cluster)?;
+        let count = flow.stop()?;
+        ensure!(count.lost() == 0, "{count:?}");
+        eprintln!("{count:?}");
+
+        cluster.plug(0, "three")?;
+        addresses_are_those_of_pods(cluster, 3)
+    })
+}
+
+/// Addresses, blocks, sessions and pods, without asking the agents.
+fn what_agents_write_is_seen_by_kubectl(cluster: &Cluster, pod: &Pod) -> Result<()> {
+    let node = cluster.api.kubectl_json("get node node1")?;
+    let address = &node["metadata"]["annotations"]["projectcalico.org/IPv4Address"];
+    let [v4, _] = node_addresses(1);
+    ensure!(*address == format!("{v4}/24"), "{address}");
+    wait::until("the pod to be annotated with its address", LIMIT, || {
+        let object = cluster.api.kubectl_json(&format!("get pod {}", pod.name))?;
+        let noted = &object["metadata"]["annotations"]["cni.projectcalico.org/podIP"];
+        ensure!(*noted == format!("{}/32", pod.address(false)?), "{noted}");
+        Ok(Some(()))
+    })?;
+    for number in 0..cluster.nodes.len() {
+        wait::until(
+            "the status to show the session and the routes",
+            LIMIT,
+            || {
+                let status = cluster.status(number)?;
+                ensure!(status["peersEstablished"] == 1, "{status:#}");
+                ensure!(status["routes"]["learned"] == 1, "{status:#}");
+                ensure!(status["blocks"][0]["state"] == "confirmed", "{status:#}");
+                Ok(Some(()))
+            },
+        )?;
+    }
+    eprintln!(
+        "{}",
+        cluster
+            .api
+            .kubectl("get nodestatuses,blockaffinities,ippools")?
+    );
+    Ok(())
+}
+
+/// Every agent says that it is headless, and that this is no reason to be replaced.
+fn headless(cluster: &Cluster) -> Result<()> {
+    for (number, node) in cluster.nodes.iter().enumerate() {
+        wait::until("the agent to be headless", LIMIT, || {
+            let state = cluster.state(number)?;
+            let headless = &state["headless"];
+            ensure!(headless["since"].is_string(), "{headless}");
+            let problem = headless["problem"].as_str().context("a problem")?;
+            ensure!(problem.contains(API), "{problem}");
+            eprintln!(
+                "{}: headless since {}: {problem}",
+                node.name, headless["since"]
+            );
+            Ok(Some(()))
+        })?;
+        let (ready, answer) = node.ready()?;
+        ensure!(ready, "{answer}");
+    }
+    Ok(())
+}
+
+/// The datastore is there again for every agent, and everybody sees that the agents are alive.
+fn back(cluster: &Cluster) -> Result<()> {
+    let before: Vec<Value> = (0..cluster.nodes.len())
+        .map(|number| Ok(cluster.status(number)?["observedAt"].clone()))
+        .collect::<Result<_>>()?;
+    for (number, before) in before.iter().enumerate() {
+        wait::until("the agent to find its datastore", LIMIT, || {
+            let state = cluster.state(number)?;
+            ensure!(state["headless"].is_null(), "{}", state["headless"]);
+            let status = cluster.status(number)?;
+            ensure!(status["observedAt"] != *before, "{status:#}");
+            let conditions = status["conditions"].as_array().context("conditions")?;
+            let reachable = conditions
+                .iter()
+                .find(|c| c["type"] == "DatastoreReachable");
+            ensure!(
+                reachable.is_some_and(|c| c["status"] == "True"),
+                "{conditions:#?}"
+            );
+            Ok(Some(()))
+        })?;
+    }
+    Ok(())
+}
+
+/// The plugin says "try again later" (11) as long as no address can be claimed.
+fn a_pod_gets_no_address(cluster: &Cluster) -> Result<()> {
+    let network = e2e::pod::configuration(&cluster.nodes[0]);
+    let refused = Pod::plug_with(&cluster.lab, &cluster.nodes[0], "refused", &network);
+    let text = format!(
+        "{:#}",
+        refused.err().context("an address without datastore")?
+    );
+    ensure!(
+        text.contains("\"code\":11") || text.contains("\"code\": 11"),
+        "{text}"
+    );
+    Ok(())
+}
+
+/// Destinations in the main table of every node.
+fn routes(cluster: &Cluster) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for node in &cluster.nodes {
+        for route in node.routes("-4")? {
+            all.push(format!(
+                "{}: {} via {}",
+                node.name, route["dst"], route["gateway"]
+            ));
+        }
+    }
+    Ok(all)
+}
+
+fn routes_without(cluster: &Cluster, pod: &Pod) -> Result<Vec<String>> {
+    without(&routes(cluster)?, pod)
+}
+
+fn without(routes: &[String], pod: &Pod) -> Result<Vec<String>> {
+    let own = format!("\"{}\"", pod.address(false)?);
+    Ok(routes
+        .iter()
+        .filter(|route| !route.contains(&own))
+        .cloned()
+        .collect())
+}
+
+/// As many addresses are in use as there are pods, in the blocks and by handle.
+fn addresses_are_those_of_pods(cluster: &Cluster, pods: usize) -> Result<()> {
+    wait::until("addresses in use to be those of pods", LIMIT, || {
+        let blocks = cluster.api.kubectl_json("get ipamblocks")?;
+        let blocks = blocks["items"].as_array().context("a list")?;
+        let used: usize = blocks
+            .iter()
+            .flat_map(|block| block["spec"]["allocations"].as_array())
+            .map(|all| all.iter().filter(|one| !one.is_null()).count())
+            .sum();
+        ensure!(used == pods, "{used} addresses are in use");
+        let handles = cluster.api.kubectl_json("get ipamhandles")?;
+        let handles = handles["items"].as_array().context("a list")?.len();
+        ensure!(handles == pods, "{handles} handles");
+        Ok(Some(()))
+    })
+    .map(drop)
+}
