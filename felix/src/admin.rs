@@ -188,6 +188,9 @@ async fn state(State(sources): State<Sources>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "notReady": board.not_ready(),
         "problems": problems,
+        "headless": board.outage.borrow().as_ref().map(|outage| {
+            json!({ "since": time_text(outage.since), "problem": outage.problem })
+        }),
         "endpoints": endpoints,
         "blocks": blocks,
         "tunnels": tunnels(board),

@@ -25,8 +25,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use bgp::{Handle, Shutdown};
+use crds::Kind;
 use datastore::Datastore;
 use datastore::file::FileStore;
+use datastore::kubernetes::{KubernetesStore, Settings};
 use felix_calc::calc::NEEDED;
 use felix_calc::{Bgp, Calc, NextHops, Update};
 use futures_util::future::select_all;
@@ -40,7 +42,7 @@ use crate::config::{Config, DatastoreKind};
 use crate::dataplane::Inbox;
 use crate::metrics::Metrics;
 use crate::tunnel_address::Keeper;
-use crate::{admin, calc, cni, dataplane, node_address, shutdown, speaker, status};
+use crate::{admin, calc, cni, dataplane, headless, node_address, shutdown, speaker, status};
 
 /// Updates that wait for the calculation.
 const UPDATES: usize = 1024;
@@ -72,12 +74,7 @@ pub async fn run(config: Config) -> Result<()> {
         version = env!("CARGO_PKG_VERSION"),
         "agent starts"
     );
-    let store: Arc<dyn Datastore> = match &config.datastore {
-        DatastoreKind::File(directory) => Arc::new(
-            FileStore::open(directory)
-                .with_context(|| format!("open the datastore {}", directory.display()))?,
-        ),
-    };
+    let store = open(&config).await?;
     let (mut tasks, stops) = start(&config, store).await?;
     let result = tokio::select! {
         signal = shutdown::requested() => signal.map(|signal| tracing::info!(signal, "agent ends")),
@@ -85,6 +82,26 @@ pub async fn run(config: Config) -> Result<()> {
     };
     stop(&mut tasks, stops).await;
     result
+}
+
+async fn open(config: &Config) -> Result<Arc<dyn Datastore>> {
+    match &config.datastore {
+        DatastoreKind::File(directory) => {
+            let store = FileStore::open(directory);
+            let what = || format!("open the datastore {}", directory.display());
+            Ok(Arc::new(store.with_context(what)?))
+        }
+        DatastoreKind::Kubernetes { kubeconfig } => {
+            let settings = Settings {
+                kubeconfig: kubeconfig.clone(),
+                pods_of_node: Some(config.node_name.clone()),
+                secrets_of_namespace: Some(config.namespace.clone()),
+                metadata_only: [Kind::Node, Kind::Namespace].into(),
+                ..Settings::new("tortie-felix")
+            };
+            Ok(Arc::new(KubernetesStore::connect(settings).await?))
+        }
+    }
 }
 
 /// How each task is asked to end.
@@ -133,11 +150,15 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     };
     let (server, notes) = common.cni_server()?;
     node_address::update(&*common.store, &config.node_name, &common.board).await;
-    let tunnels = common.tunnel_addresses().await?;
+    let (recalled, tunnels_known) = watch::channel(false);
 
     let mut tasks = Tasks::default();
-    tasks.spawn("tunnel addresses", tunnels.run());
-    let (probes, said) = common.start_calculation(&mut tasks, update_receiver, learned_receiver);
+    let tunnels = common.tunnel_addresses();
+    tasks.spawn("tunnel addresses", tunnels.run(recalled));
+    let run = headless::run(common.store.outage(), common.board.clone());
+    tasks.spawn("headless", run);
+    let (probes, said) =
+        common.start_calculation(&mut tasks, update_receiver, learned_receiver, tunnels_known);
     let restarting = common.start_dataplane(&mut tasks)?;
     let (speaker, handle) = common.start_speaker(&mut tasks, said, restarting);
     let cni = common.start_cni(&mut tasks, server, notes).await?;
@@ -174,13 +195,10 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
 }
 
 impl Common<'_> {
-    /// Those of an earlier run are known before the first output.
-    async fn tunnel_addresses(&self) -> Result<Keeper> {
+    fn tunnel_addresses(&self) -> Keeper {
         let node = self.config.node_name.clone();
         let (store, board) = (self.store.clone(), self.board.clone());
-        let mut keeper = Keeper::new(store, node, self.updates.clone(), board);
-        keeper.recall().await?;
-        Ok(keeper)
+        Keeper::new(store, node, self.updates.clone(), board)
     }
 
     fn cni_server(&self) -> Result<(Arc<cni::Server>, mpsc::Receiver<cni::pod::Note>)> {
@@ -204,6 +222,7 @@ impl Common<'_> {
         tasks: &mut Tasks,
         updates: mpsc::Receiver<Update>,
         learned: mpsc::Receiver<Update>,
+        tunnels_known: watch::Receiver<bool>,
     ) -> (mpsc::Sender<oneshot::Sender<()>>, ForSpeaker) {
         let (probes, probe_receiver) = mpsc::channel(1);
         let (bgp, bgp_receiver) = watch::channel(None);
@@ -222,7 +241,13 @@ impl Common<'_> {
         for kind in NEEDED {
             let (updates, board) = (self.updates.clone(), self.board.clone());
             let run = crate::watch::run(self.store.clone(), kind, updates, board);
-            tasks.spawn("watch", run);
+            let mut tunnels_known = tunnels_known.clone();
+            tasks.spawn("watch", async move {
+                // The first output must know the tunnel addresses of an earlier run.
+                let known = tunnels_known.wait_for(|known| *known).await.is_ok();
+                anyhow::ensure!(known, "the keeper of tunnel addresses has ended");
+                run.await
+            });
         }
         let node = self.config.node_name.clone();
         let run = node_address::run(self.store.clone(), node, self.board.clone());

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bgp::{PeerInfo, PeerKey, State};
 use crds::Kind;
-use datastore::Key;
+use datastore::{Key, Outage};
 use felix_calc::{
     Bgp, BlockUse, Endpoints, Overlay, PeerKind, PeerSpec, Problem, RouteNumbers, TunnelFacts,
 };
@@ -33,6 +33,8 @@ pub struct Board {
     pub unknown: watch::Sender<BTreeMap<Key, Problem>>,
     /// Written by the node address task.
     pub node: watch::Sender<NodeView>,
+    /// Written by the headless task: the datastore is away.
+    pub outage: watch::Sender<Option<Outage>>,
     /// Written by the keeper of tunnel addresses: what is wrong with them.
     pub tunnels: watch::Sender<Vec<Problem>>,
     /// Written by the CNI server: what is wrong with its own state.

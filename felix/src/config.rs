@@ -60,6 +60,11 @@ pub struct Config {
 pub enum DatastoreKind {
     /// A directory of manifests.
     File(PathBuf),
+    /// A Kubernetes API server.
+    Kubernetes {
+        /// Kubeconfig; the service account of the pod when absent.
+        kubeconfig: Option<PathBuf>,
+    },
 }
 
 /// The node agent of Tortie.
@@ -83,9 +88,13 @@ struct Layer {
     /// Name of the Node object of this host [default: the host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
-    /// Where desired state lives: file:DIR [default: file:/etc/tortie/manifests]
+    /// Where desired state lives: file:DIR or kubernetes [default: file:/etc/tortie/manifests]
     #[arg(long, value_name = "WHERE")]
     datastore: Option<String>,
+    /// With --datastore kubernetes: how to reach the API server [default: as the pod's service
+    /// account]
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     /// Directory for what outlives the agent [default: /var/lib/tortie]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -173,7 +182,8 @@ impl Layer {
         };
         Layer {
             node_name: first(&["TORTIE_NODE_NAME", "FELIX_FELIXHOSTNAME", "NODENAME"]),
-            datastore: first(&["TORTIE_DATASTORE"]),
+            datastore: first(&["TORTIE_DATASTORE", "FELIX_DATASTORETYPE", "DATASTORE_TYPE"]),
+            kubeconfig: first(&["TORTIE_KUBECONFIG", "KUBECONFIG"]).map(PathBuf::from),
             state_dir: first(&["TORTIE_STATE_DIR"]).map(PathBuf::from),
             cni_socket: first(&["TORTIE_CNI_SOCKET"]).map(PathBuf::from),
             admin: first(&["TORTIE_ADMIN"]),
@@ -197,6 +207,7 @@ impl Layer {
         Layer {
             node_name: self.node_name.or(below.node_name),
             datastore: self.datastore.or(below.datastore),
+            kubeconfig: self.kubeconfig.or(below.kubeconfig),
             state_dir: self.state_dir.or(below.state_dir),
             cni_socket: self.cni_socket.or(below.cni_socket),
             admin: self.admin.or(below.admin),
@@ -222,6 +233,7 @@ impl Layer {
                 self.datastore
                     .as_deref()
                     .unwrap_or("file:/etc/tortie/manifests"),
+                self.kubeconfig,
             )?,
             state_dir: self
                 .state_dir
@@ -294,12 +306,13 @@ fn host_name() -> Result<String> {
     Ok(name.trim().to_lowercase())
 }
 
-fn datastore(text: &str) -> Result<DatastoreKind> {
+fn datastore(text: &str, kubeconfig: Option<PathBuf>) -> Result<DatastoreKind> {
     match text.split_once(':') {
+        None if text == "kubernetes" => Ok(DatastoreKind::Kubernetes { kubeconfig }),
         Some(("file", directory)) if !directory.is_empty() => {
             Ok(DatastoreKind::File(directory.into()))
         }
-        Some(_) | None => bail!("setting datastore: {text:?} is not file:DIR"),
+        Some(_) | None => bail!("setting datastore: {text:?} is neither file:DIR nor kubernetes"),
     }
 }
 

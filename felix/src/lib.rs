@@ -10,6 +10,7 @@ pub mod calc;
 pub mod cni;
 pub mod config;
 pub mod dataplane;
+pub mod headless;
 pub mod metrics;
 pub mod node_address;
 pub mod shutdown;

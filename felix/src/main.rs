@@ -21,7 +21,10 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let config = Config::load(Flags::parse(), |name| std::env::var(name).ok())?;
-    let filter = EnvFilter::try_new(&config.log).context("setting log")?;
+    // The Kubernetes client logs every failed request as an error; the agent says what follows from it. Filters of the
+    // setting come later and win.
+    let filter = format!("kube_client=off,{}", config.log);
+    let filter = EnvFilter::try_new(filter).context("setting log")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

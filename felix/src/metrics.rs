@@ -38,6 +38,7 @@ pub struct Metrics {
     unsettled: IntGauge,
     problems: IntGauge,
     ready: IntGauge,
+    headless: IntGauge,
     /// Held while values are read off and written: two readers at once must not mix.
     page: Mutex<()>,
 }
@@ -137,6 +138,10 @@ impl Metrics {
             )?,
             problems: gauge("config_problems", "Problems with objects")?,
             ready: gauge("ready", "Whether the agent is ready")?,
+            headless: gauge(
+                "datastore_headless",
+                "Whether the datastore is away and the agent goes on with what it knows",
+            )?,
             registry,
             page: Mutex::default(),
         })
@@ -168,6 +173,8 @@ impl Metrics {
         self.unsettled.set(number(board.cni.borrow().unsettled));
         self.problems.set(number(board.problems().len()));
         self.ready.set(i64::from(board.not_ready().is_empty()));
+        let headless = board.outage.borrow().is_some();
+        self.headless.set(i64::from(headless));
         let mut text = TextEncoder::new().encode_to_string(&self.registry.gather())?;
         if let Some(numbers) = speaker {
             text.push_str(&bgp::metrics::text(numbers)?);

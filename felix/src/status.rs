@@ -14,7 +14,7 @@ use crds::node_status::{
 };
 use crds::types::ConditionStatus;
 use crds::{Asn, Cidr, Condition, Kind, NodeStatus, NodeStatusSpec, NodeStatusStatus};
-use datastore::{Datastore, Key, create_typed, get_typed};
+use datastore::{Datastore, Key, Outage, create_typed, get_typed};
 use felix_calc::{PeerKind, Problem};
 use felix_dataplane::{Carrier, TunnelDrop};
 use tokio::sync::watch;
@@ -102,6 +102,7 @@ struct Views {
     stored: watch::Receiver<BTreeMap<(Kind, String), Problem>>,
     unknown: watch::Receiver<BTreeMap<Key, Problem>>,
     tunnels: watch::Receiver<Vec<Problem>>,
+    outage: watch::Receiver<Option<Outage>>,
 }
 
 impl Views {
@@ -115,6 +116,7 @@ impl Views {
             stored: board.stored.subscribe(),
             unknown: board.unknown.subscribe(),
             tunnels: board.tunnels.subscribe(),
+            outage: board.outage.subscribe(),
         }
     }
 
@@ -129,6 +131,7 @@ impl Views {
             ended = self.stored.changed() => ended,
             ended = self.unknown.changed() => ended,
             ended = self.tunnels.changed() => ended,
+            ended = self.outage.changed() => ended,
         };
     }
 }
@@ -346,6 +349,11 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
         let speaker = board.speaker.borrow();
         (speaker.off, speaker.started, speaker.converged)
     };
+    let outage = board.outage.borrow().clone();
+    let headless = outage.as_ref().map(|outage| {
+        let since = time_text(outage.since);
+        format!("headless since {since}: {}", outage.problem)
+    });
     let not_ready = board.not_ready();
     let tunnels = crate::tunnels::all(board).into_iter();
     let in_user_space = tunnels.filter(|tunnel| tunnel.carrier == Some(Carrier::User));
@@ -397,6 +405,14 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
             "Valid",
             "Problems",
             problems.join("; "),
+        ),
+        (
+            // Only those who ask the agent itself see this fail; the time of the last change stays.
+            "DatastoreReachable",
+            headless.is_none(),
+            "Reachable",
+            "Headless",
+            headless.unwrap_or_default(),
         ),
     ];
     let condition = |(type_, holds, yes, no, message): (&str, bool, &str, &str, String)| {

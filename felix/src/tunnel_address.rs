@@ -20,7 +20,7 @@ use crds::{IpPool, Kind};
 use datastore::{Datastore, Event, Key, Watch, get_typed, list_typed};
 use felix_calc::{Problem, TunnelAddresses, TunnelFacts, Update};
 use ipam::{AutoAssign, IntendedUse, Ipam, Release};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::board::Board;
 
@@ -138,23 +138,32 @@ impl Keeper {
         }
     }
 
-    /// Tells the addresses of an earlier run, so that the first output knows them.
+    /// Tells the addresses of an earlier run; `false` = the datastore is away, nothing is told.
     ///
     /// # Errors
-    /// When the calculation is gone. A datastore that is away is asked again later.
-    pub async fn recall(&mut self) -> Result<()> {
-        let node = get_typed::<Node>(&*self.store, &self.node).await.ok();
-        let node = node.map(|node| node.resource).unwrap_or_default();
+    /// When the calculation is gone.
+    pub async fn recall(&mut self) -> Result<bool> {
+        let node = match get_typed::<Node>(&*self.store, &self.node).await {
+            Ok(node) => node.resource,
+            Err(datastore::Error::Unavailable { .. }) => return Ok(false),
+            Err(_) => Node::default(),
+        };
         let mut addresses = TunnelAddresses::default();
         for device in DEVICES {
             let handle = device.handle(&self.node);
-            let held = self.ipam.addresses_of_handle(&handle).await;
-            let held = held.unwrap_or_default();
+            let held = match self.ipam.addresses_of_handle(&handle).await {
+                Ok(held) => held,
+                Err(ipam::Error::Datastore(datastore::Error::Unavailable { .. })) => {
+                    return Ok(false);
+                }
+                Err(_) => Vec::new(),
+            };
             let annotated = annotated(&node, device);
             let kept = held.iter().find(|address| Some(**address) == annotated);
             device.set(&mut addresses, kept.or(held.first()).copied());
         }
-        self.tell(addresses).await
+        self.tell(addresses).await?;
+        Ok(true)
     }
 
     async fn tell(&mut self, addresses: TunnelAddresses) -> Result<()> {
@@ -168,11 +177,16 @@ impl Keeper {
         Ok(())
     }
 
-    /// Follows pools, settings and devices until the calculation is gone.
+    /// Recalls the addresses of an earlier run and says so, then follows pools, settings and devices until the
+    /// calculation is gone.
     ///
     /// # Errors
     /// None otherwise: what is wrong stands on the board, and is tried again.
-    pub async fn run(mut self) -> Result<()> {
+    pub async fn run(mut self, recalled: watch::Sender<bool>) -> Result<()> {
+        while !self.recall().await? {
+            tokio::time::sleep(RETRY).await;
+        }
+        recalled.send_replace(true);
         let mut calc = self.board.calc.subscribe();
         let (mut pools, mut nodes) = (None, None);
         let own = Key::cluster(Kind::Node, &self.node);

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use crate::board::Board;
 
 const RETRY: Duration = Duration::from_secs(1);
-const LONGEST_RETRY: Duration = Duration::from_secs(30);
+const LONGEST_RETRY: Duration = Duration::from_secs(5);
 
 /// Follows a kind until the calculation is gone.
 ///

@@ -48,6 +48,34 @@ fn bgp_is_switched_off_by_our_name_or_by_calicos() {
 }
 
 #[test]
+fn the_datastore_is_a_directory_or_an_api_server() {
+    let kubernetes = |kubeconfig: Option<&str>| DatastoreKind::Kubernetes {
+        kubeconfig: kubeconfig.map(PathBuf::from),
+    };
+    let chosen = |arguments: &[&str], variable: &dyn Fn(&str) -> Option<String>| {
+        Config::load(flags(arguments), variable).unwrap().datastore
+    };
+    let calicos = |name: &str| match name {
+        "FELIX_DATASTORETYPE" => Some("kubernetes".to_owned()),
+        "KUBECONFIG" => Some("/k".to_owned()),
+        _ => None,
+    };
+    let default = DatastoreKind::File("/etc/tortie/manifests".into());
+    assert_eq!(chosen(&[], &no_variables), default);
+    assert_eq!(
+        chosen(&["--datastore", "kubernetes"], &no_variables),
+        kubernetes(None)
+    );
+    assert_eq!(chosen(&[], &calicos), kubernetes(Some("/k")));
+    assert_eq!(
+        chosen(&["--kubeconfig", "/mine"], &calicos),
+        kubernetes(Some("/mine"))
+    );
+    let file = DatastoreKind::File("/d".into());
+    assert_eq!(chosen(&["--datastore", "file:/d"], &calicos), file);
+}
+
+#[test]
 fn a_wrong_value_is_refused_by_name() {
     for (arguments, word) in [
         (["--admin", "localhost"], "admin"),

@@ -1,4 +1,4 @@
-use datastore::memory::MemoryStore;
+use datastore::memory::{Fault, MemoryStore, Operation};
 use datastore::{Object, Typed, update_typed};
 use felix_calc::TunnelsWanted;
 use serde_json::{Value, json};
@@ -221,7 +221,7 @@ async fn after_a_restart_the_annotated_address_is_kept() {
     patched.unwrap();
 
     (bench.keeper, bench.told) = keeper(&bench.store);
-    bench.keeper.recall().await.unwrap();
+    assert!(bench.keeper.recall().await.unwrap());
     let recalled = bench.told().unwrap();
     assert_eq!(recalled.vxlan.map(IpAddr::from), Some(second));
     assert_eq!(recalled.vxlan_v6, first.vxlan_v6);
@@ -248,4 +248,21 @@ async fn pools_that_do_not_allow_tunnels_or_this_node_are_passed_over() {
     assert!(bench.settle(&ipip_wanted()).await.is_empty());
     let address = bench.told().unwrap().ipip.unwrap();
     assert!(address.to_string().starts_with("10.3."), "{address}");
+}
+
+#[tokio::test]
+async fn nothing_is_recalled_from_a_datastore_that_is_away() {
+    let mut bench = bench(&[]).await;
+    for operation in [Operation::Get, Operation::Get] {
+        bench.store.fail_next(operation, Fault::Unavailable);
+    }
+    assert!(!bench.keeper.recall().await.unwrap(), "no Node");
+    assert!(!bench.keeper.recall().await.unwrap(), "no Node, again");
+    let handles = bench.store.clone();
+    handles.on_call(|call| (call.kind == Kind::IpamHandle).then_some(Fault::Unavailable));
+    assert!(!bench.keeper.recall().await.unwrap(), "no handles");
+    assert_eq!(bench.told(), None);
+    bench.store.restart();
+    assert!(bench.keeper.recall().await.unwrap());
+    assert_eq!(bench.told(), Some(TunnelAddresses::default()));
 }
