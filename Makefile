@@ -9,7 +9,11 @@ TEST_PACKAGES := $(DEMO_PACKAGES) $(VM_PACKAGES) conntrack containernetworking-p
 FUZZ_CASES ?= 2000000
 FUZZ_SECONDS ?= 300
 
-.PHONY: build clean crds demo e2e e2e-kubernetes bench fmt fuzz fuzz-guided lint packages test
+# The container image, and what its programs are built for; they are static in any case.
+IMAGE ?= localhost/tortie:$(shell sed -n 's/^appVersion: //p' charts/tortie/Chart.yaml)
+IMAGE_TARGET ?= $(shell uname -m)-unknown-linux-gnu
+
+.PHONY: build clean crds demo e2e e2e-kubernetes bench fmt fuzz fuzz-guided image lint packages test
 
 build:
 	cargo build --release --locked --workspace --bins
@@ -75,6 +79,14 @@ fmt:
 
 crds:
 	cargo run --quiet --package crds --bin crds
+
+# FROM scratch, in the storage of buildah; IMAGE_TARGET=x86_64-unknown-linux-musl needs that target.
+image:
+	./e2e/packages buildah
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(IMAGE_TARGET) \
+		--package bgp --package cli --package cni --package felix --bins
+	buildah bud --quiet --file Dockerfile --tag $(IMAGE) target/$(IMAGE_TARGET)/release
+	buildah images --format '{{.Name}}:{{.Tag}} {{.Size}}' $(IMAGE)
 
 packages:
 	./e2e/packages $(TEST_PACKAGES)
