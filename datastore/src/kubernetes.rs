@@ -24,6 +24,7 @@ mod failure;
 mod follow;
 mod guard;
 mod health;
+mod lease;
 mod object;
 mod request;
 
@@ -43,6 +44,7 @@ use crate::table::{Table, lock};
 use crate::{Broken, Datastore, Error, Key, Object, Outage, Watch};
 use follow::{Follower, Progress};
 use health::Health;
+pub use lease::{LeaseClient, LeaseSpec, StoredLease};
 use request::{Client, Scope};
 
 /// How long [`Datastore::watch`] waits for the first list of a kind.
@@ -126,6 +128,16 @@ impl KubernetesStore {
             health: Arc::default(),
             followed: Mutex::default(),
         })
+    }
+
+    /// A Lease in the same API server.
+    pub fn lease(&self, namespace: &str, name: &str) -> LeaseClient {
+        LeaseClient {
+            client: self.client.clone(),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            manager: self.settings.field_manager.clone(),
+        }
     }
 
     /// Starts to follow a kind, unless it is followed already.

@@ -10,6 +10,7 @@ mod fake;
 use std::time::{Duration, SystemTime};
 
 use crds::Kind;
+use datastore::kubernetes::LeaseSpec;
 use datastore::{Datastore, Event, Key, Watch};
 use fake::{Answer, Fake, LIMIT, event, pool};
 use serde_json::json;
@@ -337,5 +338,58 @@ async fn a_part_of_the_objects_is_asked_for_by_the_server() {
     assert!(
         asked.starts_with("GET /api/v1/namespaces/kube-system/secrets?"),
         "{asked}"
+    );
+}
+
+#[tokio::test]
+async fn a_lease_is_written_on_what_was_read() {
+    let mut server = Fake::start().await;
+    let store = server.store(|_| {}).await;
+    let lease = store.lease("kube-system", "x");
+    let object = |version: &str, holder: &str| json!({ "metadata": { "resourceVersion": version }, "spec": { "holderIdentity": holder } });
+    server.answer(Answer::status(404, "NotFound"));
+    assert_eq!(lease.read(LIMIT).await.unwrap(), None);
+    server.answer(Answer::status(409, "AlreadyExists"));
+    assert_eq!(
+        lease.create(&LeaseSpec::default(), LIMIT).await.unwrap(),
+        None
+    );
+    server.answer(Answer::json(200, &object("3", "one")));
+    let stored = lease.read(LIMIT).await.unwrap().unwrap();
+    assert_eq!(stored.spec.holder_identity.as_deref(), Some("one"));
+    server.answer(Answer::json(200, &object("4", "one")));
+    let written = lease.replace(&stored, &stored.spec, LIMIT).await.unwrap();
+    assert_eq!(written.unwrap().object, object("4", "one"));
+    server.answer(Answer::status(409, "Conflict"));
+    let written = lease.replace(&stored, &stored.spec, LIMIT).await.unwrap();
+    assert_eq!(written, None);
+    server.answer(Answer::status(403, "Forbidden"));
+    let error = lease.read(LIMIT).await.unwrap_err().to_string();
+    assert!(
+        error.starts_with("cannot read Lease kube-system/x at http://127.0.0.1:"),
+        "{error}"
+    );
+    let path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases";
+    for expected in [
+        format!("GET {path}/x HTTP/1.1"),
+        format!("POST {path}?&fieldManager=test HTTP/1.1"),
+        format!("GET {path}/x HTTP/1.1"),
+        format!("PUT {path}/x?&fieldManager=test HTTP/1.1"),
+        format!("PUT {path}/x?&fieldManager=test HTTP/1.1"),
+        format!("GET {path}/x HTTP/1.1"),
+    ] {
+        assert_eq!(server.asked().await, expected);
+    }
+}
+
+#[tokio::test]
+async fn who_asks_for_a_lease_does_not_wait_longer_than_said() {
+    let server = Fake::start().await;
+    let store = server.store(|_| {}).await;
+    let lease = store.lease("kube-system", "x");
+    let error = lease.read(Duration::from_millis(50)).await.unwrap_err();
+    assert!(
+        error.to_string().ends_with("no answer within 50ms"),
+        "{error}"
     );
 }

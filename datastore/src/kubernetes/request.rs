@@ -62,7 +62,7 @@ pub(super) struct NotOpened {
     pub(super) error: Error,
 }
 
-type Built = Result<http::Request<Vec<u8>>, request::Error>;
+pub(super) type Built = Result<http::Request<Vec<u8>>, request::Error>;
 
 /// The API server.
 #[derive(Clone)]
@@ -231,12 +231,42 @@ impl Client {
         self.ask(&question, ANSWER, built).await
     }
 
+    /// Asks about something that is no object of ours; `None` when it is refused with one of these codes.
+    pub(super) async fn ask_unless(
+        &self,
+        what: &str,
+        built: Built,
+        accepted: &[u16],
+        limit: Duration,
+    ) -> Result<Option<Value>, Error> {
+        let question = self.question(None, what.to_owned());
+        match self.answer(&question, limit, built).await? {
+            Ok(value) => Ok(Some(value)),
+            Err(kube::Error::Api(status)) if accepted.contains(&status.code) => Ok(None),
+            // It is not one of our CRDs that is missing.
+            Err(kube::Error::Api(status)) if status.code == 404 => {
+                Err(question.unanswered(&status.message))
+            }
+            Err(error) => Err(question.failed(error)),
+        }
+    }
+
     async fn ask(
         &self,
         question: &Question<'_>,
         limit: Duration,
         built: Built,
     ) -> Result<Value, Error> {
+        let answer = self.answer(question, limit, built).await?;
+        answer.map_err(|error| question.failed(error))
+    }
+
+    async fn answer(
+        &self,
+        question: &Question<'_>,
+        limit: Duration,
+        built: Built,
+    ) -> Result<Result<Value, kube::Error>, Error> {
         let request = built.map_err(|error| question.unanswered(&error.to_string()))?;
         let answer = async {
             loop {
@@ -249,7 +279,7 @@ impl Client {
             }
         };
         match timeout(limit, answer).await {
-            Ok(answer) => answer.map_err(|error| question.failed(error)),
+            Ok(answer) => Ok(answer),
             Err(_) => Err(question.unanswered(&format!("no answer within {limit:?}"))),
         }
     }
@@ -271,7 +301,7 @@ fn as_told(status: &Status) -> Duration {
     Duration::from_secs(told.max(1).into())
 }
 
-fn post(manager: &str) -> PostParams {
+pub(super) fn post(manager: &str) -> PostParams {
     PostParams {
         field_manager: Some(manager.to_owned()),
         ..PostParams::default()
