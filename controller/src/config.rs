@@ -15,7 +15,7 @@ use ipam::gc;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "tortie-controller", version)]
 pub(crate) struct Flags {
-    /// Where desired state lives: file:DIR
+    /// Where desired state lives: file:DIR or kubernetes
     #[arg(
         long,
         value_name = "WHERE",
@@ -23,6 +23,17 @@ pub(crate) struct Flags {
         default_value = "file:/etc/tortie/manifests"
     )]
     datastore: String,
+    /// With --datastore kubernetes: how to reach the API server [default: as the pod's service account]
+    #[arg(long, value_name = "FILE", env = "TORTIE_KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// With --datastore kubernetes: namespace of the Lease by which controllers agree on one
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "TORTIE_NAMESPACE",
+        default_value = "kube-system"
+    )]
+    namespace: String,
     /// Address of metrics, probes and the last look
     #[arg(
         long,
@@ -90,10 +101,24 @@ pub(crate) enum Output {
     Json,
 }
 
+/// Where desired state lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum DatastoreKind {
+    /// A directory of manifests.
+    File(PathBuf),
+    /// A Kubernetes API server.
+    Kubernetes {
+        /// Kubeconfig; the service account of the pod when absent.
+        kubeconfig: Option<PathBuf>,
+        /// Namespace of the Lease.
+        namespace: String,
+    },
+}
+
 /// The settings in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) directory: PathBuf,
+    pub(crate) datastore: DatastoreKind,
     pub(crate) admin: SocketAddr,
     pub(crate) log: String,
     pub(crate) collection: gc::Settings,
@@ -110,9 +135,18 @@ impl Config {
     /// # Errors
     /// When a value has the wrong form; the text names the flag.
     pub(crate) fn resolve(flags: Flags) -> Result<Config> {
-        let directory = match flags.datastore.split_once(':') {
-            Some(("file", directory)) if !directory.is_empty() => directory.into(),
-            Some(_) | None => bail!("--datastore: {:?} is not file:DIR", flags.datastore),
+        let datastore = match flags.datastore.split_once(':') {
+            None if flags.datastore == "kubernetes" => DatastoreKind::Kubernetes {
+                kubeconfig: flags.kubeconfig,
+                namespace: flags.namespace,
+            },
+            Some(("file", directory)) if !directory.is_empty() => {
+                DatastoreKind::File(directory.into())
+            }
+            Some(_) | None => bail!(
+                "--datastore: {:?} is neither file:DIR nor kubernetes",
+                flags.datastore
+            ),
         };
         let grace = Some(flags.leak_grace_period.0).filter(|grace| !grace.is_zero());
         let interval = flags.interval.map(|interval| interval.0);
@@ -120,7 +154,6 @@ impl Config {
             bail!("--interval: less than a second; write one like 5m");
         }
         Ok(Config {
-            directory,
             admin: flags.admin,
             log: flags.log.to_lowercase(),
             collection: gc::Settings {
@@ -129,8 +162,9 @@ impl Config {
                 under_way: flags.settle_after.0,
                 max_gone_percent: flags.max_gone_percent,
                 // A directory of manifests need not have Pods.
-                expect_pods: false,
+                expect_pods: matches!(datastore, DatastoreKind::Kubernetes { .. }),
             },
+            datastore,
             interval: interval.unwrap_or_else(|| grace.map_or(INTERVAL, |grace| grace / 2)),
             once: flags.once,
             dry_run: flags.dry_run,
@@ -160,11 +194,32 @@ mod tests {
     }
 
     #[test]
+    fn pods_are_expected_where_there_is_an_api_server() {
+        let config = resolve(&["--datastore=file:/etc/x"]).unwrap();
+        assert_eq!(config.datastore, DatastoreKind::File("/etc/x".into()));
+        assert!(!config.collection.expect_pods);
+        let flags = [
+            "--datastore=kubernetes",
+            "--kubeconfig=/root/k",
+            "--namespace=net",
+        ];
+        let config = resolve(&flags).unwrap();
+        assert_eq!(
+            config.datastore,
+            DatastoreKind::Kubernetes {
+                kubeconfig: Some("/root/k".into()),
+                namespace: "net".to_owned(),
+            }
+        );
+        assert!(config.collection.expect_pods);
+    }
+
+    #[test]
     fn a_wrong_value_is_named() {
         for (flags, text) in [
             (
                 ["--datastore", "etcd:x"],
-                "--datastore: \"etcd:x\" is not file:DIR",
+                "--datastore: \"etcd:x\" is neither file:DIR nor kubernetes",
             ),
             (
                 ["--interval", "10ms"],

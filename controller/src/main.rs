@@ -11,7 +11,7 @@ mod admin;
 mod board;
 mod collect;
 mod config;
-mod lease;
+mod election;
 mod metrics;
 mod report;
 mod service;

@@ -5,23 +5,26 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use crds::Kind;
 use datastore::file::FileStore;
+use datastore::kubernetes::{KubernetesStore, Settings};
 use datastore::{Datastore, Event, Watch};
 use ipam::Ipam;
 use ipam::gc::Collector;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::board::Board;
-use crate::config::{Config, Output};
-use crate::lease::Election;
+use crate::board::{Board, Look, View};
+use crate::config::{Config, DatastoreKind, Output};
+use crate::election::{Election, Timing};
 use crate::metrics::Metrics;
 use crate::{admin, collect, report};
 
 /// Nodes that go together are collected together.
 const TOGETHER: Duration = Duration::from_secs(1);
+/// Name of the Lease, and under which fields are owned.
+const LEASE: &str = "tortie-controller";
 /// How soon the datastore is asked again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -30,17 +33,10 @@ const RETRY: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the datastore cannot be read, another controller leads, or not all was done.
 pub(crate) async fn once(config: &Config) -> Result<ExitCode> {
-    let store = open(config)?;
-    let mut lease = None;
-    if !config.dry_run {
-        lease = Some(Election::in_directory(&config.directory).try_lead()?.context(
-            "another controller leads and does this; stop it, or add --dry-run to look only",
-        )?);
-    }
-    let ipam = Ipam::new(store.clone());
-    let mut collector = Collector::new(config.collection.clone());
-    let look = collect::look(&*store, &ipam, &mut collector, config.dry_run).await?;
-    drop(lease);
+    let (store, mut election) = open(config).await?;
+    let look = look_once(config, store, &mut election).await;
+    election.release().await;
+    let look = look?;
     let text = match config.output {
         Output::Table => report::table(&look, config.dry_run),
         Output::Json => format!("{:#}\n", report::json(&look, config.dry_run)),
@@ -59,6 +55,23 @@ pub(crate) async fn once(config: &Config) -> Result<ExitCode> {
     }
 }
 
+async fn look_once(
+    config: &Config,
+    store: Arc<dyn Datastore>,
+    election: &mut Election,
+) -> Result<Look> {
+    if !config.dry_run && !election.try_lead().await? {
+        bail!("another controller leads and does this; stop it, or add --dry-run to look only");
+    }
+    let ipam = Ipam::new(store.clone());
+    let mut collector = Collector::new(config.collection.clone());
+    tokio::select! {
+        biased;
+        () = election.lost() => bail!("the lead is lost, so not all may be done; start again"),
+        look = collect::look(&*store, &ipam, &mut collector, config.dry_run) => Ok(look?),
+    }
+}
+
 /// Leads when nobody else does, and works until it is told to end.
 ///
 /// # Errors
@@ -67,7 +80,7 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
     let listener = TcpListener::bind(config.admin)
         .await
         .with_context(|| format!("--admin: listen on {}", config.admin))?;
-    let store = open(config)?;
+    let (store, mut election) = open(config).await?;
     let board = Arc::new(Board::default());
     board.view().dry_run = config.dry_run;
     let metrics = Arc::new(Metrics::new()?);
@@ -81,26 +94,41 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("receive SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("receive SIGINT")?;
     // What is cut off here is as if the process had been killed: the next one settles it.
-    tokio::select! {
+    let ended = tokio::select! {
         ended = admin::run(listener, board, metrics) => ended,
-        ended = work.run() => ended,
+        ended = work.lead(&mut election) => ended,
         _ = terminate.recv() => { tracing::info!(signal = "SIGTERM", "controller ends"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!(signal = "SIGINT", "controller ends"); Ok(()) }
-    }
+    };
+    election.release().await;
+    ended
 }
 
-fn open(config: &Config) -> Result<Arc<dyn Datastore>> {
-    let directory = &config.directory;
-    // A directory made here by mistake would look like a cluster that lost everything.
-    if !directory.is_dir() {
-        return Err(anyhow!(
-            "--datastore: {} is not a directory",
-            directory.display()
-        ));
+async fn open(config: &Config) -> Result<(Arc<dyn Datastore>, Election)> {
+    match &config.datastore {
+        DatastoreKind::File(directory) => {
+            // A directory made here by mistake would look like a cluster that lost everything.
+            if !directory.is_dir() {
+                bail!("--datastore: {} is not a directory", directory.display());
+            }
+            let store = FileStore::open(directory)
+                .with_context(|| format!("open the datastore {}", directory.display()))?;
+            Ok((Arc::new(store), Election::in_directory(directory)))
+        }
+        DatastoreKind::Kubernetes {
+            kubeconfig,
+            namespace,
+        } => {
+            let settings = Settings {
+                kubeconfig: kubeconfig.clone(),
+                metadata_only: [Kind::Node].into(),
+                ..Settings::new(LEASE)
+            };
+            let store = KubernetesStore::connect(settings).await?;
+            let election = Election::by_lease(store.lease(namespace, LEASE), Timing::default());
+            Ok((Arc::new(store), election))
+        }
     }
-    let store = FileStore::open(directory)
-        .with_context(|| format!("open the datastore {}", directory.display()))?;
-    Ok(Arc::new(store))
 }
 
 struct Work<'a> {
@@ -111,11 +139,26 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    async fn run(&self) -> Result<()> {
-        let _lease = Election::in_directory(&self.config.directory)
-            .lead()
-            .await?;
-        self.board.view().leading = true;
+    /// Works whenever this process leads.
+    async fn lead(&self, election: &mut Election) -> Result<()> {
+        loop {
+            election.gained().await?;
+            self.board.view().leading = true;
+            tokio::select! {
+                biased;
+                () = election.lost() => {}
+                () = self.run() => {}
+            }
+            tracing::warn!("lead lost, standing by");
+            let dry_run = self.config.dry_run;
+            *self.board.view() = View {
+                dry_run,
+                ..View::default()
+            };
+        }
+    }
+
+    async fn run(&self) {
         let ipam = Ipam::new(self.store.clone());
         let mut collector = Collector::new(self.config.collection.clone());
         let mut nodes = None;

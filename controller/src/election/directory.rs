@@ -1,4 +1,4 @@
-//! Who leads. With a directory of manifests: whoever holds the lock on a file in it, which ends with its process.
+//! The lead by a lock on a file in a directory of manifests. It ends with its process.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,19 +13,19 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// Proof of leadership, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lease {
+pub(crate) struct Held {
     _locked: File,
 }
 
 /// The leader's lock in a directory of manifests.
 #[derive(Clone, Debug)]
-pub(crate) struct Election {
+pub(crate) struct Lock {
     path: PathBuf,
 }
 
-impl Election {
-    pub(crate) fn in_directory(directory: &Path) -> Election {
-        Election {
+impl Lock {
+    pub(crate) fn in_directory(directory: &Path) -> Lock {
+        Lock {
             path: directory.join(FILE),
         }
     }
@@ -34,32 +34,32 @@ impl Election {
     ///
     /// # Errors
     /// When the file cannot be made or locked.
-    pub(crate) fn try_lead(&self) -> Result<Option<Lease>> {
-        let lock = |path: &Path| -> std::io::Result<Option<Lease>> {
+    pub(crate) fn try_take(&self) -> Result<Option<Held>> {
+        let take = |path: &Path| -> std::io::Result<Option<Held>> {
             let file = File::options()
                 .create(true)
                 .truncate(false)
                 .write(true)
                 .open(path)?;
             match file.try_lock() {
-                Ok(()) => Ok(Some(Lease { _locked: file })),
+                Ok(()) => Ok(Some(Held { _locked: file })),
                 Err(TryLockError::WouldBlock) => Ok(None),
                 Err(TryLockError::Error(error)) => Err(error),
             }
         };
-        lock(&self.path).with_context(|| format!("lock {}", self.path.display()))
+        take(&self.path).with_context(|| format!("lock {}", self.path.display()))
     }
 
     /// Waits until the lead is taken.
     ///
     /// # Errors
-    /// See `try_lead`.
-    pub(crate) async fn lead(&self) -> Result<Lease> {
+    /// See `try_take`.
+    pub(crate) async fn take(&self) -> Result<Held> {
         let mut is_told = false;
         loop {
-            if let Some(lease) = self.try_lead()? {
+            if let Some(held) = self.try_take()? {
                 tracing::info!("leading");
-                return Ok(lease);
+                return Ok(held);
             }
             if !std::mem::replace(&mut is_told, true) {
                 tracing::info!(lock = %self.path.display(), "another controller leads, standing by");
@@ -76,10 +76,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_leads_and_another_follows_when_it_ends() {
         let directory = tempfile::tempdir().unwrap();
-        let election = Election::in_directory(directory.path());
-        let first = election.lead().await.unwrap();
-        assert!(election.try_lead().unwrap().is_none());
+        let lock = Lock::in_directory(directory.path());
+        let first = lock.take().await.unwrap();
+        assert!(lock.try_take().unwrap().is_none());
         drop(first);
-        assert!(election.lead().await.is_ok());
+        assert!(lock.take().await.is_ok());
     }
 }
