@@ -128,6 +128,15 @@ pub struct Pair {
     pub ends: [Remote; 2],
 }
 
+/// Outgoing NAT in one rule.
+const NAT: &str = "table ip hand {
+    chain postrouting {
+        type nat hook postrouting priority srcnat;
+        ip saddr 10.243.0.0/16 ip daddr != 10.243.0.0/16 masquerade
+    }
+}
+";
+
 /// Addresses of the pods of a [`Pair`].
 pub const PODS: [&str; 2] = ["10.243.1.10", "10.243.2.10"];
 
@@ -149,6 +158,14 @@ impl Pair {
             mac: format!("66:00:00:00:00:0{number}"),
         });
         Ok(Self { hosts, pods, ends })
+    }
+
+    /// Lets pods leave with the addresses of their hosts.
+    pub fn nat(&self) -> Result<()> {
+        for host in &self.hosts {
+            host.feed("nft -f -", NAT)?;
+        }
+        Ok(())
     }
 
     /// Joins them by IPIP.

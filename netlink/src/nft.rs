@@ -239,6 +239,11 @@ impl Shown {
             && ruleset.chains.iter().all(chain)
     }
 
+    /// Whether there is a chain of this name.
+    pub fn has_chain(&self, name: &str) -> bool {
+        self.chains.contains_key(name)
+    }
+
     /// Whether a chain has these rules and no others.
     pub fn has_rules_of(&self, chain: &Chain) -> bool {
         let Some(shown) = self.chains.get(&chain.name) else {

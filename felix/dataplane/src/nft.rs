@@ -41,6 +41,8 @@ struct Facts<'a> {
     firewall: &'a Firewall,
     workload_prefixes: &'a [String],
     lingering: Lingering,
+    /// Flows may be under way that are translated.
+    translated: bool,
 }
 
 /// Tunnels that are no longer wanted and still there: the other ends may use them for a while.
@@ -64,14 +66,18 @@ impl Facts<'_> {
     }
 
     fn table(&self) -> model::Table {
+        let mut chains = vec![
+            filter::prerouting(self),
+            filter::input(self),
+            filter::output(self),
+        ];
+        // With it every packet is tracked, which takes a fifth of the packets a processor can forward.
+        if self.translated || nat::is_needed(self.firewall) {
+            chains.push(nat::postrouting(self.firewall));
+        }
         model::Table {
             sets: sets::sets(self.firewall),
-            chains: vec![
-                filter::prerouting(self),
-                filter::input(self),
-                filter::output(self),
-                nat::postrouting(self.firewall),
-            ],
+            chains,
         }
     }
 }
@@ -82,6 +88,8 @@ pub(crate) struct PacketRules {
     workload_prefixes: Vec<String>,
     firewall: Option<Arc<Firewall>>,
     lingering: Lingering,
+    /// Something was translated once, by an earlier run too: without the chain such flows would break.
+    translated: bool,
     wanted: Option<Ruleset>,
     kernel: Option<Kernel>,
     shown: Known,
@@ -117,6 +125,7 @@ impl PacketRules {
             workload_prefixes,
             firewall: None,
             lingering: Lingering::default(),
+            translated: false,
             wanted: None,
             kernel: None,
             shown: Known::Nothing,
@@ -201,12 +210,8 @@ impl PacketRules {
         };
         if self.wanted.is_none() || lingering != self.lingering {
             self.lingering = lingering;
-            let facts = Facts {
-                firewall: &firewall,
-                workload_prefixes: &self.workload_prefixes,
-                lingering,
-            };
-            let wanted = facts.table().ruleset();
+            self.translated |= nat::is_needed(&firewall);
+            let wanted = self.ruleset(&firewall);
             self.settled &= self.wanted.as_ref() == Some(&wanted);
             self.refused = false;
             self.wanted = Some(wanted);
@@ -220,24 +225,37 @@ impl PacketRules {
             self.due = Some(earliest);
             return;
         }
-        if let Err(error) = self.reconcile(now) {
+        if let Err(error) = self.reconcile(&firewall, now) {
             self.fail(&error);
         }
     }
 
-    fn reconcile(&mut self, now: Instant) -> Result<(), Error> {
-        let Some(wanted) = &self.wanted else {
-            return Ok(());
+    fn ruleset(&self, firewall: &Firewall) -> Ruleset {
+        let facts = Facts {
+            firewall,
+            workload_prefixes: &self.workload_prefixes,
+            lingering: self.lingering,
+            translated: self.translated,
         };
-        let kernel = match &mut self.kernel {
-            Some(kernel) => kernel,
-            None => self.kernel.insert(Kernel::connect()?),
-        };
+        facts.table().ruleset()
+    }
+
+    fn reconcile(&mut self, firewall: &Firewall, now: Instant) -> Result<(), Error> {
+        // After a failure with new sockets.
+        let mut kernel = self.kernel.take().map_or_else(Kernel::connect, Ok)?;
         if matches!(self.shown, Known::Nothing) {
             self.read_at = Some(now);
             self.shown = Known::Table(kernel.nftables.show(TABLE)?);
         }
         let Known::Table(shown) = &self.shown else {
+            return Ok(());
+        };
+        let has_nat = |shown: &Shown| shown.has_chain(nat::CHAIN);
+        if !self.translated && shown.as_ref().is_some_and(has_nat) {
+            self.translated = true;
+            self.wanted = Some(self.ruleset(firewall));
+        }
+        let Some(wanted) = &self.wanted else {
             return Ok(());
         };
         let changes = plan::plan(wanted, shown.as_ref());
@@ -247,6 +265,7 @@ impl PacketRules {
             self.repaired += u64::from(self.settled);
             self.shown = Known::Table(Some(Shown::after(wanted)));
         }
+        self.kernel = Some(kernel);
         self.settled = true;
         self.failure = None;
         Ok(())

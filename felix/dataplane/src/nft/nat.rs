@@ -11,6 +11,14 @@ use super::sets::names;
 /// what its pool says (Calico behaviour: first in its chain).
 const PRIORITY: i32 = 99;
 
+/// Name of the chain that translates sources.
+pub(super) const CHAIN: &str = "postrouting";
+
+/// Whether there is anything to translate.
+pub(super) fn is_needed(firewall: &Firewall) -> bool {
+    !firewall.masq_pools.is_empty() || !firewall.tunnels.is_empty()
+}
+
 /// The chain that translates sources.
 pub(super) fn postrouting(firewall: &Firewall) -> Chain {
     let outgoing = [Family::V4, Family::V6]
@@ -21,7 +29,7 @@ pub(super) fn postrouting(firewall: &Firewall) -> Chain {
     devices.dedup();
     let tunnels = devices.into_iter().map(tunnel_source);
     Chain {
-        name: "postrouting",
+        name: CHAIN,
         base: Base {
             kind: ChainKind::Nat,
             hook: Hook::Postrouting,

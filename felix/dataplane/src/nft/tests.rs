@@ -12,6 +12,7 @@ fn table(firewall: &Firewall, lingering: Lingering) -> model::Table {
         firewall,
         workload_prefixes: &["cali".to_owned()],
         lingering,
+        translated: false,
     }
     .table()
 }
