@@ -7,6 +7,8 @@
 mod objects;
 #[path = "contract/suite.rs"]
 mod suite;
+#[path = "contract/unknown.rs"]
+mod unknown;
 #[path = "contract/watch.rs"]
 mod watch;
 

@@ -325,23 +325,6 @@ pub(crate) async fn annotations_are_merged(backend: &impl Backend) {
     assert_eq!(patch(&[("w", None), ("y/z", None)]).await, Value::Null);
 }
 
-pub(crate) async fn unknown_fields_survive_typed_updates(backend: &impl Backend) {
-    let store = backend.open().await;
-    let mut object = Object::new(&pool("a", "10.0.0.0/16")).unwrap();
-    object.value["spec"]["future"] = json!({ "x": [1] });
-    object.value["extra"] = json!(true);
-    store.create(object).await.unwrap();
-    let mut typed: Typed<IpPool> = get_typed(&*store, "a").await.unwrap();
-    typed.resource.spec.disabled = Some(true);
-    update_typed(&*store, &typed).await.unwrap();
-    let value = store.get(&key("a")).await.unwrap().value;
-    assert_eq!(
-        value["spec"],
-        json!({ "cidr": "10.0.0.0/16", "disabled": true, "future": { "x": [1] } })
-    );
-    assert_eq!(value["extra"], true);
-}
-
 pub(crate) async fn namespaced_objects_of_one_name_are_different(backend: &impl Backend) {
     let store = backend.open().await;
     for namespace in ["one", "two"] {

@@ -31,7 +31,7 @@ pub(crate) fn key(name: &str) -> Key {
 macro_rules! suite {
     ($backend:ty, keeps_unknown_fields) => {
         crate::suite::suite!($backend);
-        crate::suite::suite!(@ $backend, objects, unknown_fields_survive_typed_updates);
+        crate::suite::suite!(@ $backend, unknown, unknown_fields_survive_typed_updates);
     };
     ($backend:ty) => {
         crate::suite::suite!(@ $backend, objects,

@@ -111,8 +111,8 @@ pub(crate) async fn a_slow_watch_gets_the_newest_state(backend: &impl Backend) {
     let mut typed = create_typed(&*store, &pool("a", "10.0.0.0/16"))
         .await
         .unwrap();
-    for size in [27, 28, 29] {
-        typed.resource.spec.block_size = Some(size);
+    for nodes in ["rack == 'a'", "rack == 'b'", "rack == 'c'"] {
+        typed.resource.spec.node_selector = Some(nodes.to_owned());
         typed = update_typed(&*store, &typed).await.unwrap();
     }
     store.delete(&key("gone"), None).await.unwrap();
@@ -124,7 +124,7 @@ pub(crate) async fn a_slow_watch_gets_the_newest_state(backend: &impl Backend) {
     let Event::Upsert(object) = next(&mut watch).await else {
         panic!("the newest state")
     };
-    assert_eq!(object.value["spec"]["blockSize"], 29);
+    assert_eq!(object.value["spec"]["nodeSelector"], "rack == 'c'");
     assert_eq!(short(&next(&mut watch).await), "+mark");
     // Nothing is left over: the next thing told is the next thing done.
     create_typed(&*store, &pool("last", "10.1.0.0/16"))
