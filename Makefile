@@ -36,13 +36,13 @@ e2e: packages
 	cargo build --locked --workspace --bins
 	cargo test --locked --package e2e
 
-# The datastore's contract and agents against a real API server. What it needs is built once, into a cache.
+# The datastore's contract, agents and controllers against a real API server. What it needs is built once, into a cache.
 e2e-kubernetes: packages
 	./e2e/packages etcd-server openssl
 	./e2e/kubernetes/get-tools kube-apiserver kubectl
 	cargo build --locked --workspace --bins
 	./target/debug/api-server cargo test --locked --package datastore --test kubernetes
-	cargo test --locked --package e2e --test kubernetes
+	cargo test --locked --package e2e --test kubernetes --test controller
 
 bench:
 	./e2e/packages $(TEST_PACKAGES)
@@ -68,7 +68,7 @@ fuzz-guided:
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --package datastore --package e2e --test kubernetes -- -D warnings
+	cargo clippy --locked --package datastore --package e2e --test kubernetes --test controller -- -D warnings
 	./.ci/pure
 	./.ci/alone
 	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
@@ -84,7 +84,7 @@ crds:
 image:
 	./e2e/packages buildah
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(IMAGE_TARGET) \
-		--package bgp --package cli --package cni --package felix --bins
+		--package bgp --package cli --package cni --package controller --package felix --bins
 	buildah bud --quiet --file Dockerfile --tag $(IMAGE) target/$(IMAGE_TARGET)/release
 	buildah images --format '{{.Name}}:{{.Tag}} {{.Size}}' $(IMAGE)
 

@@ -1,5 +1,6 @@
 //! HTTP on loopback: `/metrics`, `/livez`, `/readyz`, and `/sweep`, the last look.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -37,6 +38,27 @@ pub(crate) async fn run(
         .route("/sweep", get(sweep))
         .with_state(Sources { board, metrics });
     axum::serve(listener, router).await.context("serve HTTP")
+}
+
+/// Serves metrics alone, for ever; without an address nothing.
+///
+/// # Errors
+/// When the address cannot be listened on, or the listener breaks.
+pub(crate) async fn run_metrics(
+    address: Option<SocketAddr>,
+    board: Arc<Board>,
+    metrics: Arc<Metrics>,
+) -> Result<()> {
+    let Some(address) = address else {
+        return std::future::pending().await;
+    };
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("--metrics: listen on {address}"))?;
+    let router = Router::new()
+        .route("/metrics", get(page_of_metrics))
+        .with_state(Sources { board, metrics });
+    axum::serve(listener, router).await.context("serve metrics")
 }
 
 async fn page_of_metrics(State(sources): State<Sources>) -> (StatusCode, String) {

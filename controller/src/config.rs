@@ -42,6 +42,9 @@ pub(crate) struct Flags {
         default_value = "127.0.0.1:9094"
     )]
     admin: SocketAddr,
+    /// Address of metrics and nothing else, for scrapers from elsewhere [default: none]
+    #[arg(long, value_name = "ADDRESS:PORT", env = "TORTIE_METRICS")]
+    metrics: Option<SocketAddr>,
     /// Log filter: error, warn, info, debug, trace, or per module
     #[arg(
         long,
@@ -120,6 +123,7 @@ pub(crate) enum DatastoreKind {
 pub(crate) struct Config {
     pub(crate) datastore: DatastoreKind,
     pub(crate) admin: SocketAddr,
+    pub(crate) metrics: Option<SocketAddr>,
     pub(crate) log: String,
     pub(crate) collection: gc::Settings,
     pub(crate) interval: Duration,
@@ -155,6 +159,7 @@ impl Config {
         }
         Ok(Config {
             admin: flags.admin,
+            metrics: flags.metrics,
             log: flags.log.to_lowercase(),
             collection: gc::Settings {
                 grace,

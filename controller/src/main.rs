@@ -38,7 +38,9 @@ fn main() -> ExitCode {
 
 fn run() -> Result<ExitCode> {
     let config = Config::resolve(Flags::parse())?;
-    let filter = EnvFilter::try_new(&config.log).context("--log")?;
+    // The client would tell as errors what is told, with its object, as a warning.
+    let filter = format!("kube_client=off,{}", config.log);
+    let filter = EnvFilter::try_new(filter).context("--log")?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -95,7 +95,8 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("receive SIGINT")?;
     // What is cut off here is as if the process had been killed: the next one settles it.
     let ended = tokio::select! {
-        ended = admin::run(listener, board, metrics) => ended,
+        ended = admin::run(listener, board.clone(), metrics.clone()) => ended,
+        ended = admin::run_metrics(config.metrics, board, metrics) => ended,
         ended = work.lead(&mut election) => ended,
         _ = terminate.recv() => { tracing::info!(signal = "SIGTERM", "controller ends"); Ok(()) }
         _ = interrupt.recv() => { tracing::info!(signal = "SIGINT", "controller ends"); Ok(()) }

@@ -3,6 +3,7 @@
 //! It lives on loopback, or in a namespace of a lab, and ends with its value: processes, files.
 //! There is no controller and no kubelet: nothing happens to an object but what a test does.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -26,6 +27,15 @@ use certificates::Authority;
 const START: Duration = Duration::from_secs(120);
 /// What it is to finish when asked to end.
 const STOP: Duration = Duration::from_secs(20);
+
+/// Who asks for what is noted for those who come with the rights of a service account.
+const AUDIT: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - {level: Metadata, userGroups: ['system:serviceaccounts']}
+  - {level: None}
+";
 
 /// A running API server.
 #[derive(Debug)]
@@ -77,6 +87,7 @@ impl ApiServer {
             .issue("server", "kube-apiserver", &[], &names)?;
         server.authority.key("service-accounts")?;
         server.kubeconfig("admin", &["system:masters"])?;
+        fs::write(server.folder.join("audit.yaml"), AUDIT)?;
         server.start_etcd()?;
         server.start_server()?;
         Ok(server)
@@ -114,6 +125,35 @@ impl ApiServer {
         );
         fs::write(&path, text)?;
         Ok(path)
+    }
+
+    /// Makes a kubeconfig with the rights of a service account.
+    pub fn kubeconfig_of_account(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let user = format!("system:serviceaccount:{namespace}:{name}");
+        self.kubeconfig(&user, &["system:serviceaccounts"])
+    }
+
+    /// What a service account has asked for and was granted: verbs and resources (`pods`, `pods/status`).
+    pub fn granted(&self, namespace: &str, name: &str) -> Result<BTreeSet<(String, String)>> {
+        let user = format!("system:serviceaccount:{namespace}:{name}");
+        let mut asked = BTreeSet::new();
+        for line in fs::read_to_string(self.folder.join("audit.log"))?.lines() {
+            // The last line may be half-written.
+            let Ok(event) = serde_json::from_str::<Value>(line) else {
+                continue;
+            };
+            let is_granted = event["annotations"]["authorization.k8s.io/decision"] == "allow";
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let object = &event["objectRef"];
+            if event["user"]["username"] == *user && is_granted && object.is_object() {
+                let resource = match &object["subresource"] {
+                    Value::String(sub) => format!("{}/{sub}", text(&object["resource"])),
+                    _ => text(&object["resource"]),
+                };
+                asked.insert((text(&event["verb"]), resource));
+            }
+        }
+        Ok(asked)
     }
 
     /// Runs kubectl as an administrator; `line` is split at spaces.
@@ -187,6 +227,8 @@ impl ApiServer {
             "--disable-admission-plugins=ServiceAccount".to_owned(),
             "--endpoint-reconciler-type=none".to_owned(),
             "--profiling=false".to_owned(),
+            format!("--audit-policy-file={}", file("audit.yaml")),
+            format!("--audit-log-path={}", file("audit.log")),
         ];
         let program = self.tools.join("kube-apiserver");
         let child = self.spawn(&program, &arguments, "kube-apiserver.log")?;

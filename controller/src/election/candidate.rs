@@ -105,6 +105,10 @@ impl Candidate {
         self.leads_until.is_some_and(|until| now < until)
     }
 
+    pub(crate) fn is_own(&self, identity: &str) -> bool {
+        self.identity == identity
+    }
+
     /// Who holds the Lease as far as is known.
     pub(crate) fn holder(&self) -> Option<&str> {
         holder(&self.seen.as_ref()?.spec)

@@ -81,8 +81,8 @@ struct Keeper {
     candidate: Candidate,
     limit: Duration,
     leads_until: watch::Sender<Option<Instant>>,
-    /// The holder that the log was told.
-    told: Option<String>,
+    /// The holder that the log was told, and whether this process leads.
+    told: Option<(String, bool)>,
 }
 
 impl Keeper {
@@ -134,17 +134,22 @@ impl Keeper {
     }
 
     fn tell(&mut self) {
-        let holder = self.candidate.holder();
-        if holder == self.told.as_deref() {
+        let leads = self.candidate.leads(now());
+        let state = self
+            .candidate
+            .holder()
+            .map(|holder| (holder.to_owned(), leads));
+        if state == self.told {
             return;
         }
-        let is_own = self.candidate.leads(now());
-        match holder {
-            Some(holder) if is_own => tracing::info!(holder, "leading"),
-            Some(holder) => tracing::info!(holder, "another controller leads, standing by"),
-            None => {}
+        match &state {
+            Some((holder, true)) => tracing::info!(holder, "leading"),
+            Some((holder, false)) if !self.candidate.is_own(holder) => {
+                tracing::info!(holder, "another controller leads, standing by");
+            }
+            Some(_) | None => {}
         }
-        self.told = holder.map(str::to_owned);
+        self.told = state;
     }
 }
 
