@@ -63,6 +63,8 @@ pub struct Settings {
     pub secrets_of_namespace: Option<String>,
     /// Kinds of which a watch delivers the metadata alone, and no change of anything else.
     pub metadata_only: BTreeSet<Kind>,
+    /// Of this object every change is told nevertheless, so that whoever wants the rest of it knows when to read it.
+    pub every_change_of: Option<Key>,
     /// After this time lists that lack most of what was known are believed.
     pub believe_losses_after: Duration,
 }
@@ -76,6 +78,7 @@ impl Settings {
             pods_of_node: None,
             secrets_of_namespace: None,
             metadata_only: BTreeSet::new(),
+            every_change_of: None,
             believe_losses_after: Duration::from_secs(60),
         }
     }
@@ -148,6 +151,7 @@ impl KubernetesStore {
             let follower = Follower {
                 kind,
                 scope: self.settings.scope(kind),
+                every_change_of: self.settings.every_change_of.clone(),
                 believe: self.settings.believe_losses_after,
                 client: self.client.clone(),
                 table: Arc::clone(&self.table),

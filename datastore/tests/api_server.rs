@@ -315,6 +315,29 @@ async fn only_changes_of_metadata_are_told_where_nothing_else_is_wanted() {
 }
 
 #[tokio::test]
+async fn every_change_of_one_object_is_told_though_only_metadata_is_followed() {
+    let server = Fake::start().await;
+    let node = |name: &str, version: &str| json!({ "metadata": { "name": name, "resourceVersion": version } });
+    let items = [node("m", "3"), node("n", "4")];
+    let list = json!({ "metadata": { "resourceVersion": "10" }, "items": items });
+    server.answer(Answer::json(200, &list));
+    let lines = server.answer_lines();
+    let store = server
+        .store(|settings| {
+            settings.metadata_only = [Kind::Node].into();
+            settings.every_change_of = Some(Key::cluster(Kind::Node, "n"));
+        })
+        .await;
+    let mut watch = store.watch(Kind::Node).await.unwrap();
+    for expected in ["+m 3", "+n 4", "in sync"] {
+        assert_eq!(next(&mut watch).await, expected);
+    }
+    lines.send(event("MODIFIED", node("m", "11"))).unwrap();
+    lines.send(event("MODIFIED", node("n", "12"))).unwrap();
+    assert_eq!(next(&mut watch).await, "+n 12");
+}
+
+#[tokio::test]
 async fn a_part_of_the_objects_is_asked_for_by_the_server() {
     let mut server = Fake::start().await;
     let empty = json!({ "metadata": { "resourceVersion": "10" }, "items": [] });

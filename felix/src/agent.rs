@@ -26,9 +26,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use bgp::{Handle, Shutdown};
 use crds::Kind;
-use datastore::Datastore;
 use datastore::file::FileStore;
 use datastore::kubernetes::{KubernetesStore, Settings};
+use datastore::{Datastore, Key};
 use felix_calc::calc::NEEDED;
 use felix_calc::{Bgp, Calc, NextHops, Update};
 use futures_util::future::select_all;
@@ -97,6 +97,7 @@ async fn open(config: &Config) -> Result<Arc<dyn Datastore>> {
                 pods_of_node: Some(config.node_name.clone()),
                 secrets_of_namespace: Some(config.namespace.clone()),
                 metadata_only: [Kind::Node, Kind::Namespace].into(),
+                every_change_of: Some(Key::cluster(Kind::Node, &config.node_name)),
                 ..Settings::new("tortie-felix")
             };
             Ok(Arc::new(KubernetesStore::connect(settings).await?))
@@ -149,16 +150,18 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
         learned,
     };
     let (server, notes) = common.cni_server()?;
-    node_address::update(&*common.store, &config.node_name, &common.board).await;
+    let (addressed, node_known) = watch::channel(false);
     let (recalled, tunnels_known) = watch::channel(false);
 
     let mut tasks = Tasks::default();
+    tasks.spawn("node address", common.node_address().run(addressed));
     let tunnels = common.tunnel_addresses();
     tasks.spawn("tunnel addresses", tunnels.run(recalled));
     let run = headless::run(common.store.outage(), common.board.clone());
     tasks.spawn("headless", run);
+    let first = [node_known, tunnels_known];
     let (probes, said) =
-        common.start_calculation(&mut tasks, update_receiver, learned_receiver, tunnels_known);
+        common.start_calculation(&mut tasks, update_receiver, learned_receiver, first);
     let restarting = common.start_dataplane(&mut tasks)?;
     let (speaker, handle) = common.start_speaker(&mut tasks, said, restarting);
     let cni = common.start_cni(&mut tasks, server, notes).await?;
@@ -195,6 +198,15 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
 }
 
 impl Common<'_> {
+    fn node_address(&self) -> node_address::Keeper {
+        let settings = node_address::Settings {
+            node: self.config.node_name.clone(),
+            ipv4: self.config.ipv4.clone(),
+            ipv6: self.config.ipv6.clone(),
+        };
+        node_address::Keeper::new(self.store.clone(), settings, self.board.clone())
+    }
+
     fn tunnel_addresses(&self) -> Keeper {
         let node = self.config.node_name.clone();
         let (store, board) = (self.store.clone(), self.board.clone());
@@ -222,7 +234,7 @@ impl Common<'_> {
         tasks: &mut Tasks,
         updates: mpsc::Receiver<Update>,
         learned: mpsc::Receiver<Update>,
-        tunnels_known: watch::Receiver<bool>,
+        first: [watch::Receiver<bool>; 2],
     ) -> (mpsc::Sender<oneshot::Sender<()>>, ForSpeaker) {
         let (probes, probe_receiver) = mpsc::channel(1);
         let (bgp, bgp_receiver) = watch::channel(None);
@@ -241,17 +253,17 @@ impl Common<'_> {
         for kind in NEEDED {
             let (updates, board) = (self.updates.clone(), self.board.clone());
             let run = crate::watch::run(self.store.clone(), kind, updates, board);
-            let mut tunnels_known = tunnels_known.clone();
+            let first = first.clone();
             tasks.spawn("watch", async move {
-                // The first output must know the tunnel addresses of an earlier run.
-                let known = tunnels_known.wait_for(|known| *known).await.is_ok();
-                anyhow::ensure!(known, "the keeper of tunnel addresses has ended");
+                // The first output must know the addresses of this node and, from an earlier run,
+                // those of its tunnels.
+                for mut keeper in first {
+                    let known = keeper.wait_for(|known| *known).await.is_ok();
+                    anyhow::ensure!(known, "a keeper of addresses has ended");
+                }
                 run.await
             });
         }
-        let node = self.config.node_name.clone();
-        let run = node_address::run(self.store.clone(), node, self.board.clone());
-        tasks.spawn("node address", run);
         let said = ForSpeaker {
             bgp: bgp_receiver,
             next_hops: next_hops_receiver,

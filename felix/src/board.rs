@@ -10,7 +10,8 @@ use bgp::{PeerInfo, PeerKey, State};
 use crds::Kind;
 use datastore::{Key, Outage};
 use felix_calc::{
-    Bgp, BlockUse, Endpoints, Overlay, PeerKind, PeerSpec, Problem, RouteNumbers, TunnelFacts,
+    Bgp, BlockUse, Endpoints, Interface, Overlay, PeerKind, PeerSpec, Problem, RouteNumbers,
+    TunnelFacts,
 };
 use felix_dataplane::{Counters, Failure, TunnelReport};
 use tokio::sync::watch;
@@ -25,6 +26,8 @@ pub struct Board {
     pub calc: watch::Sender<CalcView>,
     /// Written by the dataplane thread.
     pub dataplane: watch::Sender<DataplaneView>,
+    /// Written by the dataplane thread: the host's own network.
+    pub host: watch::Sender<HostView>,
     /// Written by the speaker task.
     pub speaker: watch::Sender<SpeakerView>,
     /// Written by the watches, each for its kind: what is stored and cannot be used, by place.
@@ -83,6 +86,15 @@ pub struct DataplaneView {
     pub errors: u64,
 }
 
+/// The host's own network as the dataplane last saw it.
+#[derive(Clone, Debug, Default)]
+pub struct HostView {
+    /// It has been listed.
+    pub listed: bool,
+    /// Interfaces by index, without those of workloads.
+    pub interfaces: Arc<Vec<Interface>>,
+}
+
 /// What the speaker last said.
 #[derive(Clone, Debug, Default)]
 pub struct SpeakerView {
@@ -105,6 +117,8 @@ pub struct NodeView {
     pub known: bool,
     /// Why not.
     pub problem: Option<Problem>,
+    /// The same in a word, for a condition.
+    pub reason: &'static str,
     /// MTU of the interface with the node address, 0 when not known.
     pub mtu: u32,
 }

@@ -13,6 +13,8 @@ use felix_calc::RouterIdRule;
 use felix_dataplane::UserTunnels;
 use serde::{Deserialize, Deserializer};
 
+use crate::node_address::detect::{Unasked, Wish};
+
 /// Where the file is looked for when no flag names one; there need not be one.
 pub const DEFAULT_FILE: &str = "/etc/tortie/felix.yaml";
 
@@ -53,6 +55,10 @@ pub struct Config {
     pub restart_time_secs: u16,
     /// Namespace of the Secrets with BGP passwords.
     pub namespace: String,
+    /// Which IPv4 address is the node's.
+    pub ipv4: Wish,
+    /// Which IPv6 address is the node's.
+    pub ipv6: Wish,
 }
 
 /// Where desired state lives.
@@ -145,6 +151,20 @@ struct Layer {
     /// Namespace of the Secrets with BGP passwords [default: kube-system]
     #[arg(long, value_name = "NAME")]
     namespace: Option<String>,
+    /// IPv4 address of the node: autodetect, none or an address [default: what is annotated, else
+    /// the InternalIP of the Node]
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<String>,
+    /// The same for IPv6
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<String>,
+    /// How to find the IPv4 address, whatever is annotated: kubernetes-internal-ip, first-found,
+    /// can-reach=DESTINATION, interface=REGEX, skip-interface=REGEX or cidr=CIDR
+    #[arg(long, value_name = "METHOD")]
+    ip_autodetection_method: Option<String>,
+    /// The same for IPv6
+    #[arg(long, value_name = "METHOD")]
+    ip6_autodetection_method: Option<String>,
 }
 
 impl Config {
@@ -199,6 +219,16 @@ impl Layer {
             bgp_listen: first(&["TORTIE_BGP_LISTEN"]),
             restart_time: first(&["TORTIE_RESTART_TIME"]),
             namespace: first(&["TORTIE_NAMESPACE"]),
+            ip: first(&["TORTIE_IP", "IP"]),
+            ip6: first(&["TORTIE_IP6", "IP6"]),
+            ip_autodetection_method: first(&[
+                "TORTIE_IP_AUTODETECTION_METHOD",
+                "IP_AUTODETECTION_METHOD",
+            ]),
+            ip6_autodetection_method: first(&[
+                "TORTIE_IP6_AUTODETECTION_METHOD",
+                "IP6_AUTODETECTION_METHOD",
+            ]),
         }
     }
 
@@ -223,18 +253,32 @@ impl Layer {
             bgp_listen: self.bgp_listen.or(below.bgp_listen),
             restart_time: self.restart_time.or(below.restart_time),
             namespace: self.namespace.or(below.namespace),
+            ip: self.ip.or(below.ip),
+            ip6: self.ip6.or(below.ip6),
+            ip_autodetection_method: self
+                .ip_autodetection_method
+                .or(below.ip_autodetection_method),
+            ip6_autodetection_method: self
+                .ip6_autodetection_method
+                .or(below.ip6_autodetection_method),
         }
     }
 
     fn resolve(self) -> Result<Config> {
+        let datastore = datastore(
+            self.datastore
+                .as_deref()
+                .unwrap_or("file:/etc/tortie/manifests"),
+            self.kubeconfig,
+        )?;
+        let wish = |address: &Option<String>, method: &Option<String>, is_ipv6| {
+            wish(address.as_deref(), method.as_deref(), is_ipv6, &datastore)
+        };
         Ok(Config {
+            ipv4: wish(&self.ip, &self.ip_autodetection_method, false)?,
+            ipv6: wish(&self.ip6, &self.ip6_autodetection_method, true)?,
+            datastore,
             node_name: self.node_name.map_or_else(host_name, Ok)?,
-            datastore: datastore(
-                self.datastore
-                    .as_deref()
-                    .unwrap_or("file:/etc/tortie/manifests"),
-                self.kubeconfig,
-            )?,
             state_dir: self
                 .state_dir
                 .unwrap_or_else(|| felix_api::cni::DEFAULT_STATE_DIR.into()),
@@ -325,6 +369,27 @@ fn interface_prefix(text: Option<String>) -> Result<String> {
         bail!("setting interfacePrefix: {text:?} does not start with one to four characters");
     }
     Ok(prefix.to_owned())
+}
+
+/// In a directory of manifests the Node is somebody's work and says what it shall; on Kubernetes it
+/// is the kubelet's.
+fn wish(
+    address: Option<&str>,
+    method: Option<&str>,
+    is_ipv6: bool,
+    datastore: &DatastoreKind,
+) -> Result<Wish> {
+    let is_kubernetes = matches!(datastore, DatastoreKind::Kubernetes { .. });
+    let unasked = Unasked {
+        heal: is_kubernetes,
+        first_found: is_kubernetes && !is_ipv6,
+    };
+    let (ip, ip_method) = match is_ipv6 {
+        true => ("ip6", "ip6AutodetectionMethod"),
+        false => ("ip", "ipAutodetectionMethod"),
+    };
+    Wish::parse(address, method, is_ipv6, unasked)
+        .with_context(|| format!("settings {ip} and {ip_method}"))
 }
 
 fn user_tunnels(text: Option<&str>) -> Result<UserTunnels> {

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use netlink::{RouteFilter, Socket, TABLE_MAIN};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::board::Board;
+use crate::board::{Board, HostView};
 
 /// Longest sleep when nothing happens.
 const IDLE: Duration = Duration::from_secs(60);
@@ -184,6 +184,13 @@ pub fn run(config: Config, ends: Ends) -> Result<()> {
 }
 
 fn report(applied: Applied, updates: &mpsc::Sender<Update>, board: &Board) -> Result<()> {
+    if let Some(host) = &applied.host {
+        let interfaces = Arc::new(host.interfaces.clone());
+        board.host.send_replace(HostView {
+            listed: true,
+            interfaces,
+        });
+    }
     let told = [
         applied.host.map(Update::Host),
         applied.programmed.map(Update::Programmed),

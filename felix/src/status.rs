@@ -355,6 +355,7 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
         format!("headless since {since}: {}", outage.problem)
     });
     let not_ready = board.not_ready();
+    let node = board.node.borrow().clone();
     let tunnels = crate::tunnels::all(board).into_iter();
     let in_user_space = tunnels.filter(|tunnel| tunnel.carrier == Some(Carrier::User));
     let in_user_space: Vec<&str> = in_user_space.map(|tunnel| tunnel.device).collect();
@@ -405,6 +406,18 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
             "Valid",
             "Problems",
             problems.join("; "),
+        ),
+        (
+            "NodeAddressKnown",
+            node.reason == "Known",
+            "Known",
+            match node.reason {
+                "" => "Unknown",
+                reason => reason,
+            },
+            node.problem
+                .map(|problem| problem.to_string())
+                .unwrap_or_default(),
         ),
         (
             // Only those who ask the agent itself see this fail; the time of the last change stays.

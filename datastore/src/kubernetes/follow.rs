@@ -46,6 +46,7 @@ pub(super) struct Progress {
 pub(super) struct Follower {
     pub(super) kind: Kind,
     pub(super) scope: Scope,
+    pub(super) every_change_of: Option<Key>,
     /// For how long lists must lack most of what was known.
     pub(super) believe: Duration,
     pub(super) client: Client,
@@ -236,7 +237,10 @@ impl Follower {
                 }
                 let unchanged = |known: Arc<Object>| same_content(&known.value, &object.value);
                 // A Node reports every few seconds, and hardly ever is that about its metadata.
-                if !(self.scope.metadata_only && self.table.get(&key).is_some_and(unchanged)) {
+                let is_noise = self.scope.metadata_only
+                    && self.every_change_of.as_ref() != Some(&key)
+                    && self.table.get(&key).is_some_and(unchanged);
+                if !is_noise {
                     // This store may have written a newer one, which is still to come here.
                     self.table.put_newer(Arc::new(object), newer);
                 }

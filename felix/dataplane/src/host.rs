@@ -13,7 +13,8 @@ pub(crate) struct Host {
     workload_prefixes: Vec<String>,
     links: BTreeMap<u32, Link>,
     indexes: HashMap<String, u32>,
-    addresses: BTreeMap<u32, BTreeSet<IpNet>>,
+    /// With whether it is secondary, that is, not the one packets leave with, or deprecated.
+    addresses: BTreeMap<u32, BTreeMap<IpNet, bool>>,
     /// Names of interfaces through which no route may lead, up or not.
     barred: BTreeSet<String>,
 }
@@ -60,9 +61,13 @@ impl Host {
         self.links.values()
     }
 
-    /// Addresses of an interface.
+    /// Addresses of an interface, those first that packets leave with.
     pub(crate) fn addresses(&self, index: u32) -> impl Iterator<Item = &IpNet> {
-        self.addresses.get(&index).into_iter().flatten()
+        let of = |secondary: bool| {
+            let all = self.addresses.get(&index).into_iter().flatten();
+            all.filter_map(move |(net, other)| (*other == secondary).then_some(net))
+        };
+        of(false).chain(of(true))
     }
 
     /// Notes an interface; returns how it was before.
@@ -94,7 +99,7 @@ impl Host {
         self.addresses
             .entry(address.index)
             .or_default()
-            .insert(address.net);
+            .insert(address.net, address.secondary_or_deprecated);
     }
 
     pub(crate) fn remove_address(&mut self, address: &Address) {
@@ -211,11 +216,34 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_address_that_floats_comes_behind_the_one_of_the_host() {
+        let mut host = host(&["eth0"]);
+        let address = |net: &str, secondary| Address {
+            index: 1,
+            net: net.parse().unwrap(),
+            scope: netlink::Scope::Universe,
+            tentative: false,
+            secondary_or_deprecated: secondary,
+        };
+        host.add_address(&address("192.0.2.5/24", true));
+        host.add_address(&address("192.0.2.11/24", false));
+        let facts = host.facts([].into_iter());
+        let order: Vec<String> = facts.interfaces[0]
+            .addresses
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(order, ["192.0.2.11/24", "192.0.2.5/24"]);
+    }
+
+    #[test]
     fn facts_leave_out_workloads_and_what_leads_nowhere() {
         let mut host = host(&["eth0", "cali1"]);
         host.replace_addresses(&[]);
-        host.addresses
-            .insert(1, BTreeSet::from(["192.0.2.1/24".parse().unwrap()]));
+        host.addresses.insert(
+            1,
+            BTreeMap::from([("192.0.2.1/24".parse().unwrap(), false)]),
+        );
         let route = |destination: &str, device| {
             let mut route = Route::new(destination.parse().unwrap(), 2);
             route.nexthops = vec![Nexthop {

@@ -76,6 +76,34 @@ fn the_datastore_is_a_directory_or_an_api_server() {
 }
 
 #[test]
+fn addresses_are_found_as_asked_for_by_our_names_or_calicos() {
+    use crate::node_address::detect::Method;
+
+    let load = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let variable = |asked: &str| {
+            let found = variables.iter().find(|(name, _)| *name == asked);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        let config = Config::load(flags(arguments), variable).unwrap();
+        (config.ipv4, config.ipv6)
+    };
+    let unasked = |heal, first_found| Wish::Unasked(Unasked { heal, first_found });
+    let on_files = (unasked(false, false), unasked(false, false));
+    assert_eq!(load(&[], &[]), on_files);
+    let on_kubernetes = (unasked(true, true), unasked(true, false));
+    assert_eq!(load(&["--datastore", "kubernetes"], &[]), on_kubernetes);
+    let calicos = [
+        ("IP", "autodetect"),
+        ("IP_AUTODETECTION_METHOD", "first-found"),
+        ("IP6", "none"),
+    ];
+    let expected = (Wish::Detected(Method::FirstFound), Wish::None);
+    assert_eq!(load(&[], &calicos), expected);
+    let ours = ["--ip-autodetection-method", "kubernetes-internal-ip"];
+    assert_eq!(load(&ours, &calicos).0, Wish::Detected(Method::InternalIp));
+}
+
+#[test]
 fn a_wrong_value_is_refused_by_name() {
     for (arguments, word) in [
         (["--admin", "localhost"], "admin"),
@@ -86,6 +114,11 @@ fn a_wrong_value_is_refused_by_name() {
         (["--router-id", "seven"], "routerId"),
         (["--bgp", "perhaps"], "bgp"),
         (["--user-tunnels", "yes"], "userTunnels"),
+        (["--ip", "192.0.2"], "settings ip "),
+        (
+            ["--ip6-autodetection-method", "magic"],
+            "ip6AutodetectionMethod",
+        ),
     ] {
         let error = Config::load(flags(&arguments), no_variables).unwrap_err();
         assert!(format!("{error:#}").contains(word), "{error:#}");
