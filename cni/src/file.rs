@@ -24,19 +24,6 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Erro
         .map_err(|error| Error::file("syncing", directory, &error))
 }
 
-/// Removes `path`; a file that is not there is fine.
-///
-/// # Errors
-/// Code 5, naming the file.
-pub(crate) fn remove(path: &Path) -> Result<(), Error> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::file("removing", path, &error))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.tmp"))
@@ -72,11 +59,5 @@ mod tests {
             0o600
         );
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn removing_what_is_gone_is_fine() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(remove(&directory.path().join("gone")), Ok(()));
     }
 }

@@ -311,10 +311,9 @@ fn addresses_are_those_of_pods(cluster: &Cluster, pods: usize) -> Result<()> {
             .flat_map(|block| block["spec"]["allocations"].as_array())
             .map(|all| all.iter().filter(|one| !one.is_null()).count())
             .sum();
-        ensure!(used == pods, "{used} addresses are in use");
-        let handles = cluster.api.kubectl_json("get ipamhandles")?;
-        let handles = handles["items"].as_array().context("a list")?.len();
-        ensure!(handles == pods, "{handles} handles");
+        let handles = cluster.api.kubectl("get ipamhandles -o name")?;
+        ensure!(used == pods, "{used} addresses are in use, by {handles}");
+        ensure!(handles.lines().count() == pods, "{handles}");
         Ok(Some(()))
     })
     .map(drop)

@@ -10,7 +10,7 @@ use crate::environment::Environment;
 use crate::error::Error;
 use crate::plan::{Mac, Plan, mac_text};
 use crate::result::{AddResult, Interface, Ip, Route};
-use crate::{file, host, pod};
+use crate::{host, pod};
 
 /// Attaches the container and describes what was made.
 ///
@@ -73,8 +73,7 @@ fn settle_earlier_deletion(attachment: &Attachment<'_>) -> Result<(), Error> {
     }
     attachment
         .forget()
-        .map_err(|failure| failure.into_error(&keys.socket))?;
-    file::remove(&waiting)
+        .map_err(|failure| failure.into_error(&keys.socket))
 }
 
 /// Removes what an attempt made, so that `error` is all that remains of it.

@@ -43,12 +43,13 @@ fn remove_interfaces(environment: &Environment) -> Result<(), Error> {
 pub(super) fn settle(attachment: &Attachment<'_>) -> Result<(), Error> {
     let keys = &attachment.conf.keys;
     let deletion = attachment.deletion();
-    let path = tombstone::path(&keys.state_dir, &deletion.container_id, &deletion.ifname);
     match attachment.forget() {
-        Ok(()) => file::remove(&path),
+        // It may have written down what it does later, in the same file.
+        Ok(()) => Ok(()),
         // Not only when the agent is away: no answer of it may keep a pod from going.
         Err(_) => {
             create_directory(&tombstone::directory(&keys.state_dir))?;
+            let path = tombstone::path(&keys.state_dir, &deletion.container_id, &deletion.ifname);
             let content = felix_api::cni::to_line(&deletion)
                 .map_err(|error| Error::file("writing", &path, &error.into()))?;
             file::replace(&path, &content, 0o600)

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use felix_api::cni::{self as api, Activate, Add, Added, Attachment, Checked, Op, Reply, code};
+use felix_api::cni::{
+    self as api, Activate, Add, Added, Attachment, Checked, Op, Reply, code, tombstone,
+};
 
 /// Requests by name, as tests order misbehaviour for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,10 @@ pub(crate) struct Memory {
     pub(crate) fault: Option<(Verb, Fault)>,
     /// MAC address the next pods get.
     pub(crate) pod_mac: Option<String>,
+    /// Deletions are answered, and stay written down until the datastore is back.
+    pub(crate) postpones: bool,
+    /// Where the plugin writes deletions down.
+    pub(crate) state_dir: PathBuf,
     host: String,
 }
 
@@ -252,6 +258,10 @@ fn perform(memory: &mut Memory, op: Op) -> Reply {
             memory
                 .records
                 .remove(&attachment(&del.container_id, &del.ifname));
+            if !memory.postpones {
+                let path = tombstone::path(&memory.state_dir, &del.container_id, &del.ifname);
+                let _not_there = std::fs::remove_file(path);
+            }
             Reply::Done
         }
         Op::Check(check) => {

@@ -119,6 +119,19 @@ fn a_deletion_waits_for_an_agent_that_is_away() {
 }
 
 #[test]
+fn what_the_agent_has_written_down_is_left_to_it() {
+    let Some(mut lab) = lab() else { return };
+    let pod = lab.pod();
+    lab.add(&pod);
+    lab.stop_agent();
+    lab.del(&pod);
+    lab.start_agent();
+    lab.agent().memory.lock().unwrap().postpones = true;
+    lab.del(&pod);
+    assert!(lab.tombstone(&pod).exists(), "its addresses would leak");
+}
+
+#[test]
 fn a_waiting_deletion_is_settled_before_the_same_attachment_is_made_again() {
     let Some(mut lab) = lab() else { return };
     let pod = lab.pod();

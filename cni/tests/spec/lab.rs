@@ -77,6 +77,7 @@ pub(crate) fn lab() -> Option<Lab> {
 impl Lab {
     pub(crate) fn start_agent(&mut self) {
         let memory = Arc::clone(&self.memory);
+        memory.lock().unwrap().state_dir = self.state_dir();
         self.agent = Some(Agent::start(&self.socket(), self.host.path(), memory));
     }
 

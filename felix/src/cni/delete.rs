@@ -30,8 +30,12 @@ impl Server {
         match timeout(PATIENCE, self.release(&del)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                let error = error.message;
-                tracing::warn!(container = del.container_id, error, "released later");
+                tracing::warn!(
+                    container = del.container_id,
+                    error = error.message,
+                    error.details,
+                    "released later"
+                );
             }
             Err(_) => tracing::warn!(
                 container = del.container_id,
@@ -82,6 +86,7 @@ impl Server {
                 tracing::debug!(
                     container = del.container_id,
                     error = error.message,
+                    error.details,
                     "not settled"
                 );
                 all = false;

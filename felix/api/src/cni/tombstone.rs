@@ -1,8 +1,9 @@
 //! Where the plugin leaves deletions for an agent that is away.
 //!
 //! A tombstone is a file with a [`Del`](super::Del) as JSON, written to a temporary name that
-//! starts with a dot and renamed. The plugin writes it and removes it only after the agent
-//! answered the same `Del`; the agent removes it after serving it.
+//! starts with a dot and renamed. The plugin writes it when the agent does not answer, the agent
+//! before it serves a `Del`; the agent alone removes it, once the addresses are released. An
+//! answered `Del` may still wait for the datastore there.
 //! The agent serves tombstones before it listens, and afterwards from time to time, because
 //! one can be written while the agent starts. It serves one under the attachment's lock and
 //! looks again whether the file is still there, so that a container added meanwhile is safe.
