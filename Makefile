@@ -6,6 +6,7 @@ DEMO_PACKAGES := bird2 iproute2 iputils-ping procps tcpdump traceroute
 VM_PACKAGES := busybox-static kmod qemu-system-x86 xz-utils
 TEST_PACKAGES := $(DEMO_PACKAGES) $(VM_PACKAGES) conntrack containernetworking-plugins \
 	exabgp frr gobgpd iperf3 iptables netbase nftables
+CLUSTER_PACKAGES := buildah busybox-static containerd etcd-server openssl runc
 FUZZ_CASES ?= 2000000
 FUZZ_SECONDS ?= 300
 
@@ -38,11 +39,12 @@ e2e: packages
 
 # The datastore's contract, agents and controllers against a real API server. What it needs is built once, into a cache.
 e2e-kubernetes: packages
-	./e2e/packages etcd-server openssl
-	./e2e/kubernetes/get-tools kube-apiserver kubectl
+	./e2e/packages $(CLUSTER_PACKAGES)
+	./e2e/kubernetes/get-tools kube-apiserver kubectl kube-controller-manager kube-scheduler kubelet kube-proxy
+	./e2e/kubernetes/get-helm 3
 	cargo build --locked --workspace --bins
 	./target/debug/api-server cargo test --locked --package datastore --test kubernetes
-	cargo test --locked --package e2e --test kubernetes --test controller
+	cargo test --locked --package e2e --test kubernetes --test controller --test cluster
 
 bench:
 	./e2e/packages $(TEST_PACKAGES)
@@ -68,7 +70,7 @@ fuzz-guided:
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --package datastore --package e2e --test kubernetes --test controller -- -D warnings
+	cargo clippy --locked --package datastore --package e2e --test kubernetes --test controller --test cluster -- -D warnings
 	./.ci/pure
 	./.ci/alone
 	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny

@@ -37,9 +37,19 @@ rules:
   - {level: None}
 ";
 
+/// What an API server is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Objects: nothing happens to them but what a test does.
+    Objects,
+    /// A cluster: controllers, kubelets and pods use it.
+    Cluster,
+}
+
 /// A running API server.
 #[derive(Debug)]
 pub struct ApiServer {
+    purpose: Purpose,
     folder: PathBuf,
     namespace: Option<Namespace>,
     address: SocketAddr,
@@ -55,16 +65,37 @@ impl ApiServer {
     pub fn on_loopback(folder: &Path) -> Result<Self> {
         let [api, client, peer] = free_ports()?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, api));
-        Self::start(folder, None, address, [client, peer])
+        Self::start(Purpose::Objects, folder, None, address, [client, peer])
     }
 
     /// Starts one in a namespace that has this address, at port 6443.
     pub fn inside(folder: &Path, namespace: &Namespace, address: IpAddr) -> Result<Self> {
         let address = SocketAddr::new(address, 6443);
-        Self::start(folder, Some(namespace.clone()), address, [2379, 2380])
+        let ports = [2379, 2380];
+        Self::start(
+            Purpose::Objects,
+            folder,
+            Some(namespace.clone()),
+            address,
+            ports,
+        )
+    }
+
+    /// As [`ApiServer::inside`], for controllers, kubelets and pods.
+    pub fn of_cluster(folder: &Path, namespace: &Namespace, address: IpAddr) -> Result<Self> {
+        let address = SocketAddr::new(address, 6443);
+        let ports = [2379, 2380];
+        Self::start(
+            Purpose::Cluster,
+            folder,
+            Some(namespace.clone()),
+            address,
+            ports,
+        )
     }
 
     fn start(
+        purpose: Purpose,
         folder: &Path,
         namespace: Option<Namespace>,
         address: SocketAddr,
@@ -72,8 +103,9 @@ impl ApiServer {
     ) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let mut server = Self {
+            purpose,
             authority: Authority::new(folder)?,
-            tools: tools()?,
+            tools: tools(purpose)?,
             folder: folder.to_owned(),
             namespace,
             address,
@@ -101,6 +133,11 @@ impl ApiServer {
     /// Folder with kubectl of its release.
     pub fn tools(&self) -> &Path {
         &self.tools
+    }
+
+    /// File of this name among those of the API server.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
     }
 
     /// Certificate by which clients know it.
@@ -183,7 +220,8 @@ impl ApiServer {
             .map(drop)
     }
 
-    fn kubectl_command(&self) -> Command {
+    /// kubectl as an administrator.
+    pub fn kubectl_command(&self) -> Command {
         let mut command = self.command(&self.tools.join("kubectl"));
         command
             .arg("--kubeconfig")
@@ -223,13 +261,25 @@ impl ApiServer {
             "--service-cluster-ip-range=10.96.0.0/16".to_owned(),
             "--authorization-mode=Node,RBAC".to_owned(),
             "--allow-privileged=true".to_owned(),
-            // Nobody makes the accounts that pods would need.
-            "--disable-admission-plugins=ServiceAccount".to_owned(),
-            "--endpoint-reconciler-type=none".to_owned(),
             "--profiling=false".to_owned(),
             format!("--audit-policy-file={}", file("audit.yaml")),
             format!("--audit-log-path={}", file("audit.log")),
         ];
+        let purpose = match self.purpose {
+            Purpose::Objects => vec![
+                // Nobody makes the accounts that pods would need.
+                "--disable-admission-plugins=ServiceAccount".to_owned(),
+                "--endpoint-reconciler-type=none".to_owned(),
+            ],
+            Purpose::Cluster => vec![
+                "--enable-admission-plugins=NodeRestriction".to_owned(),
+                // Names of nodes are in no DNS here.
+                "--kubelet-preferred-address-types=InternalIP".to_owned(),
+                format!("--kubelet-client-certificate={}", file("admin.crt")),
+                format!("--kubelet-client-key={}", file("admin.key")),
+            ],
+        };
+        let arguments = [&arguments[..], &purpose].concat();
         let program = self.tools.join("kube-apiserver");
         let child = self.spawn(&program, &arguments, "kube-apiserver.log")?;
         self.server = Some(child);
@@ -274,7 +324,8 @@ impl ApiServer {
         Ok(())
     }
 
-    fn spawn(&self, program: &Path, arguments: &[String], log: &str) -> Result<Child> {
+    /// Starts another program beside it, in its namespace, with a log among its files.
+    pub fn spawn(&self, program: &Path, arguments: &[String], log: &str) -> Result<Child> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -324,7 +375,7 @@ impl Drop for ApiServer {
 }
 
 /// Ends a process and waits until it is gone; one that does not end when asked is killed.
-fn end(child: &mut Child, signal: Signal) -> Result<()> {
+pub(crate) fn end(child: &mut Child, signal: Signal) -> Result<()> {
     kill(Pid::from_raw(i32::try_from(child.id())?), signal)?;
     let ended = wait::until("the process to end", STOP, || Ok(child.try_wait()?));
     if ended.is_err() {
@@ -347,11 +398,20 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
     Ok(ports)
 }
 
-/// The folder with kube-apiserver and kubectl; builds what is missing there.
-fn tools() -> Result<PathBuf> {
+/// The folder with the programs that are needed; builds what is missing there.
+fn tools(purpose: Purpose) -> Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("kubernetes/get-tools");
     let script = script.display().to_string();
-    let printed = run(&script, &["kube-apiserver", "kubectl"])?;
+    let mut programs = vec!["kube-apiserver", "kubectl"];
+    if purpose == Purpose::Cluster {
+        programs.extend([
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kubelet",
+            "kube-proxy",
+        ]);
+    }
+    let printed = run(&script, &programs)?;
     let folder = printed
         .lines()
         .last()

@@ -103,6 +103,11 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Folder for this lab's files.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -17,6 +17,7 @@
 //! - [`overlay`] is a cluster over a fabric: nodes in several subnets, pools with tunnels.
 //! - [`capture`] is tcpdump on a link, [`raw`] sends packets that no kernel would.
 //! - [`apiserver`] is a Kubernetes API server with its etcd.
+//! - [`kubernetes`] is a whole cluster around one: nodes with containerd and kubelet, Helm, our chart.
 //! - [`hand`] makes hosts, tunnels and pods with `ip` alone.
 //! - [`wait`] waits until something holds, with a deadline.
 //! - [`diagnostics`] collects what one needs to see after a failure.
@@ -31,6 +32,7 @@ pub mod diagnostics;
 pub mod fabric;
 pub mod far;
 pub mod hand;
+pub mod kubernetes;
 pub mod lab;
 pub mod node;
 pub mod overlay;
