@@ -11,7 +11,12 @@ use crate::board::Look;
 
 /// A store may know what cannot be read of kinds that are followed only; and blocks are listed again and again while
 /// addresses are freed, which costs nothing then.
-const FOLLOWED: [Kind; 3] = [Kind::Node, Kind::IpamBlock, Kind::BlockAffinity];
+const FOLLOWED: [Kind; 4] = [
+    Kind::Node,
+    Kind::IpPool,
+    Kind::IpamBlock,
+    Kind::BlockAffinity,
+];
 
 /// Looks, and acts unless it is only to be said.
 ///
@@ -64,6 +69,9 @@ fn tell(look: &Look) {
     }
     for block in &done.blocks {
         tracing::info!(%block, "empty block given back");
+    }
+    for pool in &done.pools {
+        tracing::info!(pool, "deleted pool is not in use any more, it goes");
     }
     if done.repaired != Default::default() {
         tracing::info!(repaired = ?done.repaired, "leftovers settled");

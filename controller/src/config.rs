@@ -152,6 +152,7 @@ impl Config {
                 flags.datastore
             ),
         };
+        let is_cluster = matches!(datastore, DatastoreKind::Kubernetes { .. });
         let grace = Some(flags.leak_grace_period.0).filter(|grace| !grace.is_zero());
         let interval = flags.interval.map(|interval| interval.0);
         if interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
@@ -167,7 +168,8 @@ impl Config {
                 under_way: flags.settle_after.0,
                 max_gone_percent: flags.max_gone_percent,
                 // A directory of manifests need not have Pods.
-                expect_pods: matches!(datastore, DatastoreKind::Kubernetes { .. }),
+                expect_pods: is_cluster,
+                guard_pools: is_cluster,
             },
             datastore,
             interval: interval.unwrap_or_else(|| grace.map_or(INTERVAL, |grace| grace / 2)),
@@ -199,10 +201,10 @@ mod tests {
     }
 
     #[test]
-    fn pods_are_expected_where_there_is_an_api_server() {
+    fn pods_are_expected_and_pools_guarded_where_there_is_an_api_server() {
         let config = resolve(&["--datastore=file:/etc/x"]).unwrap();
         assert_eq!(config.datastore, DatastoreKind::File("/etc/x".into()));
-        assert!(!config.collection.expect_pods);
+        assert!(!config.collection.expect_pods && !config.collection.guard_pools);
         let flags = [
             "--datastore=kubernetes",
             "--kubeconfig=/root/k",
@@ -216,7 +218,7 @@ mod tests {
                 namespace: "net".to_owned(),
             }
         );
-        assert!(config.collection.expect_pods);
+        assert!(config.collection.expect_pods && config.collection.guard_pools);
     }
 
     #[test]

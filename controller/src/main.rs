@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  datastore ─ lists ─▶ ipam::gc::Collector ─ Sweep ─▶ Ipam::collect ─ compare and swap ─▶ datastore
-//!  watch of Nodes, time ──▶ when                └──▶ Board ──▶ /metrics, /sweep, /livez, /readyz
+//!  watch of Nodes, pools, time ▶ when               └──▶ Board ──▶ /metrics, /sweep, /livez, /readyz
 //! ```
 
 mod admin;
@@ -15,6 +15,7 @@ mod election;
 mod metrics;
 mod report;
 mod service;
+mod triggers;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

@@ -44,6 +44,12 @@ pub(crate) fn table(look: &Look, dry_run: bool) -> String {
             time_text(*until)
         );
     }
+    for (pool, count) in &sweep.pools {
+        let _ = writeln!(
+            text,
+            "\nIPPool {pool} is being deleted: {count} addresses of it are in use"
+        );
+    }
     text.push('\n');
     match &sweep.refused {
         Some(suspicion) => {
@@ -104,6 +110,7 @@ pub(crate) fn json(look: &Look, dry_run: bool) -> Value {
         "blocks": sweep.blocks,
         "addresses": addresses,
         "reporting": reporting,
+        "deletedPools": sweep.pools,
         "refused": sweep.refused.as_ref().map(ToString::to_string),
         "actions": actions,
         "done": {
@@ -111,6 +118,7 @@ pub(crate) fn json(look: &Look, dry_run: bool) -> Value {
             "spared": done.spared,
             "nodes": done.nodes,
             "blocks": done.blocks,
+            "pools": done.pools,
             "statuses": done.statuses,
         },
         "error": look.error,
@@ -143,6 +151,8 @@ fn action(action: &Action) -> Value {
         Action::ReleaseEmptyBlock { node, block } => {
             json!({ "do": "releaseEmptyBlock", "node": node, "block": block })
         }
+        Action::GuardPool(pool) => json!({ "do": "guardPool", "pool": pool }),
+        Action::ReleasePool(pool) => json!({ "do": "releasePool", "pool": pool }),
         Action::Settle { object, problem } => {
             json!({ "do": "settle", "object": object, "problem": problem })
         }

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
 use crds::Kind;
+use datastore::Datastore;
 use datastore::file::FileStore;
 use datastore::kubernetes::{KubernetesStore, Settings};
-use datastore::{Datastore, Event, Watch};
 use ipam::Ipam;
 use ipam::gc::Collector;
 use tokio::net::TcpListener;
@@ -19,6 +19,7 @@ use crate::board::{Board, Look, View};
 use crate::config::{Config, DatastoreKind, Output};
 use crate::election::{Election, Timing};
 use crate::metrics::Metrics;
+use crate::triggers::Triggers;
 use crate::{admin, collect, report};
 
 /// Nodes that go together are collected together.
@@ -162,12 +163,12 @@ impl Work<'_> {
     async fn run(&self) {
         let ipam = Ipam::new(self.store.clone());
         let mut collector = Collector::new(self.config.collection.clone());
-        let mut nodes = None;
+        let mut triggers = Triggers::new(self.config.collection.guard_pools);
         loop {
             let wait = self.look(&ipam, &mut collector).await;
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = node_gone(&*self.store, &mut nodes) => tokio::time::sleep(TOGETHER).await,
+                () = triggers.next(&*self.store) => tokio::time::sleep(TOGETHER).await,
             }
         }
     }
@@ -200,34 +201,6 @@ impl Work<'_> {
                 self.metrics.failed();
                 view.failure = Some(error.to_string());
                 RETRY.min(self.config.interval)
-            }
-        }
-    }
-}
-
-/// Waits until a Node object disappears. A datastore that cannot be watched is looked at by time alone.
-async fn node_gone(store: &dyn Datastore, nodes: &mut Option<Watch>) {
-    loop {
-        let watch = match nodes {
-            Some(watch) => watch,
-            None => match store.watch(Kind::Node).await {
-                Ok(watch) => nodes.insert(watch),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot watch Nodes, trying again");
-                    tokio::time::sleep(RETRY).await;
-                    continue;
-                }
-            },
-        };
-        match watch.next().await {
-            Some(Event::Delete(key)) => {
-                tracing::info!(node = key.name, "Node deleted");
-                return;
-            }
-            Some(Event::Upsert(_) | Event::InSync | Event::Broken(_) | Event::Mended { .. }) => {}
-            None => {
-                *nodes = None;
-                tokio::time::sleep(RETRY).await;
             }
         }
     }

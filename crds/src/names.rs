@@ -9,6 +9,9 @@ const MAX_NAME: usize = 253;
 /// Characters of the hash appended to a shortened name.
 const HASH_CHARS: usize = 11;
 
+/// Finalizer by which a pool that is being deleted stays until nothing of it is in use.
+pub const POOL_FINALIZER: &str = "tortie.dev/ippool-in-use";
+
 /// Name of the object that applies to the whole cluster.
 pub const DEFAULT: &str = "default";
 

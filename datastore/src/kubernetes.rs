@@ -174,7 +174,9 @@ impl KubernetesStore {
     /// An object as the API server returned it after a write. Who lists the kind next shall find it.
     fn written(&self, key: &Key, value: Value) -> Result<Object, Error> {
         let object = read(key, value)?;
-        if self.follows_whole(key.kind) {
+        // What is being deleted may be gone by now, and the watch may have said so already.
+        let is_deleting = object.value["metadata"]["deletionTimestamp"].is_string();
+        if !is_deleting && self.follows_whole(key.kind) {
             self.table
                 .put_newer(Arc::new(object.clone()), object::is_newer);
         }

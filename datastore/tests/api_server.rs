@@ -365,6 +365,28 @@ async fn a_part_of_the_objects_is_asked_for_by_the_server() {
 }
 
 #[tokio::test]
+async fn an_object_whose_deletion_is_finished_by_a_write_does_not_come_back() {
+    let server = Fake::start().await;
+    let mut deleting = pool("a", "3");
+    deleting["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let list = json!({ "metadata": { "resourceVersion": "10" }, "items": [deleting.clone()] });
+    server.answer(Answer::json(200, &list));
+    let lines = server.answer_lines();
+    let store = server.store(|_| {}).await;
+    let mut watch = store.watch(Kind::IpPool).await.unwrap();
+    assert_eq!(next(&mut watch).await, "+a 3");
+    assert_eq!(next(&mut watch).await, "in sync");
+    let object = store.list(Kind::IpPool).await.unwrap().remove(0);
+    lines.send(event("DELETED", deleting.clone())).unwrap();
+    assert_eq!(next(&mut watch).await, "-a");
+    // The answer to the write that ended it comes after the watch has told.
+    deleting["metadata"]["resourceVersion"] = json!("11");
+    server.answer(Answer::json(200, &deleting));
+    store.update(object).await.unwrap();
+    assert_eq!(store.list(Kind::IpPool).await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_lease_is_written_on_what_was_read() {
     let mut server = Fake::start().await;
     let store = server.store(|_| {}).await;

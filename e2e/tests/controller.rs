@@ -328,6 +328,7 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
     ensure!(cluster.leader()?.starts_with("three_"));
 
     collected(&cluster)?;
+    a_deleted_pool_stays_until_nobody_uses_it(&cluster, &controllers[after])?;
     nothing_is_refused(&cluster, &["three"])?;
     rights_are_used(&cluster)
 }
@@ -385,6 +386,38 @@ fn collected(cluster: &Cluster) -> Result<()> {
         wait::until(&format!("{kind} to be those in use"), LIMIT, || {
             let there = cluster.names(kind)?;
             ensure!(there == names, "{there:?}");
+            Ok(Some(()))
+        })?;
+    }
+    Ok(())
+}
+
+fn a_deleted_pool_stays_until_nobody_uses_it(cluster: &Cluster, leader: &Controller) -> Result<()> {
+    let api = &cluster.api;
+    let pool = api.kubectl_json("get ippool pool")?;
+    let finalizers = &pool["metadata"]["finalizers"];
+    ensure!(finalizers[0] == "tortie.dev/ippool-in-use", "{finalizers}");
+    api.kubectl("delete ippool pool --wait=false")?;
+    wait::until("the controller to say who uses the pool", LIMIT, || {
+        let page = leader.get("/sweep")?;
+        ensure!(page.contains("\"deletedPools\":{\"pool\":6}"), "{page}");
+        Ok(Some(()))
+    })?;
+    // Long enough for a pool that nobody uses.
+    std::thread::sleep(Duration::from_secs(12));
+    ensure!(cluster.names("ippools")?.contains("pool"));
+    // The pods end, and their agents free the addresses.
+    for (node, third) in [("node1", 1), ("node3", 3), ("node4", 4)] {
+        api.kubectl(&format!(
+            "delete --force --grace-period=0 pod/{node}-0 pod/{node}-1"
+        ))?;
+        api.apply(&block(node, third, 0))?;
+        api.kubectl(&format!("delete ipamhandle net.{node}-0 net.{node}-1"))?;
+    }
+    for kind in ["ipamblocks", "blockaffinities", "ippools"] {
+        wait::until(&format!("no {kind} to be there"), LIMIT, || {
+            let there = cluster.names(kind)?;
+            ensure!(there.is_empty(), "{there:?}");
             Ok(Some(()))
         })?;
     }

@@ -11,6 +11,7 @@ mod context;
 mod give_back;
 mod locks;
 mod objects;
+mod pools;
 mod release;
 mod retry;
 mod round;

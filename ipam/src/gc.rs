@@ -16,6 +16,7 @@ mod guard;
 mod judge;
 mod leftover;
 mod memory;
+mod pools;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -49,6 +50,8 @@ pub struct Settings {
     pub max_gone_percent: u8,
     /// Whether a cluster without any Pod object is suspicious.
     pub expect_pods: bool,
+    /// Whether pools that somebody deletes stay until they are not in use. Only an API server can hold an object back.
+    pub guard_pools: bool,
 }
 
 impl Default for Settings {
@@ -60,6 +63,7 @@ impl Default for Settings {
             under_way: Duration::from_secs(60),
             max_gone_percent: 50,
             expect_pods: true,
+            guard_pools: true,
         }
     }
 }
@@ -118,13 +122,17 @@ pub enum Action {
     },
     /// Delete the status that the agent of a node that is gone left.
     ForgetStatus(String),
-    /// Give back a block that a node has not used for the grace period, if it is still empty.
+    /// Give back a block, if it is still empty, that a node has not used for the grace period or whose pool is deleted.
     ReleaseEmptyBlock {
         /// The node.
         node: String,
         /// The block.
         block: Cidr,
     },
+    /// See to it that a pool does not go while it is in use.
+    GuardPool(String),
+    /// Let a pool go that somebody deleted and nobody uses.
+    ReleasePool(String),
     /// Finish what an interrupted operation left of an object.
     Settle {
         /// Kind and name.
@@ -147,6 +155,8 @@ pub struct Sweep {
     pub reporting: BTreeMap<String, SystemTime>,
     /// Nodes that are gone, and when their agent reported last.
     pub gone: BTreeMap<String, Option<SystemTime>>,
+    /// Pools that somebody deletes, and how many of their addresses are in use.
+    pub pools: BTreeMap<String, usize>,
     /// Addresses allocated.
     pub allocated: usize,
     /// Blocks that can be read.
@@ -178,6 +188,7 @@ pub struct Collector {
     leaks: Memory<LeakKey>,
     empty: Memory<empty::Key>,
     leftovers: Memory<leftover::Key>,
+    deleting: Memory<String>,
 }
 
 /// An allocation: the same address given out again is another.
@@ -191,6 +202,7 @@ impl Collector {
             leaks: Memory::default(),
             empty: Memory::default(),
             leftovers: Memory::default(),
+            deleting: Memory::default(),
         }
     }
 
@@ -230,6 +242,7 @@ impl Collector {
         }
         sweep.actions = gone;
         self.release_empty_blocks(now, snapshot, &presence, &mut sweep);
+        self.guard_pools(now, snapshot, &presence, &mut sweep);
         self.settle_leftovers(now, snapshot, &presence, &mut sweep);
         sweep
     }
@@ -377,8 +390,12 @@ impl fmt::Display for Action {
             Action::ReleaseEmptyBlock { node, block } => {
                 write!(
                     f,
-                    "give back block {block} of node {node}, unused for the grace period"
+                    "give back block {block} of node {node}, which does not need it"
                 )
+            }
+            Action::GuardPool(name) => write!(f, "keep IPPool {name} from going while in use"),
+            Action::ReleasePool(name) => {
+                write!(f, "let IPPool {name} go, which is deleted and not in use")
             }
             Action::Settle { object, problem } => write!(f, "settle {object}: {problem}"),
         }

@@ -25,6 +25,8 @@ pub struct Collected {
     pub nodes: Vec<String>,
     /// Empty blocks given back.
     pub blocks: Vec<Cidr>,
+    /// Pools that go now that nobody uses them.
+    pub pools: Vec<String>,
     /// Nodes whose status was deleted.
     pub statuses: Vec<String>,
     /// What interrupted operations had left.
@@ -58,7 +60,9 @@ impl Ipam {
                     nodes.entry(node).or_default().is_to_be_released = true;
                 }
                 Action::ForgetStatus(node) => nodes.entry(node).or_default().has_status = true,
-                Action::ReleaseEmptyBlock { .. } => {}
+                Action::ReleaseEmptyBlock { .. }
+                | Action::GuardPool(_)
+                | Action::ReleasePool(_) => {}
                 Action::Settle { .. } => is_to_be_repaired = true,
             }
         }
@@ -66,13 +70,27 @@ impl Ipam {
             Box::pin(self.collect_node(node, todo, sweep, done)).await?;
         }
         for action in &sweep.actions {
-            if let Action::ReleaseEmptyBlock { node, block } = action {
-                match Box::pin(self.release_empty_affinity(node, *block)).await {
-                    Ok(()) => done.blocks.push(*block),
-                    // Used since.
-                    Err(Error::BlockNotEmpty { .. }) => {}
-                    Err(error) => return Err(error),
+            match action {
+                Action::ReleaseEmptyBlock { node, block } => {
+                    match Box::pin(self.release_empty_affinity(node, *block)).await {
+                        Ok(()) => done.blocks.push(*block),
+                        // Used since.
+                        Err(Error::BlockNotEmpty { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
                 }
+                Action::GuardPool(name) => {
+                    self.guard_pool(name).await?;
+                }
+                Action::ReleasePool(name) => {
+                    if self.release_pool(name).await? {
+                        done.pools.push(name.clone());
+                    }
+                }
+                Action::Release(_)
+                | Action::ReleaseNode { .. }
+                | Action::ForgetStatus(_)
+                | Action::Settle { .. } => {}
             }
         }
         if is_to_be_repaired {
@@ -144,7 +162,7 @@ impl Ipam {
         Ok(gc::still_leaked(held, pod))
     }
 
-    async fn found(&self, key: Key) -> Result<Option<Object>, Error> {
+    pub(super) async fn found(&self, key: Key) -> Result<Option<Object>, Error> {
         match self.store.get(&key).await {
             Ok(object) => Ok(Some(object)),
             Err(error) if error.is_not_found() => Ok(None),

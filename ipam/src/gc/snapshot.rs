@@ -14,6 +14,7 @@ use crds::{
 use datastore::{Broken, Datastore, Error, Object, Typed};
 
 use super::Presence;
+use super::pools::PoolFacts;
 use crate::block::{Block, parse_time};
 use crate::range::Ranges;
 use crate::request::Held;
@@ -33,6 +34,8 @@ pub struct Lists {
     pub nodes: Vec<Object>,
     /// All `Pod`.
     pub pods: Vec<Object>,
+    /// All `IPPool`.
+    pub pools: Vec<Object>,
     /// All `NodeStatus`.
     pub statuses: Vec<Object>,
     /// What the datastore cannot read.
@@ -53,6 +56,7 @@ impl Lists {
             configs: store.list(Kind::IpamConfig).await?,
             nodes: store.list(Kind::Node).await?,
             pods: store.list(Kind::Pod).await?,
+            pools: store.list(Kind::IpPool).await?,
             statuses: store.list(Kind::NodeStatus).await?,
             broken: store.problems().await?,
         })
@@ -70,6 +74,7 @@ pub struct Snapshot {
     pub(super) cidrs: BTreeSet<Cidr>,
     pub(super) affinities: Vec<AffinityFacts>,
     pub(super) handles: Vec<HandleFacts>,
+    pub(super) pools: Vec<PoolFacts>,
     /// When the agent of a node reported last.
     pub(super) reports: BTreeMap<String, SystemTime>,
     /// Objects marked as deleted: kind and name, version.
@@ -157,6 +162,7 @@ impl Snapshot {
         for object in lists.handles {
             snapshot.add_handle(object);
         }
+        snapshot.pools = lists.pools.into_iter().filter_map(PoolFacts::of).collect();
         for object in lists.statuses {
             snapshot.add_report(object, now);
         }

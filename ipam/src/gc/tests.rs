@@ -454,8 +454,8 @@ fn an_empty_block_goes_when_it_stays_empty_and_the_node_has_room_elsewhere() {
     assert_eq!(
         actions(&sweep),
         [
-            "give back block 10.0.0.192/26 of node a, unused for the grace period",
-            "give back block 10.0.0.64/26 of node b, unused for the grace period",
+            "give back block 10.0.0.192/26 of node a, which does not need it",
+            "give back block 10.0.0.64/26 of node b, which does not need it",
         ]
     );
     assert_eq!(sweep.due, Some(at(1800)));
@@ -464,13 +464,13 @@ fn an_empty_block_goes_when_it_stays_empty_and_the_node_has_room_elsewhere() {
     snapshot.blocks[0].free = 0;
     assert_eq!(
         actions(&collector.sweep(at(901), &snapshot)),
-        ["give back block 10.0.0.64/26 of node b, unused for the grace period"]
+        ["give back block 10.0.0.64/26 of node b, which does not need it"]
     );
     // Of several empty ones the lowest stays.
     let sweep = collector.sweep(at(1800), &snapshot);
     assert_eq!(
         actions(&sweep),
-        ["give back block 10.0.1.0/26 of node b, unused for the grace period"]
+        ["give back block 10.0.1.0/26 of node b, which does not need it"]
     );
 }
 
