@@ -84,6 +84,9 @@ pub(crate) struct Flags {
     /// Longest time between two looks [default: half of the grace period, 5m without one]
     #[arg(long, value_name = "TIME", env = "TORTIE_INTERVAL")]
     interval: Option<GoDuration>,
+    /// With --datastore kubernetes: bring the CRDs to those of this version when beginning to lead
+    #[arg(long, env = "TORTIE_UPGRADE_CRDS")]
+    upgrade_crds: bool,
     /// Look once, act, print what was found and done, and end
     #[arg(long)]
     once: bool,
@@ -127,6 +130,7 @@ pub(crate) struct Config {
     pub(crate) log: String,
     pub(crate) collection: gc::Settings,
     pub(crate) interval: Duration,
+    pub(crate) upgrade_crds: bool,
     pub(crate) once: bool,
     pub(crate) dry_run: bool,
     pub(crate) output: Output,
@@ -173,6 +177,7 @@ impl Config {
             },
             datastore,
             interval: interval.unwrap_or_else(|| grace.map_or(INTERVAL, |grace| grace / 2)),
+            upgrade_crds: flags.upgrade_crds,
             once: flags.once,
             dry_run: flags.dry_run,
             output: flags.output,

@@ -11,6 +11,7 @@ mod admin;
 mod board;
 mod collect;
 mod config;
+mod definitions;
 mod election;
 mod metrics;
 mod report;

@@ -20,7 +20,7 @@ use crate::config::{Config, DatastoreKind, Output};
 use crate::election::{Election, Timing};
 use crate::metrics::Metrics;
 use crate::triggers::Triggers;
-use crate::{admin, collect, report};
+use crate::{admin, collect, definitions, report};
 
 /// Nodes that go together are collected together.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the datastore cannot be read, another controller leads, or not all was done.
 pub(crate) async fn once(config: &Config) -> Result<ExitCode> {
-    let (store, mut election) = open(config).await?;
+    let (store, mut election, _) = open(config).await?;
     let look = look_once(config, store, &mut election).await;
     election.release().await;
     let look = look?;
@@ -81,13 +81,14 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
     let listener = TcpListener::bind(config.admin)
         .await
         .with_context(|| format!("--admin: listen on {}", config.admin))?;
-    let (store, mut election) = open(config).await?;
+    let (store, mut election, definitions) = open(config).await?;
     let board = Arc::new(Board::default());
     board.view().dry_run = config.dry_run;
     let metrics = Arc::new(Metrics::new()?);
     let work = Work {
         config,
         store,
+        definitions,
         board: board.clone(),
         metrics: metrics.clone(),
     };
@@ -106,7 +107,10 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
     ended
 }
 
-async fn open(config: &Config) -> Result<(Arc<dyn Datastore>, Election)> {
+/// The store, and the same once more where its CRDs are to be upgraded.
+type Opened = (Arc<dyn Datastore>, Election, Option<Arc<KubernetesStore>>);
+
+async fn open(config: &Config) -> Result<Opened> {
     match &config.datastore {
         DatastoreKind::File(directory) => {
             // A directory made here by mistake would look like a cluster that lost everything.
@@ -115,7 +119,7 @@ async fn open(config: &Config) -> Result<(Arc<dyn Datastore>, Election)> {
             }
             let store = FileStore::open(directory)
                 .with_context(|| format!("open the datastore {}", directory.display()))?;
-            Ok((Arc::new(store), Election::in_directory(directory)))
+            Ok((Arc::new(store), Election::in_directory(directory), None))
         }
         DatastoreKind::Kubernetes {
             kubeconfig,
@@ -126,9 +130,11 @@ async fn open(config: &Config) -> Result<(Arc<dyn Datastore>, Election)> {
                 metadata_only: [Kind::Node].into(),
                 ..Settings::new(LEASE)
             };
-            let store = KubernetesStore::connect(settings).await?;
+            let store = Arc::new(KubernetesStore::connect(settings).await?);
             let election = Election::by_lease(store.lease(namespace, LEASE), Timing::default());
-            Ok((Arc::new(store), election))
+            let upgraded = config.upgrade_crds && !config.dry_run;
+            let definitions = upgraded.then(|| store.clone());
+            Ok((store, election, definitions))
         }
     }
 }
@@ -136,6 +142,8 @@ async fn open(config: &Config) -> Result<(Arc<dyn Datastore>, Election)> {
 struct Work<'a> {
     config: &'a Config,
     store: Arc<dyn Datastore>,
+    /// Where CRDs are to be upgraded.
+    definitions: Option<Arc<KubernetesStore>>,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
 }
@@ -161,6 +169,21 @@ impl Work<'_> {
     }
 
     async fn run(&self) {
+        tokio::join!(self.upgrade_definitions(), self.collect());
+    }
+
+    async fn upgrade_definitions(&self) {
+        let Some(store) = &self.definitions else {
+            return;
+        };
+        while let Err(error) = definitions::apply(store).await {
+            tracing::warn!(%error, "the CRDs are not those of this version, trying again");
+            tokio::time::sleep(RETRY).await;
+        }
+        tracing::info!("the CRDs are those of this version");
+    }
+
+    async fn collect(&self) {
         let ipam = Ipam::new(self.store.clone());
         let mut collector = Collector::new(self.config.collection.clone());
         let mut triggers = Triggers::new(self.config.collection.guard_pools);

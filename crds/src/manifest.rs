@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::Kind;
 
 /// Where the chart keeps its copy, seen from the folder of this package. Helm reads nothing outside a chart.
-pub const CHART: &str = "../charts/tortie/files/crds";
+pub const CHART: &str = "../charts/tortie/crds";
 
 /// The CRD of a kind as its manifest; nothing for core kinds.
 pub fn crd(kind: Kind) -> Option<Value> {

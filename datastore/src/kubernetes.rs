@@ -133,6 +133,18 @@ impl KubernetesStore {
         })
     }
 
+    /// Makes a CustomResourceDefinition what this manifest says, or makes it (server-side apply, as the field
+    /// manager of this store).
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when the API server is away or refuses.
+    pub async fn apply_definition(&self, manifest: &Value) -> Result<(), Error> {
+        let name = manifest["metadata"]["name"].as_str().unwrap_or_default();
+        self.client
+            .apply_definition(name, manifest, &self.settings.field_manager)
+            .await
+    }
+
     /// A Lease in the same API server.
     pub fn lease(&self, namespace: &str, name: &str) -> LeaseClient {
         LeaseClient {

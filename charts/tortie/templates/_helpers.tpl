@@ -78,24 +78,12 @@ capabilities:
 {{- end -}}
 {{- end }}
 
-{{/* Annotations of objects that must outlive the release, and by which Helm knows them.
-     On the first install the API server does not know their kinds before the CRDs of this very
-     release are there, so they are made after everything else; later they are objects like all
-     others, which Helm takes over by these annotations. */}}
+{{/* Of objects that must outlive the release. */}}
 {{- define "tortie.objectMetadata" -}}
-{{- $root := index . 0 -}}
-{{- $api := index . 1 -}}
 labels:
-  {{- include "tortie.labels" (list $root "configuration") | nindent 2 }}
+  {{- include "tortie.labels" (list . "configuration") | nindent 2 }}
 annotations:
   helm.sh/resource-policy: keep
-  meta.helm.sh/release-name: {{ $root.Release.Name }}
-  meta.helm.sh/release-namespace: {{ $root.Release.Namespace }}
-  {{- if not ($root.Capabilities.APIVersions.Has $api) }}
-  helm.sh/hook: post-install,post-upgrade
-  # Any policy but the default one, which deletes what is there.
-  helm.sh/hook-delete-policy: hook-failed
-  {{- end }}
 {{- end }}
 
 {{- define "tortie.testPod" -}}

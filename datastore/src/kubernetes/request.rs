@@ -147,6 +147,20 @@ impl Client {
         self.about(key, "write the status of", built).await
     }
 
+    pub(super) async fn apply_definition(
+        &self,
+        name: &str,
+        manifest: &Value,
+        manager: &str,
+    ) -> Result<(), Error> {
+        let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        let params = PatchParams::apply(manager).force();
+        let built = Request::new(path).patch(name, &params, &Patch::Apply(manifest));
+        let what = format!("apply CustomResourceDefinition {name}");
+        let _applied = self.ask_unless(&what, built, &[], ANSWER).await?;
+        Ok(())
+    }
+
     pub(super) async fn merge(
         &self,
         key: &Key,
