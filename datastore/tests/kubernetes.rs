@@ -1,6 +1,6 @@
 //! The contract, and what only an API server can do, against a real one.
 //!
-//! `make e2e-kubernetes` runs it; `cargo test` does not, because it needs an API server that serves our CRDs and that
+//! `make e2e-api` runs it; `cargo test` does not, because it needs an API server that serves our CRDs and that
 //! nothing else uses: `target/debug/api-server cargo test --package datastore --test kubernetes`.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test")]

@@ -1,6 +1,6 @@
 //! Controllers on a real API server, with the rights that the chart grants and no others.
 //!
-//! `make e2e-kubernetes` runs it; `cargo test` does not, because it needs kube-apiserver, which
+//! `make e2e-api` runs it; `cargo test` does not, because it needs kube-apiserver, which
 //! `e2e/kubernetes/get-tools` builds. There is no agent and no kubelet: objects are written as they would.
 
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! Agents that find everything in a real Kubernetes API server.
 //!
-//! `make e2e-kubernetes` runs it; `cargo test` does not, because it needs kube-apiserver, which
+//! `make e2e-api` runs it; `cargo test` does not, because it needs kube-apiserver, which
 //! `e2e/kubernetes/get-tools` builds.
 //!
 //! ```text

@@ -21,7 +21,7 @@ impl Cluster {
     /// A store with other settings.
     pub(crate) async fn store(&self, change: impl FnOnce(&mut Settings)) -> KubernetesStore {
         let path = std::env::var_os("KUBECONFIG")
-            .expect("KUBECONFIG names an API server to test with: run `make e2e-kubernetes`");
+            .expect("KUBECONFIG names an API server to test with: run `make e2e-api`");
         let mut settings = Settings::new("tortie-test");
         settings.kubeconfig = Some(path.into());
         change(&mut settings);
