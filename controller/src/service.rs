@@ -20,12 +20,14 @@ use crate::config::{Config, DatastoreKind, Output};
 use crate::election::{Election, Timing};
 use crate::metrics::Metrics;
 use crate::triggers::Triggers;
-use crate::{admin, collect, definitions, report};
+use crate::{admin, collect, definitions, publish, report};
 
 /// Nodes that go together are collected together.
 const TOGETHER: Duration = Duration::from_secs(1);
 /// Name of the Lease, and under which fields are owned.
 const LEASE: &str = "tortie-controller";
+/// How often figures are written; every agent hears of it.
+const PUBLISH: Duration = Duration::from_secs(30);
 /// How soon the datastore is asked again.
 const RETRY: Duration = Duration::from_secs(10);
 
@@ -169,7 +171,7 @@ impl Work<'_> {
     }
 
     async fn run(&self) {
-        tokio::join!(self.upgrade_definitions(), self.collect());
+        tokio::join!(self.upgrade_definitions(), self.publish(), self.collect());
     }
 
     async fn upgrade_definitions(&self) {
@@ -181,6 +183,19 @@ impl Work<'_> {
             tokio::time::sleep(RETRY).await;
         }
         tracing::info!("the CRDs are those of this version");
+    }
+
+    /// Shows figures where people look for them. Not in a directory: its files are people's own.
+    async fn publish(&self) {
+        if self.config.dry_run || matches!(self.config.datastore, DatastoreKind::File(_)) {
+            return;
+        }
+        loop {
+            if let Err(error) = publish::publish(&*self.store).await {
+                tracing::warn!(%error, "pools and peerings show old figures, trying again");
+            }
+            tokio::time::sleep(PUBLISH).await;
+        }
     }
 
     async fn collect(&self) {

@@ -31,6 +31,7 @@ mod session;
     plural = "bgppeers",
     singular = "bgppeer",
     category = "tortie",
+    status = "BgpPeerStatus",
     derive = "PartialEq",
     doc = "A BGP peering outside the node-to-node mesh: which nodes peer, and with whom.",
     printcolumn = r#"{"name": "Peer IP", "type": "string", "jsonPath": ".spec.peerIP"}"#,
@@ -38,6 +39,8 @@ mod session;
     printcolumn = r#"{"name": "Node", "type": "string", "jsonPath": ".spec.node"}"#,
     printcolumn = r#"{"name": "Nodes", "type": "string", "jsonPath": ".spec.nodeSelector"}"#,
     printcolumn = r#"{"name": "Peers", "type": "string", "jsonPath": ".spec.peerSelector"}"#,
+    printcolumn = r#"{"name": "Up", "type": "integer", "jsonPath": ".status.established"}"#,
+    printcolumn = r#"{"name": "Sessions", "type": "integer", "jsonPath": ".status.sessions"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
@@ -241,6 +244,17 @@ pub struct SecretKeyRef {
     /// Whether the Secret may be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
+}
+
+/// What agents report of the sessions that the object asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BgpPeerStatus {
+    /// Sessions on all nodes together, as the controller counted them last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sessions: Option<u32>,
+    /// Of these, sessions in state Established.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub established: Option<u32>,
 }
 
 impl BgpPeerSpec {

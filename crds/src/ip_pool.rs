@@ -34,6 +34,8 @@ use crate::{Cidr, Condition, FieldError};
     printcolumn = r#"{"name": "IPIP", "type": "string", "jsonPath": ".spec.ipipMode"}"#,
     printcolumn = r#"{"name": "VXLAN", "type": "string", "jsonPath": ".spec.vxlanMode"}"#,
     printcolumn = r#"{"name": "NAT", "type": "boolean", "jsonPath": ".spec.natOutgoing"}"#,
+    printcolumn = r#"{"name": "Used", "type": "integer", "jsonPath": ".status.used"}"#,
+    printcolumn = r#"{"name": "Free", "type": "integer", "jsonPath": ".status.free"}"#,
     printcolumn = r#"{"name": "Disabled", "type": "boolean", "jsonPath": ".spec.disabled"}"#,
     printcolumn = r#"{"name": "Selector", "type": "string", "jsonPath": ".spec.nodeSelector"}"#,
     printcolumn = r#"{"name": "Block", "type": "integer", "jsonPath": ".spec.blockSize", "priority": 1}"#,
@@ -173,6 +175,12 @@ pub enum AssignmentMode {
 /// What is known about the pool.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IpPoolStatus {
+    /// Addresses given out, as the controller counted them last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+    /// Addresses that are not; 9007199254740991 stands for that many and more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free: Option<u64>,
     /// `Allocatable`: whether addresses can be taken from it, and if not, why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

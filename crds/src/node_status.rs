@@ -90,6 +90,9 @@ pub struct NodeStatusStatus {
 pub struct PeerStatus {
     /// What it comes from: a node of the mesh, or a BGPPeer object.
     pub name: String,
+    /// The object that asks for it: `BGPPeer/tor`, or `Node/b` in the mesh.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub object: String,
     /// Address of the peer.
     #[serde(rename = "peerIP")]
     pub peer_ip: String,

@@ -24,7 +24,9 @@ const NAMESPACE: &str = "kube-system";
 const ACCOUNT: &str = "t-tortie-controller";
 const LIMIT: Duration = Duration::from_secs(60);
 /// Requests that are granted and need not come in this test.
-const SPARED: [(&str, &str); 1] = [
+const SPARED: [(&str, &str); 2] = [
+    // A kind that an older version did not know.
+    ("create", "customresourcedefinitions"),
     // A block that somebody deletes while an interrupted release of it is taken back.
     ("create", "ipamblocks"),
 ];
@@ -129,6 +131,7 @@ impl Controller {
                 "--datastore=kubernetes",
                 "--interval=1s",
                 "--settle-after=1s",
+                "--upgrade-crds",
             ])
             .arg(format!("--admin={address}"))
             .arg("--kubeconfig")
@@ -270,6 +273,12 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
         "patch nodestatus node2 --subresource=status --type=merge \
          -p={\"status\":{\"observedAt\":\"2026-01-01T00:00:00Z\"}}",
     )?;
+    api.apply(PEERING)?;
+    api.kubectl(
+        "patch nodestatus node1 --subresource=status --type=merge \
+         -p={\"status\":{\"peers\":[{\"name\":\"Global_192_0_2_1\",\"object\":\"BGPPeer/tor\",\"peerIP\":\"192.0.2.1\",\
+         \"type\":\"GlobalPeer\",\"state\":\"Established\",\"received\":0,\"accepted\":0,\"best\":0,\"advertised\":0}]}}",
+    )?;
     // What interrupted operations left: a block without claim, addresses without handle.
     api.kubectl("delete blockaffinity node3-10-244-3-0-29")?;
     api.kubectl("delete ipamhandle net.node3-0")?;
@@ -280,6 +289,7 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
     ];
     let leader = lead(&cluster, &controllers, LIMIT)?;
     collected(&cluster)?;
+    figures_are_shown(api)?;
 
     // Later: an API server that has just started refuses everybody.
     nothing_is_refused(&cluster, &["one", "two"])?;
@@ -333,6 +343,32 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
     rights_are_used(&cluster)
 }
 
+/// A peering, and what one node says of it.
+const PEERING: &str = "
+apiVersion: crd.projectcalico.org/v1
+kind: BGPPeer
+metadata: {name: tor}
+spec: {peerIP: 192.0.2.1, asNumber: 64512}
+---
+apiVersion: tortie.dev/v1alpha1
+kind: NodeStatus
+metadata: {name: node1}
+spec: {node: node1}
+";
+
+/// What `kubectl get` shows of pools and peerings.
+fn figures_are_shown(api: &ApiServer) -> Result<()> {
+    wait::until("pool and peering to have figures", LIMIT, || {
+        let pool = &api.kubectl_json("get ippool pool")?["status"];
+        ensure!(pool["used"] == 6 && pool["free"] == 65530, "{pool}");
+        let peer = &api.kubectl_json("get bgppeer tor")?["status"];
+        ensure!(peer["sessions"] == 1 && peer["established"] == 1, "{peer}");
+        Ok(Some(()))
+    })?;
+    eprintln!("{}", api.kubectl("get ippools,bgppeers")?);
+    Ok(())
+}
+
 /// Which one leads, once exactly one does.
 fn lead(cluster: &Cluster, controllers: &[Controller; 2], limit: Duration) -> Result<usize> {
     let (leader, _) = wait::until("one of the two to lead", limit, || {
@@ -380,7 +416,7 @@ fn collected(cluster: &Cluster) -> Result<()> {
                 "net.node4-1",
             ]),
         ),
-        ("nodestatuses", set(&[])),
+        ("nodestatuses", set(&["node1"])),
     ];
     for (kind, names) in expected {
         wait::until(&format!("{kind} to be those in use"), LIMIT, || {

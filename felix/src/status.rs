@@ -282,6 +282,7 @@ fn peers(board: &Board) -> Vec<PeerStatus> {
         .iter()
         .map(|(name, refused)| PeerStatus {
             name: name.clone(),
+            object: refused.object.clone(),
             peer_ip: refused.address.to_string(),
             as_number: refused.remote_as.map(Asn),
             type_: peer_type(refused.kind),
@@ -295,6 +296,7 @@ fn peers(board: &Board) -> Vec<PeerStatus> {
         let counts = info.map(bgp::PeerInfo::total).unwrap_or_default();
         PeerStatus {
             name: name.clone(),
+            object: spec.object.clone(),
             peer_ip: spec.address.to_string(),
             as_number: Some(Asn(spec.remote_as)),
             type_: peer_type(spec.kind),
