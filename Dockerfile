@@ -1,3 +1,3 @@
-# All programs, static, and nothing else; `make image` builds it.
+# What e2e/kubernetes/image-root collected, and nothing else; `make image` builds it.
 FROM scratch
-COPY tortie tortie-bgp tortie-cni tortie-controller tortie-felix /usr/bin/
+COPY . /

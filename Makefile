@@ -10,9 +10,9 @@ CLUSTER_PACKAGES := buildah busybox-static containerd etcd-server openssl runc
 FUZZ_CASES ?= 2000000
 FUZZ_SECONDS ?= 300
 
-# The container image, and what its programs are built for; they are static in any case.
 IMAGE ?= localhost/tortie:$(shell sed -n 's/^appVersion: //p' charts/tortie/Chart.yaml)
-IMAGE_TARGET ?= $(shell uname -m)-unknown-linux-gnu
+# The plugin is copied to nodes of any kind, so it is static.
+PLUGIN_TARGET ?= $(shell uname -m)-unknown-linux-gnu
 
 .PHONY: build clean crds demo e2e e2e-api e2e-kubernetes bench fmt fuzz fuzz-guided image lint packages test
 
@@ -93,12 +93,13 @@ fmt:
 crds:
 	cargo run --quiet --package crds --bin crds
 
-# FROM scratch, in the storage of buildah; IMAGE_TARGET=x86_64-unknown-linux-musl needs that target.
+# The container image, in the storage of buildah: our programs and the libraries they need, nothing else.
 image:
 	./e2e/packages buildah
-	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(IMAGE_TARGET) \
-		--package bgp --package cli --package cni --package controller --package felix --bins
-	buildah bud --quiet --file Dockerfile --tag $(IMAGE) target/$(IMAGE_TARGET)/release
+	cargo build --release --locked --package bgp --package cli --package cni --package controller --package felix --bins
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(PLUGIN_TARGET) --package cni --bins
+	./e2e/kubernetes/image-root target/release target/image target/$(PLUGIN_TARGET)/release/tortie-cni
+	buildah bud --quiet --file Dockerfile --tag $(IMAGE) target/image
 	buildah images --format '{{.Name}}:{{.Tag}} {{.Size}}' $(IMAGE)
 
 packages:
