@@ -5,6 +5,7 @@
 
 mod bgp;
 mod client;
+mod drain;
 mod failure;
 mod output;
 mod table;
@@ -33,6 +34,8 @@ struct Arguments {
 enum Command {
     /// BGP peers, routes and why they are as they are.
     Bgp(bgp::Arguments),
+    /// Takes a node out of the routing of the cluster, or lets it come back.
+    Drain(drain::Arguments),
     /// The tunnels of a node, who carries their packets and what is wrong with them.
     Tunnels(tunnels::Arguments),
 }
@@ -40,6 +43,7 @@ enum Command {
 fn main() -> ExitCode {
     let answer = match Arguments::parse().command {
         Command::Bgp(arguments) => bgp::run(&arguments),
+        Command::Drain(arguments) => drain::run(&arguments),
         Command::Tunnels(arguments) => tunnels::run(&arguments),
     };
     let result = answer.and_then(|answer| {

@@ -35,6 +35,8 @@ pub mod annotation {
     pub const NODE_AS_NUMBER: &str = "projectcalico.org/ASNumber";
     /// Node: cluster id that makes it a route reflector, written as an IPv4 address.
     pub const NODE_ROUTE_REFLECTOR_CLUSTER_ID: &str = "projectcalico.org/RouteReflectorClusterID";
+    /// Node: `true` while it shall leave the routing of the cluster (our own).
+    pub const NODE_DRAIN: &str = "tortie.dev/drain";
     /// Pod: JSON list with the address it has, `["10.0.1.5/32"]`.
     pub const POD_IPS: &str = "cni.projectcalico.org/podIPs";
     /// Pod: the first address it has.

@@ -11,10 +11,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bgp::api::{Outcome, Path};
 use bgp::{Handle, PeerInfo, PeerKey};
+use crds::Kind;
 use crds::core::time_text;
+use crds::names::annotation;
+use datastore::{Datastore, Key};
 use felix_calc::RouteNumbers;
 use felix_dataplane::{TunnelCounters, TunnelDrop};
 use serde_json::{Value, json};
@@ -24,6 +27,7 @@ use tokio::time::timeout;
 
 use crate::board::Board;
 use crate::dataplane::Inbox;
+use crate::drain::Stage;
 use crate::metrics::Metrics;
 
 /// How long a page waits for the speaker before it shows what was last known.
@@ -38,6 +42,8 @@ const ROUTES: usize = 256;
 pub struct Sources {
     /// Name of this node.
     pub node: String,
+    /// Where its Node object is.
+    pub store: Arc<dyn Datastore>,
     /// What is known.
     pub board: Arc<Board>,
     /// What is measured.
@@ -63,6 +69,8 @@ pub async fn run(listener: TcpListener, socket: UnixListener, sources: Sources) 
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/state", get(state))
+        .route("/drain/begin", post(begin_drain))
+        .route("/drain/end", post(end_drain))
         .route("/state/routes", get(routes))
         .with_state(sources)
         .nest(
@@ -155,6 +163,41 @@ async fn readyz(State(sources): State<Sources>) -> (StatusCode, String) {
     (StatusCode::SERVICE_UNAVAILABLE, text)
 }
 
+async fn begin_drain(State(sources): State<Sources>) -> Result<Json<Value>, Refused> {
+    sources.annotate_drain(Some("true".to_owned())).await
+}
+
+async fn end_drain(State(sources): State<Sources>) -> Result<Json<Value>, Refused> {
+    sources.annotate_drain(None).await
+}
+
+/// Why something is not done.
+type Refused = (StatusCode, String);
+
+impl Sources {
+    /// The annotation is the only place that says so, whoever writes it.
+    async fn annotate_drain(&self, value: Option<String>) -> Result<Json<Value>, Refused> {
+        let key = Key::cluster(Kind::Node, &self.node);
+        let change = BTreeMap::from([(annotation::NODE_DRAIN.to_owned(), value)]);
+        match self.store.patch_annotations(&key, change).await {
+            Ok(_) => Ok(Json(json!({ "node": self.node }))),
+            Err(error) => {
+                let text = format!("{key} cannot be annotated: {error}\n");
+                Err((StatusCode::SERVICE_UNAVAILABLE, text))
+            }
+        }
+    }
+}
+
+fn drain(board: &Board) -> Value {
+    let (stage, cause) = match &*board.drain.borrow() {
+        Stage::Stays => return Value::Null,
+        Stage::Leaving(cause) => ("Leaving", cause.clone()),
+        Stage::Left(cause) => ("Left", cause.clone()),
+    };
+    json!({ "stage": stage, "cause": cause })
+}
+
 async fn state(State(sources): State<Sources>) -> Json<Value> {
     let peers = sources.peers().await;
     let board = &sources.board;
@@ -191,6 +234,7 @@ async fn state(State(sources): State<Sources>) -> Json<Value> {
         "headless": board.outage.borrow().as_ref().map(|outage| {
             json!({ "since": time_text(outage.since), "problem": outage.problem })
         }),
+        "drain": drain(board),
         "endpoints": endpoints,
         "blocks": blocks,
         "tunnels": tunnels(board),

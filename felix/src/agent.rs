@@ -40,9 +40,13 @@ use tokio::time::{Instant, timeout_at};
 use crate::board::Board;
 use crate::config::{Config, DatastoreKind};
 use crate::dataplane::Inbox;
+use crate::drain::Stage;
 use crate::metrics::Metrics;
 use crate::tunnel_address::Keeper;
-use crate::{admin, calc, cni, dataplane, headless, node_address, shutdown, speaker, status};
+use crate::{
+    admin, calc, cni, dataplane, drain, headless, network_unavailable, node_address, shutdown,
+    speaker, status,
+};
 
 /// Updates that wait for the calculation.
 const UPDATES: usize = 1024;
@@ -112,6 +116,7 @@ struct Stops {
     speaker: oneshot::Sender<Shutdown>,
     status: watch::Sender<bool>,
     dataplane: Arc<Inbox>,
+    board: Arc<Board>,
 }
 
 /// What every part of the start needs.
@@ -157,6 +162,12 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     tasks.spawn("node address", common.node_address().run(addressed));
     let tunnels = common.tunnel_addresses();
     tasks.spawn("tunnel addresses", tunnels.run(recalled));
+    tasks.spawn("drain", drain::run(common.board.clone()));
+    if matches!(config.datastore, DatastoreKind::Kubernetes { .. }) {
+        let (store, board) = (common.store.clone(), common.board.clone());
+        let run = network_unavailable::run(store, config.node_name.clone(), board);
+        tasks.spawn("network unavailable", run);
+    }
     let run = headless::run(common.store.outage(), common.board.clone());
     tasks.spawn("headless", run);
     let first = [node_known, tunnels_known];
@@ -176,7 +187,8 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     let (stopping, stopping_receiver) = watch::channel(false);
     let sources = admin::Sources {
         node: config.node_name.clone(),
-        board: common.board,
+        store: common.store,
+        board: common.board.clone(),
         metrics: common.metrics,
         calc: probes,
         dataplane: common.inbox.clone(),
@@ -193,6 +205,7 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
         speaker,
         status,
         dataplane: common.inbox,
+        board: common.board,
     };
     Ok((tasks, stops))
 }
@@ -343,8 +356,14 @@ async fn stop(tasks: &mut Tasks, stops: Stops) {
     tasks.join("cni server", deadline).await;
     tasks.abort("watch");
     tasks.abort("cni housekeeping");
-    // Peers keep our routes: the kernel goes on forwarding without us.
-    let _ended = stops.speaker.send(Shutdown::Restart);
+    let how = match &*stops.board.drain.borrow() {
+        // Peers keep our routes: the kernel goes on forwarding without us.
+        Stage::Stays => Shutdown::Restart,
+        Stage::Leaving(cause) | Stage::Left(cause) => Shutdown::Cease {
+            text: speaker::farewell(cause),
+        },
+    };
+    let _ended = stops.speaker.send(how);
     tasks
         .join("speaker", deadline.min(Instant::now() + SPEAKER_TIME))
         .await;

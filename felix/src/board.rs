@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bgp::{PeerInfo, PeerKey, State};
 use crds::Kind;
@@ -15,6 +15,11 @@ use felix_calc::{
 };
 use felix_dataplane::{Counters, Failure, TunnelReport};
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::drain::{Cause, Stage};
+use crate::network_unavailable::Stands;
+use crate::speaker::quorum::{Lack, Quorum};
 
 /// How long the kernel may refuse something before the agent is not ready.
 const STUCK: Duration = Duration::from_secs(15);
@@ -36,6 +41,8 @@ pub struct Board {
     pub unknown: watch::Sender<BTreeMap<Key, Problem>>,
     /// Written by the node address task.
     pub node: watch::Sender<NodeView>,
+    /// Written by the drain task: whether this node leaves.
+    pub drain: watch::Sender<Stage>,
     /// Written by the headless task: the datastore is away.
     pub outage: watch::Sender<Option<Outage>>,
     /// Written by the keeper of tunnel addresses: what is wrong with them.
@@ -51,6 +58,8 @@ pub struct CalcView {
     pub waiting_for: Vec<String>,
     /// Generation of the last output, 0 before the first.
     pub generation: u64,
+    /// Generation that has all that was learned until BGP converged; nothing before.
+    pub learned: Option<u64>,
     /// Local endpoints.
     pub endpoints: Arc<Endpoints>,
     /// Blocks this node claims.
@@ -70,8 +79,10 @@ pub struct CalcView {
 /// What the dataplane last did.
 #[derive(Clone, Debug, Default)]
 pub struct DataplaneView {
-    /// Generation of the last output that was applied as a whole, 0 before the first.
+    /// Generation of the last output that was taken into account, 0 before the first.
     pub generation: u64,
+    /// Generation of the last one after which nothing was left to do, 0 before the first.
+    pub settled: u64,
     /// Workload interfaces whose settings and routes are all in the kernel.
     pub ready: Arc<BTreeSet<Arc<str>>>,
     /// Tunnels by the name of their device.
@@ -108,6 +119,8 @@ pub struct SpeakerView {
     pub converged: bool,
     /// All configured peers.
     pub peers: BTreeMap<PeerKey, PeerInfo>,
+    /// Which of them were up, and whether enough are.
+    pub quorum: Quorum,
 }
 
 /// What is known of this host's place in the cluster.
@@ -121,6 +134,12 @@ pub struct NodeView {
     pub reason: &'static str,
     /// MTU of the interface with the node address, 0 when not known.
     pub mtu: u32,
+    /// The Node object has been read.
+    pub is_read: bool,
+    /// Why this node shall leave.
+    pub drain: Option<Cause>,
+    /// Its condition NetworkUnavailable.
+    pub network_unavailable: Option<Stands>,
 }
 
 /// What is known of the endpoints' bookkeeping.
@@ -148,7 +167,7 @@ impl Board {
                 .map(|what| format!("waiting for {what}")),
         );
         let dataplane = self.dataplane.borrow();
-        if dataplane.generation == 0 {
+        if dataplane.settled == 0 {
             reasons.push("nothing is in the kernel yet".to_owned());
         }
         // What is repaired at the next try, such as an interface that was just going away, is none.
@@ -166,11 +185,34 @@ impl Board {
             reasons.push("the BGP speaker has not started".to_owned());
         } else if !speaker.converged {
             reasons.push("the BGP speaker waits for the routes of its peers".to_owned());
+        } else if calc
+            .learned
+            .is_none_or(|learned| dataplane.settled < learned)
+        {
+            reasons.push("learned routes are not in the kernel yet".to_owned());
+        }
+        let left = matches!(*self.drain.borrow(), Stage::Left(_));
+        if let Some(lack) = speaker.quorum.lacks(Instant::now()).filter(|_| !left) {
+            let Lack { up, of } = lack;
+            reasons.push(format!(
+                "only {up} of {of} BGP peers that were up still are"
+            ));
         }
         if !self.cni.borrow().serving {
             reasons.push("the CNI socket is not open".to_owned());
         }
         reasons
+    }
+
+    /// Everything that was to be done at the start has been done: what BGP told is in the kernel.
+    pub fn is_in_kernel(&self) -> bool {
+        let calc = self.calc.borrow();
+        let settled = self.dataplane.borrow().settled;
+        let needed = match self.speaker.borrow().off {
+            true => Some(1),
+            false => calc.learned.map(|learned| learned.max(1)),
+        };
+        calc.waiting_for.is_empty() && needed.is_some_and(|needed| settled >= needed)
     }
 
     /// What is wrong with the objects in the datastore.
@@ -256,15 +298,28 @@ mod tests {
             assert!(reasons.contains(reason), "{reason} is not in\n{reasons}");
         }
         board.calc.send_modify(|view| view.waiting_for.clear());
-        board.dataplane.send_modify(|view| view.generation = 1);
+        board.dataplane.send_modify(|view| view.settled = 1);
         board.cni.send_modify(|view| view.serving = true);
         board.speaker.send_modify(|view| view.started = true);
         assert_eq!(
             board.not_ready(),
             ["the BGP speaker waits for the routes of its peers"]
         );
+        assert!(!board.is_in_kernel());
         board.speaker.send_modify(|view| view.converged = true);
+        let learned = "learned routes are not in the kernel yet";
+        assert_eq!(board.not_ready(), [learned]);
+        board.calc.send_modify(|view| view.learned = Some(2));
+        assert_eq!(board.not_ready(), [learned]);
+        assert!(!board.is_in_kernel());
+        board.dataplane.send_modify(|view| view.settled = 2);
         assert_eq!(board.not_ready(), [""; 0]);
+        assert!(board.is_in_kernel());
+        board.outage.send_replace(Some(Outage {
+            since: std::time::SystemTime::UNIX_EPOCH,
+            problem: "away".to_owned(),
+        }));
+        assert_eq!(board.not_ready(), [""; 0], "headless is no reason");
         board.speaker.send_replace(SpeakerView {
             off: true,
             ..SpeakerView::default()
@@ -274,6 +329,21 @@ mod tests {
             [""; 0],
             "without BGP there is no peer to wait for"
         );
+    }
+
+    #[test]
+    fn a_node_of_which_most_peers_are_gone_is_not_ready() {
+        let mut quorum = Quorum::default();
+        let now = Instant::now();
+        quorum.note(&"tor1".into(), true, now);
+        quorum.note(&"tor1".into(), false, now);
+        let board = Board::default();
+        board.speaker.send_modify(|view| view.quorum = quorum);
+        let reasons = board.not_ready().join("\n");
+        assert!(reasons.contains("only 0 of 1 BGP peers"), "{reasons}");
+        board.drain.send_replace(Stage::Left("asked".to_owned()));
+        let reasons = board.not_ready().join("\n");
+        assert!(!reasons.contains("BGP peers"), "it wants none: {reasons}");
     }
 
     #[test]

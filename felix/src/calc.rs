@@ -6,7 +6,7 @@ use anyhow::Result;
 use felix_calc::{Bgp, Calc, NextHops, Output, Update};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::board::Board;
+use crate::board::{Board, CalcView};
 use crate::dataplane::Inbox;
 
 /// At most so many updates are taken before an output is made, and of learned routes so many: then
@@ -50,17 +50,24 @@ pub async fn run(mut calc: Calc, mut ends: Ends) -> Result<()> {
             },
             Some(update) = ends.learned.recv() => update,
         };
-        take(&mut calc, &mut ends, first);
+        let converged = take(&mut calc, &mut ends, first);
         let output = calc.flush();
         publish(&calc, &ends.board, output.as_ref());
+        if converged {
+            let learned = |view: &mut CalcView| view.learned = Some(view.generation);
+            ends.board.calc.send_modify(learned);
+        }
         if let Some(output) = output {
             hand_out(output, &ends);
         }
     }
 }
 
-/// Takes an update, and with it what waits already.
-fn take(calc: &mut Calc, ends: &mut Ends, first: Update) {
+/// Takes an update, and with it what waits already. Whether the speaker has converged with it: then
+/// everything that was learned before has been taken too.
+fn take(calc: &mut Calc, ends: &mut Ends, first: Update) -> bool {
+    let says_so = |update: &Update| matches!(update, Update::Speaker(state) if state.converged);
+    let mut converged = says_so(&first);
     let size = |update: &Update| match update {
         Update::Learned(changes) => changes.len(),
         _ => 0,
@@ -69,15 +76,17 @@ fn take(calc: &mut Calc, ends: &mut Ends, first: Update) {
     calc.update(first);
     for _ in 1..BATCH {
         if routes >= ROUTES {
-            return;
+            break;
         }
         let waiting = ends.updates.try_recv();
         let Ok(update) = waiting.or_else(|_| ends.learned.try_recv()) else {
-            return;
+            break;
         };
         routes += size(&update);
+        converged |= says_so(&update);
         calc.update(update);
     }
+    converged
 }
 
 /// The speaker comes first: what is withdrawn is withdrawn before its routes go.

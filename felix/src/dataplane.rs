@@ -197,12 +197,14 @@ fn report(applied: Applied, updates: &mpsc::Sender<Update>, board: &Board) -> Re
     ];
     board.dataplane.send_if_modified(|view| {
         let news = view.generation != applied.generation
+            || view.settled != applied.settled
             || applied.ready.is_some()
             || applied.tunnels.is_some()
             || applied.failures.is_some();
         let routes = |counters: &Counters| (counters.in_place, counters.refused, counters.waiting);
         let news = news || routes(&view.counters) != routes(&applied.counters);
         view.generation = applied.generation;
+        view.settled = applied.settled;
         view.counters = applied.counters;
         if let Some(ready) = applied.ready {
             view.ready = ready;
@@ -220,7 +222,7 @@ fn report(applied: Applied, updates: &mpsc::Sender<Update>, board: &Board) -> Re
             view.failures = failures;
             view.failing_since = match view.failures.is_empty() {
                 true => None,
-                false => view.failing_since.or(Some(Instant::now())),
+                false => view.failing_since.or(Some(tokio::time::Instant::now())),
             };
         }
         news

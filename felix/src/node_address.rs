@@ -2,7 +2,8 @@
 //!
 //! Calico's annotations on the Node say it to every other node, with the length of the subnet.
 //! `detect` decides what they shall say; here the Node, the other nodes and the interfaces are
-//! followed, and the annotations are written.
+//! followed, and the annotations are written. Who has this Node at hand also says what else it
+//! tells the agent: that the node shall leave, and what stands in NetworkUnavailable.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -19,6 +20,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::board::{Board, HostView, NodeView};
+use crate::drain;
+use crate::network_unavailable::Stands;
 use detect::{Decision, Facts, Trouble, Wish, address_of, decide};
 
 pub mod detect;
@@ -176,11 +179,17 @@ impl Keeper {
         let view = match self.try_look().await {
             Ok(view) => view,
             Err(problem) => NodeView {
-                known: false,
                 problem: Some(problem),
                 reason: "Unknown",
                 mtu: self.board.node.borrow().mtu,
+                ..NodeView::default()
             },
+        };
+        let view = NodeView {
+            is_read: self.node.is_some(),
+            drain: self.node.as_ref().and_then(drain::cause),
+            network_unavailable: self.node.as_ref().and_then(Stands::on),
+            ..view
         };
         self.board.node.send_if_modified(|before| {
             let changed = *before != view;
@@ -215,6 +224,7 @@ impl Keeper {
                     trouble.remedy,
                 )),
                 mtu,
+                ..NodeView::default()
             });
         }
         if look.addresses.is_empty() {
@@ -232,6 +242,7 @@ impl Keeper {
             reason: if shared { "Conflict" } else { "Known" },
             problem: None,
             mtu,
+            ..NodeView::default()
         })
     }
 

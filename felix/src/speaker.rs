@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::board::Board;
 
-pub(crate) use desired::key;
+pub(crate) use desired::{farewell, key};
 
 pub use earlier::Earlier;
 
@@ -25,6 +25,7 @@ use desired::{desired, reachability};
 mod desired;
 mod earlier;
 mod policy;
+pub mod quorum;
 
 /// How long peers may take to come back after a restart: those that dial us wait up to 15 s between
 /// two tries when we were away for long, and what they sent must not be removed before.
@@ -73,6 +74,8 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
         _ = &mut ends.shutdown => return Ok(()),
     };
     let Some(first) = first else { return Ok(()) };
+    let mut drain = ends.board.drain.subscribe();
+    let mut stage = drain.borrow_and_update().clone();
     let options = Options {
         settle: if restarting {
             RETURN
@@ -85,7 +88,7 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
         expected: ends.earlier.expected(),
         ..Options::default()
     };
-    let (handle, mut events) = Speaker::start(desired(&first, &settings), options);
+    let (handle, mut events) = Speaker::start(desired(&first, &settings, &stage), options);
     let awaited = ends.earlier.expected().map(|peers| peers.len());
     tracing::info!(
         restarting,
@@ -98,6 +101,7 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
         view.started = true;
         view.restarting = restarting;
     });
+    let mut current = first;
     loop {
         let due = ends.earlier.due();
         tokio::select! {
@@ -109,8 +113,13 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
                 }
                 let section = ends.bgp.borrow_and_update().clone();
                 if let Some(section) = section {
-                    handle.set(desired(&section, &settings));
+                    handle.set(desired(&section, &settings, &stage));
+                    current = section;
                 }
+            }
+            Ok(()) = drain.changed() => {
+                stage = drain.borrow_and_update().clone();
+                handle.set(desired(&current, &settings, &stage));
             }
             Ok(()) = ends.next_hops.changed() => {
                 let known = ends.next_hops.borrow_and_update().clone();
@@ -179,6 +188,7 @@ async fn take(event: Event, ends: &mut Ends) -> Result<()> {
             tracing::debug!(peer = %info.key, state = ?info.state, "peer");
             ends.earlier.saw(&info);
             ends.board.speaker.send_modify(|view| {
+                view.quorum.saw(&info, Instant::now());
                 view.peers.insert(info.key.clone(), *info);
             });
         }
@@ -186,6 +196,7 @@ async fn take(event: Event, ends: &mut Ends) -> Result<()> {
             ends.earlier.gone(&key);
             ends.board.speaker.send_modify(|view| {
                 view.peers.remove(&key);
+                view.quorum.gone(&key);
             });
         }
         Event::Converged => {

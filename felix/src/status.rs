@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::board::Board;
+use crate::drain::Stage;
 
 /// Between two writes.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -103,6 +104,7 @@ struct Views {
     unknown: watch::Receiver<BTreeMap<Key, Problem>>,
     tunnels: watch::Receiver<Vec<Problem>>,
     outage: watch::Receiver<Option<Outage>>,
+    drain: watch::Receiver<Stage>,
 }
 
 impl Views {
@@ -117,6 +119,7 @@ impl Views {
             unknown: board.unknown.subscribe(),
             tunnels: board.tunnels.subscribe(),
             outage: board.outage.subscribe(),
+            drain: board.drain.subscribe(),
         }
     }
 
@@ -132,6 +135,7 @@ impl Views {
             ended = self.unknown.changed() => ended,
             ended = self.tunnels.changed() => ended,
             ended = self.outage.changed() => ended,
+            ended = self.drain.changed() => ended,
         };
     }
 }
@@ -358,6 +362,7 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
     });
     let not_ready = board.not_ready();
     let node = board.node.borrow().clone();
+    let stage = board.drain.borrow().clone();
     let tunnels = crate::tunnels::all(board).into_iter();
     let in_user_space = tunnels.filter(|tunnel| tunnel.carrier == Some(Carrier::User));
     let in_user_space: Vec<&str> = in_user_space.map(|tunnel| tunnel.device).collect();
@@ -408,6 +413,19 @@ fn conditions(board: &Board, before: Option<&NodeStatusStatus>, now: &str) -> Ve
             "Valid",
             "Problems",
             problems.join("; "),
+        ),
+        (
+            "InService",
+            stage == Stage::Stays,
+            "Stays",
+            match stage {
+                Stage::Stays | Stage::Leaving(_) => "Leaving",
+                Stage::Left(_) => "Left",
+            },
+            match &stage {
+                Stage::Stays => String::new(),
+                Stage::Leaving(cause) | Stage::Left(cause) => cause.clone(),
+            },
         ),
         (
             "NodeAddressKnown",

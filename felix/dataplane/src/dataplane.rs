@@ -57,6 +57,8 @@ pub struct Dataplane {
     overlay: Overlay,
     /// Generation of the newest desired state; nothing before the first complete one.
     generation: Option<u64>,
+    /// The newest one after which nothing was left to do.
+    settled: u64,
     /// What is believed about the kernel comes from a listing and the events since.
     listed: bool,
     listed_at: Option<Instant>,
@@ -106,6 +108,7 @@ impl Dataplane {
             overlay: Overlay::new(config.tunnel_linger, config.user_tunnels),
             workloads: Workloads::new(Tree::new(&config.sysctl_root), config.ip_forwarding),
             generation: None,
+            settled: 0,
             listed: false,
             listed_at: None,
             retried_at: None,
@@ -507,12 +510,16 @@ impl Dataplane {
     }
 
     fn report(&mut self, now: Instant) -> Applied {
+        if self.listed && self.under_way.is_empty() && !self.table.has_work(now) {
+            self.settled = self.generation.unwrap_or(0);
+        }
         let (routes_written, routes_repaired) = self.table.counts();
         let (sysctls_written, sysctls_repaired) = self.workloads.counts();
         let (rules_written, rules_repaired) = self.rules.counts();
         let (tunnels_written, tunnels_repaired) = self.overlay.counts();
         let mut applied = Applied {
             generation: self.generation.unwrap_or(0),
+            settled: self.settled,
             counters: Counters {
                 routes_written,
                 sysctls_written,

@@ -14,6 +14,9 @@ use ipip::{Carrier, Problem};
 pub struct Applied {
     /// The newest desired state that was taken into account; 0 before the first.
     pub generation: u64,
+    /// The newest desired state after which nothing was left to do but what the kernel refused or
+    /// what waits for an interface; 0 before the first.
+    pub settled: u64,
     /// Pod and block routes that came into the kernel or left it.
     pub programmed: Option<Programmed>,
     /// Workload interfaces whose settings and routes are all in the kernel, as a whole.

@@ -16,9 +16,10 @@ use ipnet::IpNet;
 
 use super::Settings;
 use super::policy::Policies;
+use crate::drain::Stage;
 
 /// The BGP section in the words of the speaker; peers that are refused are not in it.
-pub(super) fn desired(section: &Bgp, settings: &Settings) -> Desired {
+pub(super) fn desired(section: &Bgp, settings: &Settings, stage: &Stage) -> Desired {
     let local = &section.local;
     let listen: Vec<IpAddr> = settings
         .listen
@@ -39,7 +40,11 @@ pub(super) fn desired(section: &Bgp, settings: &Settings) -> Desired {
         peers: section
             .peers
             .values()
-            .map(|spec| (key(spec), peer(spec, local.asn, settings, &mut policies)))
+            .map(|spec| {
+                let mut config = peer(spec, local.asn, settings, &mut policies);
+                leave(&mut config, stage);
+                (key(spec), config)
+            })
             .collect(),
         dynamic: BTreeMap::new(),
         originate: section
@@ -136,6 +141,21 @@ fn peer<'a>(
     config.import = policies.of(&spec.import);
     config.export = policies.of(&spec.export);
     config
+}
+
+/// A node that leaves asks its peers to prefer other ways (RFC 8326), then has no sessions.
+fn leave(config: &mut PeerConfig, stage: &Stage) {
+    match stage {
+        Stage::Stays => {}
+        Stage::Leaving(_) => config.graceful_shutdown = true,
+        Stage::Left(cause) => config.shut_down = Some(farewell(cause).into()),
+    }
+}
+
+/// What operators of the peers are told (RFC 9003), up to 255 octets.
+pub(crate) fn farewell(cause: &str) -> String {
+    let text = format!("this node leaves: {cause}");
+    text.chars().take(60).collect()
 }
 
 /// What not every session has.
@@ -264,7 +284,7 @@ mod tests {
             listen: None,
             restart_time_secs: 120,
         };
-        let desired = desired(&section(), &settings);
+        let desired = desired(&section(), &settings, &Stage::Stays);
         let listen: Vec<String> = desired
             .local
             .listen
@@ -319,8 +339,28 @@ mod tests {
             listen: Some(any),
             restart_time_secs: 120,
         };
-        let listen = desired(&section(), &settings).local.listen;
+        let listen = desired(&section(), &settings, &Stage::Stays).local.listen;
         assert_eq!(listen, [SocketAddr::new(any, 179)]);
+    }
+
+    #[test]
+    fn a_node_that_leaves_asks_first_and_says_goodbye_then() {
+        let settings = Settings {
+            listen: None,
+            restart_time_secs: 120,
+        };
+        let peer = |stage: Stage| {
+            let mut peers = desired(&section(), &settings, &stage).peers;
+            let peer = peers.remove(&PeerKey::from("192.0.2.9:1790")).unwrap();
+            (peer.graceful_shutdown, peer.shut_down)
+        };
+        let cause = "annotation tortie.dev/drain".to_owned();
+        assert_eq!(peer(Stage::Stays), (false, None));
+        assert_eq!(peer(Stage::Leaving(cause.clone())), (true, None));
+        let text = "this node leaves: annotation tortie.dev/drain".into();
+        assert_eq!(peer(Stage::Left(cause)), (false, Some(text)));
+        // Octets count, not characters (RFC 9003).
+        assert!(farewell(&"ü".repeat(300)).len() <= 255);
     }
 
     #[test]
@@ -345,9 +385,9 @@ mod tests {
             ..mesh.clone()
         };
         section.peers = [("Mesh_192_0_2_9".to_owned(), mesh)].into();
-        let before = desired(&section, &settings).peers;
+        let before = desired(&section, &settings, &Stage::Stays).peers;
         section.peers = [("Node_192_0_2_9".to_owned(), reflector)].into();
-        assert_eq!(desired(&section, &settings).peers, before);
+        assert_eq!(desired(&section, &settings, &Stage::Stays).peers, before);
         assert!(before.contains_key(&PeerKey::from("192.0.2.9")));
     }
 
@@ -359,10 +399,16 @@ mod tests {
         };
         let mut section = section();
         section.local.bind = Some(Bind::Everywhere);
-        let listen = desired(&section, &settings).local.listen;
+        let listen = desired(&section, &settings, &Stage::Stays).local.listen;
         let listen: Vec<String> = listen.iter().map(ToString::to_string).collect();
         assert_eq!(listen, ["0.0.0.0:179", "[::]:179"]);
         section.local.ipv6 = None;
-        assert_eq!(desired(&section, &settings).local.listen.len(), 1);
+        assert_eq!(
+            desired(&section, &settings, &Stage::Stays)
+                .local
+                .listen
+                .len(),
+            1
+        );
     }
 }
