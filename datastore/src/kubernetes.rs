@@ -20,6 +20,7 @@
 //!   [`Settings::field_manager`], so fields of other managers stay.
 //! - `metadata.managedFields` is not part of an object here; the API server keeps it.
 
+mod events;
 mod failure;
 mod follow;
 mod guard;
@@ -41,7 +42,7 @@ use tokio::task::JoinHandle;
 
 use crate::admission::{admit, validate};
 use crate::table::{Table, lock};
-use crate::{Broken, Datastore, Error, Key, Object, Outage, Watch};
+use crate::{Broken, Datastore, Error, Key, Notice, Object, Outage, Watch};
 use follow::{Follower, Progress};
 use health::Health;
 pub use lease::{LeaseClient, LeaseSpec, StoredLease};
@@ -294,6 +295,10 @@ impl Datastore for KubernetesStore {
         let manager = &self.settings.field_manager;
         let patched = self.client.merge(key, &patch, manager).await?;
         self.written(key, patched)
+    }
+
+    async fn record(&self, notice: &Notice) -> Result<(), Error> {
+        events::create(&self.client, notice, &self.settings.field_manager).await
     }
 
     async fn problems(&self) -> Result<Vec<Broken>, Error> {

@@ -22,6 +22,7 @@ mod event;
 pub mod file;
 pub mod kubernetes;
 pub mod memory;
+mod notice;
 mod object;
 mod outage;
 mod table;
@@ -36,6 +37,7 @@ use tokio::sync::watch;
 
 pub use error::Error;
 pub use event::{Broken, Event, Remains};
+pub use notice::Notice;
 pub use object::{Key, Object};
 pub use outage::Outage;
 pub use table::Watch;
@@ -72,6 +74,11 @@ pub trait Datastore: Send + Sync + 'static {
         key: &Key,
         annotations: BTreeMap<String, Option<String>>,
     ) -> Result<Object, Error>;
+
+    /// Tells people what happened to an object. A store that has no place for that tells nobody.
+    async fn record(&self, _notice: &Notice) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// Everything that is broken at the moment, ordered by place.
     async fn problems(&self) -> Result<Vec<Broken>, Error>;

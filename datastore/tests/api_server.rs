@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use crds::Kind;
 use datastore::kubernetes::LeaseSpec;
-use datastore::{Datastore, Event, Key, Watch};
+use datastore::{Datastore, Event, Key, Notice, Watch};
 use fake::{Answer, Fake, LIMIT, event, pool};
 use serde_json::json;
 
@@ -335,6 +335,66 @@ async fn every_change_of_one_object_is_told_though_only_metadata_is_followed() {
     lines.send(event("MODIFIED", node("m", "11"))).unwrap();
     lines.send(event("MODIFIED", node("n", "12"))).unwrap();
     assert_eq!(next(&mut watch).await, "+n 12");
+}
+
+#[tokio::test]
+async fn an_event_that_somebody_else_has_written_is_as_good() {
+    let mut server = Fake::start().await;
+    let store = server.store(|_| {}).await;
+    let notice = Notice {
+        name: "n1.0123".into(),
+        kind: Kind::Node,
+        object: "n1".into(),
+        reason: "BGPSessionDown".into(),
+        text: "text".into(),
+        node: "n1".into(),
+        time: "2026-01-01T00:00:00Z".into(),
+    };
+    for (answer, works) in [
+        (Answer::json(201, &json!({ "kind": "Event" })), true),
+        (Answer::status(409, "AlreadyExists"), true),
+        (Answer::status(403, "Forbidden"), false),
+    ] {
+        server.answer(answer);
+        assert_eq!(store.record(&notice).await.is_ok(), works);
+        let asked = server.asked().await;
+        let path = "POST /api/v1/namespaces/default/events?";
+        assert!(asked.starts_with(path), "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn secrets_of_one_namespace_are_followed_and_change() {
+    let mut server = Fake::start().await;
+    let secret = |version: &str, password: &str| {
+        json!({
+            "metadata": { "name": "bgp", "namespace": "routing", "resourceVersion": version },
+            "data": { "mesh": password },
+        })
+    };
+    // "one" and "two" as an API server has them.
+    let (one, two) = ("b25l", "dHdv");
+    let list = json!({ "metadata": { "resourceVersion": "10" }, "items": [secret("3", one)] });
+    server.answer(Answer::json(200, &list));
+    let lines = server.answer_lines();
+    let store = server
+        .store(|settings| settings.secrets_of_namespace = Some("routing".into()))
+        .await;
+    let mut watch = store.watch(Kind::Secret).await.unwrap();
+    let mut passwords = Vec::new();
+    lines.send(event("MODIFIED", secret("11", two))).unwrap();
+    while passwords.last() != Some(&b"two".to_vec()) {
+        let event = tokio::time::timeout(LIMIT, watch.next()).await;
+        if let Some(Event::Upsert(object)) = event.expect("in time") {
+            assert_eq!(object.key, Key::namespaced(Kind::Secret, "routing", "bgp"));
+            let secret: crds::Secret = crds::decode(&object.value).unwrap();
+            passwords.push(secret.value("mesh").unwrap().to_vec());
+        }
+    }
+    for asked in [server.asked().await, server.asked().await] {
+        let path = "GET /api/v1/namespaces/routing/secrets?";
+        assert!(asked.starts_with(path), "{asked}");
+    }
 }
 
 #[tokio::test]

@@ -44,8 +44,8 @@ use crate::drain::Stage;
 use crate::metrics::Metrics;
 use crate::tunnel_address::Keeper;
 use crate::{
-    admin, calc, cni, dataplane, drain, headless, network_unavailable, node_address, shutdown,
-    speaker, status,
+    admin, calc, cni, dataplane, drain, events, headless, network_unavailable, node_address,
+    shutdown, speaker, status,
 };
 
 /// Updates that wait for the calculation.
@@ -162,6 +162,9 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     tasks.spawn("node address", common.node_address().run(addressed));
     let tunnels = common.tunnel_addresses();
     tasks.spawn("tunnel addresses", tunnels.run(recalled));
+    let (store, board) = (common.store.clone(), common.board.clone());
+    let run = events::run(store, config.node_name.clone(), board);
+    tasks.spawn("events", run);
     tasks.spawn("drain", drain::run(common.board.clone()));
     if matches!(config.datastore, DatastoreKind::Kubernetes { .. }) {
         let (store, board) = (common.store.clone(), common.board.clone());

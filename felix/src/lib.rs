@@ -11,6 +11,7 @@ pub mod cni;
 pub mod config;
 pub mod dataplane;
 pub mod drain;
+pub mod events;
 pub mod headless;
 pub mod metrics;
 pub mod network_unavailable;
