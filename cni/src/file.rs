@@ -24,6 +24,30 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Erro
         .map_err(|error| Error::file("syncing", directory, &error))
 }
 
+/// As [`replace`], unless the file has this content and these permissions already; whether it was
+/// written.
+///
+/// # Errors
+/// Code 5, naming the file.
+pub(crate) fn replace_if_other(path: &Path, content: &[u8], mode: u32) -> Result<bool, Error> {
+    let has_mode = |file: fs::Metadata| file.is_file() && file.permissions().mode() & 0o777 == mode;
+    let is_same = fs::symlink_metadata(path).is_ok_and(has_mode)
+        && fs::read(path).is_ok_and(|there| there == content);
+    if !is_same {
+        replace(path, content, mode)?;
+    }
+    Ok(!is_same)
+}
+
+/// Waits until nobody else holds this directory, and holds it until the value goes, or the process.
+///
+/// # Errors
+/// Code 5, naming the directory.
+pub(crate) fn lock(directory: &Path) -> Result<File, Error> {
+    let held = File::open(directory).and_then(|file| file.lock().map(|()| file));
+    held.map_err(|error| Error::file("locking", directory, &error))
+}
+
 fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.tmp"))

@@ -1,6 +1,7 @@
 //! `tortie-cni install`: puts the plugin and its configuration on a node.
 //!
-//! The configuration comes last and whole: its appearance is what makes the node ready.
+//! The configuration comes last and whole: its appearance is what makes the node ready. Installers
+//! that run at a time wait for each other, and what is there already is not written again.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +16,8 @@ use crate::environment::is_identifier;
 use crate::error::Error;
 use crate::file;
 use crate::version::Version;
+
+mod others;
 
 /// How it is called.
 pub(crate) const USAGE: &str = "\
@@ -36,6 +39,7 @@ tortie-cni is a CNI plugin: a container runtime runs it, with CNI_COMMAND set.
   tortie-cni --version";
 
 const BINARY: &str = "tortie-cni";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is installed where.
 #[derive(Debug, PartialEq, Eq)]
@@ -113,21 +117,33 @@ impl Options {
             fs::create_dir_all(directory)
                 .map_err(|error| Error::file("creating", directory, &error))?;
         }
+        let _alone = file::lock(&self.bin_dir)?;
         let binary = self.bin_dir.join(BINARY);
-        file::replace(&binary, &program, 0o755)?;
+        let wrote_binary = file::replace_if_other(&binary, &program, 0o755)?;
         let (present, absent): (Vec<&str>, Vec<&str>) = self
             .chain
             .iter()
             .map(String::as_str)
             .partition(|name| self.bin_dir.join(name).exists());
         let conf = self.conf_dir.join(&self.conf_name);
+        let before = fs::read(&conf).ok().and_then(|conf| installed_by(&conf));
         let content = format!("{:#}\n", self.conflist(&present));
-        file::replace(&conf, content.as_bytes(), 0o600)?;
-        let mut report = format!("installed {} and {}", binary.display(), conf.display());
+        let wrote_conf = file::replace_if_other(&conf, content.as_bytes(), 0o600)?;
+        let what = match (wrote_binary || wrote_conf, before) {
+            (false, _) => format!("version {VERSION} is in place already:"),
+            (true, Some(before)) if before != VERSION => {
+                format!("installed version {VERSION}, there was {before}:")
+            }
+            (true, _) => format!("installed version {VERSION}:"),
+        };
+        let mut report = format!("{what} {} and {}", binary.display(), conf.display());
         if !absent.is_empty() {
             // Naming a plugin that is not there would fail every pod.
             let (absent, bin_dir) = (absent.join(", "), self.bin_dir.display());
             report.push_str(&format!(", without {absent}: not in {bin_dir}"));
+        }
+        if let Some(others) = others::report(&self.conf_dir, &self.conf_name) {
+            report.push_str(&format!("\ntortie-cni install: {others}"));
         }
         Ok(report)
     }
@@ -135,6 +151,7 @@ impl Options {
     fn conflist(&self, chain: &[&str]) -> Value {
         let mut own = json!({
             "type": BINARY,
+            "version": VERSION,
             "socket": self.socket,
             "state_dir": self.state_dir,
             "mtu": self.mtu,
@@ -156,6 +173,16 @@ impl Options {
             "plugins": std::iter::once(own).chain(chained).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Which version wrote a configuration.
+fn installed_by(conf: &[u8]) -> Option<String> {
+    let conf: Value = serde_json::from_slice(conf).ok()?;
+    let plugins = conf["plugins"].as_array()?.iter();
+    let own = plugins
+        .into_iter()
+        .find(|plugin| plugin["type"] == BINARY)?;
+    Some(own["version"].as_str().unwrap_or("unknown").to_owned())
 }
 
 fn names(text: &str) -> Vec<String> {
@@ -249,6 +276,7 @@ mod tests {
                 "plugins": [
                     {
                         "type": "tortie-cni",
+                        "version": VERSION,
                         "socket": "/run/tortie/cni.sock",
                         "state_dir": "/var/lib/tortie",
                         "mtu": 1400,

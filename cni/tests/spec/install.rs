@@ -56,6 +56,101 @@ fn plugin_and_configuration_are_whole_and_nothing_else_is_there() {
 }
 
 #[test]
+fn what_is_in_place_is_not_written_again_and_versions_are_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let said = |output: Output| {
+        assert!(output.status.success());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let conflist = directory.path().join("conf/10-tortie.conflist");
+    let own = env!("CARGO_PKG_VERSION");
+    let first = said(install(directory.path(), &[]));
+    assert!(
+        first.contains(&format!("installed version {own}")),
+        "{first}"
+    );
+    let inode = |path: &Path| std::os::unix::fs::MetadataExt::ino(&fs::metadata(path).unwrap());
+    let before = inode(&conflist);
+    let again = said(install(directory.path(), &[]));
+    assert!(again.contains("in place already"), "{again}");
+    assert_eq!(inode(&conflist), before);
+    // What an older release left.
+    let text = fs::read_to_string(&conflist).unwrap();
+    fs::write(&conflist, text.replace(own, "0.0.9")).unwrap();
+    let upgraded = said(install(directory.path(), &[]));
+    assert!(upgraded.contains("there was 0.0.9"), "{upgraded}");
+    // A link in its place, perhaps to the file of somebody else, is replaced and not followed.
+    let foreign = directory.path().join("foreign");
+    fs::rename(&conflist, &foreign).unwrap();
+    std::os::unix::fs::symlink(&foreign, &conflist).unwrap();
+    said(install(directory.path(), &["--mtu", "1400"]));
+    assert!(fs::symlink_metadata(&conflist).unwrap().is_file());
+    assert!(!fs::read_to_string(&foreign).unwrap().contains("1400"));
+}
+
+#[test]
+fn a_configuration_that_comes_first_by_name_stays_and_is_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    let conf = directory.path().join("conf");
+    fs::create_dir(&conf).unwrap();
+    let calico = conf.join("10-calico.conflist");
+    fs::write(&calico, "{\"plugins\": [{\"type\": \"calico\"}]}").unwrap();
+    let output = install(directory.path(), &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("WARNING: runtimes use 10-calico.conflist (calico)"),
+        "{said}"
+    );
+    assert!(calico.exists() && conf.join("10-tortie.conflist").exists());
+    let output = install(directory.path(), &["--conf-name", "05-tortie.conflist"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("runtimes use 05-tortie.conflist"), "{said}");
+}
+
+#[test]
+fn installers_that_run_at_a_time_leave_one_whole_result() {
+    let directory = tempfile::tempdir().unwrap();
+    let conflist = directory.path().join("conf/10-tortie.conflist");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let done = || stop.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            while !done() {
+                // What a runtime sees at any moment.
+                if let Ok(text) = fs::read(&conflist) {
+                    let conf: Value = serde_json::from_slice(&text).expect("a whole file");
+                    assert_eq!(conf["plugins"][0]["type"], "tortie-cni");
+                    let plugin = directory.path().join("bin/tortie-cni");
+                    assert_eq!(mode(&plugin), 0o755, "the plugin comes first");
+                }
+            }
+        });
+        let installers: Vec<_> = (0..8)
+            .map(|number| {
+                let mtu = (1400 + number).to_string();
+                let path = directory.path();
+                scope.spawn(move || install(path, &["--mtu", &mtu]))
+            })
+            .collect();
+        let outputs: Vec<Output> = installers
+            .into_iter()
+            .map(|one| one.join().unwrap())
+            .collect();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        reader.join().unwrap();
+        for output in outputs {
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{said}");
+        }
+    });
+    for folder in ["bin", "conf"] {
+        let count = fs::read_dir(directory.path().join(folder)).unwrap().count();
+        assert_eq!(count, 1, "{folder} holds nothing else");
+    }
+}
+
+#[test]
 fn without_a_plugin_there_is_no_configuration() {
     let directory = tempfile::tempdir().unwrap();
     // A directory in the plugin's place cannot be replaced.
