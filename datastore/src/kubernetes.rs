@@ -179,19 +179,31 @@ impl KubernetesStore {
 
     /// Whether all objects of a kind, whole, are in the table.
     fn follows_whole(&self, kind: Kind) -> bool {
+        self.settings.scope(kind).is_everything() && self.has_listed(kind)
+    }
+
+    fn has_listed(&self, kind: Kind) -> bool {
         let listed = |followed: &Followed| followed.progress.borrow().listed;
-        self.settings.scope(kind).is_everything()
-            && lock(&self.followed).get(&kind).is_some_and(listed)
+        lock(&self.followed).get(&kind).is_some_and(listed)
     }
 
     /// An object as the API server returned it after a write. Who lists the kind next shall find it.
     fn written(&self, key: &Key, value: Value) -> Result<Object, Error> {
         let object = read(key, value)?;
         // What is being deleted may be gone by now, and the watch may have said so already.
-        let is_deleting = object.value["metadata"]["deletionTimestamp"].is_string();
-        if !is_deleting && self.follows_whole(key.kind) {
-            self.table
-                .put_newer(Arc::new(object.clone()), object::is_newer);
+        if object.value["metadata"]["deletionTimestamp"].is_string() {
+            return Ok(object);
+        }
+        let shown = if self.follows_whole(key.kind) {
+            Some(object.clone())
+        } else if self.settings.metadata_only.contains(&key.kind) && self.has_listed(key.kind) {
+            // The watch may be behind, or dead: an agent that gives its node another address loses it.
+            Some(object::metadata_of(&object))
+        } else {
+            None
+        };
+        if let Some(shown) = shown {
+            self.table.put_newer(Arc::new(shown), object::is_newer);
         }
         Ok(object)
     }

@@ -315,6 +315,34 @@ async fn only_changes_of_metadata_are_told_where_nothing_else_is_wanted() {
 }
 
 #[tokio::test]
+async fn an_own_write_is_told_where_only_metadata_is_followed() {
+    let server = Fake::start().await;
+    let metadata = json!({ "name": "n", "resourceVersion": "3" });
+    let items = [json!({ "metadata": metadata })];
+    let list = json!({ "metadata": { "resourceVersion": "10" }, "items": items });
+    server.answer(Answer::json(200, &list));
+    let _lines = server.answer_lines();
+    let store = server
+        .store(|settings| settings.metadata_only = [Kind::Node].into())
+        .await;
+    let mut watch = store.watch(Kind::Node).await.unwrap();
+    assert_eq!(next(&mut watch).await, "+n 3");
+    assert_eq!(next(&mut watch).await, "in sync");
+    let metadata = json!({ "name": "n", "resourceVersion": "11", "annotations": { "a": "b" } });
+    let whole = json!({ "metadata": metadata, "status": { "nodeInfo": {} } });
+    server.answer(Answer::json(200, &whole));
+    let key = Key::cluster(Kind::Node, "n");
+    let change = [("a".to_owned(), Some("b".to_owned()))];
+    store.patch_annotations(&key, change.into()).await.unwrap();
+    let told = tokio::time::timeout(LIMIT, watch.next()).await;
+    let Some(Event::Upsert(object)) = told.expect("in time") else {
+        panic!("no object");
+    };
+    assert_eq!(object.resource_version, "11");
+    assert!(object.value.get("status").is_none(), "{}", object.value);
+}
+
+#[tokio::test]
 async fn every_change_of_one_object_is_told_though_only_metadata_is_followed() {
     let server = Fake::start().await;
     let node = |name: &str, version: &str| json!({ "metadata": { "name": name, "resourceVersion": version } });

@@ -39,6 +39,18 @@ pub(super) fn for_create(value: &mut Value) {
     }
 }
 
+/// An object as a watch of the metadata alone delivers it.
+pub(super) fn metadata_of(object: &Object) -> Object {
+    Object {
+        value: json!({
+            "apiVersion": object.key.kind.api_version(),
+            "kind": object.key.kind.name(),
+            "metadata": object.value["metadata"],
+        }),
+        ..object.clone()
+    }
+}
+
 /// An object with nothing but what identifies it.
 pub(super) fn bare(key: &Key) -> Value {
     let mut metadata = Map::new();
