@@ -309,6 +309,10 @@ impl Datastore for KubernetesStore {
         self.written(key, patched)
     }
 
+    fn reconnect(&self) {
+        self.client.reconnect();
+    }
+
     async fn record(&self, notice: &Notice) -> Result<(), Error> {
         events::create(&self.client, notice, &self.settings.field_manager).await
     }

@@ -75,6 +75,10 @@ pub trait Datastore: Send + Sync + 'static {
         annotations: BTreeMap<String, Option<String>>,
     ) -> Result<Object, Error>;
 
+    /// Gives up the connections there are and makes new ones: the address they came from is gone, and nothing would
+    /// tell for minutes. What is on its way fails or is as lost as its connection.
+    fn reconnect(&self) {}
+
     /// Tells people what happened to an object. A store that has no place for that tells nobody.
     async fn record(&self, _notice: &Notice) -> Result<(), Error> {
         Ok(())

@@ -63,6 +63,38 @@ async fn a_watch_goes_on_where_it_stood() {
 }
 
 #[tokio::test]
+async fn after_a_reconnection_watches_go_on_and_what_hangs_fails() {
+    let mut server = Fake::start().await;
+    server.answer(Answer::pools("10", &[("a", "3")]));
+    let _dead = server.answer_lines();
+    let store = server.store(|_| {}).await;
+    let mut watch = store.watch(Kind::IpPool).await.unwrap();
+    assert_eq!(next(&mut watch).await, "+a 3");
+    assert_eq!(next(&mut watch).await, "in sync");
+    for _ in 0..2 {
+        server.asked().await;
+    }
+    // The answer never ends, as on a connection whose other end is gone.
+    let _hanging = server.answer_lines();
+    let key = Key::cluster(Kind::Node, "n");
+    let (hangs, ()) = tokio::join!(store.get(&key), async {
+        let asked = server.asked().await;
+        assert!(asked.starts_with("GET /api/v1/nodes/n"), "{asked}");
+        store.reconnect();
+    });
+    let error = hangs.unwrap_err().to_string();
+    assert!(error.contains("given up"), "{error}");
+    let lines = server.answer_lines();
+    let asked = server.asked().await;
+    assert!(
+        asked.contains("watch=true") && asked.contains("resourceVersion=10"),
+        "{asked}"
+    );
+    lines.send(event("ADDED", pool("b", "11"))).unwrap();
+    assert_eq!(next(&mut watch).await, "+b 11");
+}
+
+#[tokio::test]
 async fn an_outage_is_no_deletion_and_says_since_when() {
     let mut server = Fake::start().await;
     server.answer(Answer::pools("10", &[("a", "3"), ("b", "4")]));

@@ -1,7 +1,7 @@
 //! The life of a node on a real Kubernetes API server: address, condition, drain, deletion, Events,
 //! and passwords that change.
 //!
-//! `make e2e-kubernetes` runs it; `cargo test` does not, because it needs kube-apiserver, which
+//! `make e2e-api` runs it; `cargo test` does not, because it needs kube-apiserver, which
 //! `e2e/kubernetes/get-tools` builds. What a kubelet or a cloud would write, the test writes.
 //!
 //! ```text

@@ -327,9 +327,13 @@ impl Keeper {
         let mut nets = interfaces.iter().flat_map(|one| &one.addresses);
         let since = &mut self.missing_since[family];
         match address {
-            Some(address) if nets.all(|net| net.addr() != address) => {
-                since.get_or_insert_with(Instant::now).elapsed()
-            }
+            Some(address) if nets.all(|net| net.addr() != address) => since
+                .get_or_insert_with(|| {
+                    // What came from that address is dead, and nobody would tell for minutes.
+                    self.store.reconnect();
+                    Instant::now()
+                })
+                .elapsed(),
             Some(_) | None => {
                 *since = None;
                 Duration::ZERO

@@ -173,6 +173,8 @@ impl Follower {
     async fn watch(&self, after: &str, memory: &mut Memory) -> Result<Next, Error> {
         let secs = jittered(Duration::from_secs(WATCH_SECS.into())).as_secs();
         let secs = u32::try_from(secs).unwrap_or(WATCH_SECS);
+        let mut client = self.client.current();
+        client.mark_unchanged();
         let opened = self.client.watch(self.kind, &self.scope, after, secs).await;
         let mut events = match opened {
             Ok(events) => events,
@@ -181,7 +183,13 @@ impl Follower {
         };
         self.health.recovered(self.kind);
         let mut after = after.to_owned();
-        while let Ok(Some(event)) = timeout(SILENCE, events.next()).await {
+        loop {
+            let event = tokio::select! {
+                event = timeout(SILENCE, events.next()) => event,
+                // The stream is on a connection that was given up.
+                _ = client.changed() => break,
+            };
+            let Ok(Some(event)) = event else { break };
             let version = match event {
                 Ok(WatchEvent::Added(value) | WatchEvent::Modified(value)) => {
                     self.read(value).map(|object| {

@@ -14,6 +14,7 @@ use kube::api::{
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{Request, Status, WatchEvent, request};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::failure::Question;
@@ -67,7 +68,9 @@ pub(super) type Built = Result<http::Request<Vec<u8>>, request::Error>;
 /// The API server.
 #[derive(Clone)]
 pub(super) struct Client {
-    client: kube::Client,
+    config: kube::Config,
+    /// Another one when the connections of before are given up.
+    current: watch::Sender<kube::Client>,
     address: String,
 }
 
@@ -85,12 +88,26 @@ impl Client {
         // The client would repeat what timed out in the server, a write perhaps, and hide why for minutes.
         config.default_retry = false;
         let address = config.cluster_url.to_string();
-        let client = kube::Client::try_from(config)
+        let client = kube::Client::try_from(config.clone())
             .map_err(|error| Error::unavailable(format!("cannot connect to {address}: {error}")))?;
         Ok(Client {
-            client,
+            config,
+            current: watch::Sender::new(client),
             address: address.trim_end_matches('/').to_owned(),
         })
+    }
+
+    /// Leaves the connections there are to whoever waits on them, and makes new ones.
+    pub(super) fn reconnect(&self) {
+        // It was made of this configuration before.
+        if let Ok(client) = kube::Client::try_from(self.config.clone()) {
+            self.current.send_replace(client);
+        }
+    }
+
+    /// The client of now; it changes when the connections are given up.
+    pub(super) fn current(&self) -> watch::Receiver<kube::Client> {
+        self.current.subscribe()
     }
 
     pub(super) async fn get(&self, key: &Key) -> Result<Value, Error> {
@@ -222,7 +239,8 @@ impl Client {
         let not_opened = |relist, error| NotOpened { relist, error };
         let request =
             built.map_err(|error| not_opened(false, question.unanswered(&error.to_string())))?;
-        match timeout(PAGE, self.client.request_events(request)).await {
+        let client = self.current.borrow().clone();
+        match timeout(PAGE, client.request_events(request)).await {
             Ok(Ok(events)) => Ok(events.boxed()),
             Ok(Err(error)) => {
                 let relist = matches!(&error, kube::Error::Api(status) if matches!(status.code, 400 | 410 | 504));
@@ -282,9 +300,11 @@ impl Client {
         built: Built,
     ) -> Result<Result<Value, kube::Error>, Error> {
         let request = built.map_err(|error| question.unanswered(&error.to_string()))?;
+        let mut current = self.current();
+        let client = current.borrow_and_update().clone();
         let answer = async {
             loop {
-                match self.client.request(request.clone()).await {
+                match client.request(request.clone()).await {
                     Err(kube::Error::Api(status)) if status.code == 429 => {
                         tokio::time::sleep(as_told(&status)).await;
                     }
@@ -292,8 +312,15 @@ impl Client {
                 }
             }
         };
+        let answer = async {
+            tokio::select! {
+                answer = answer => Some(answer),
+                _ = current.changed() => None,
+            }
+        };
         match timeout(limit, answer).await {
-            Ok(answer) => Ok(answer),
+            Ok(Some(answer)) => Ok(answer),
+            Ok(None) => Err(question.unanswered("its connection was given up")),
             Err(_) => Err(question.unanswered(&format!("no answer within {limit:?}"))),
         }
     }
