@@ -291,7 +291,7 @@ impl Owner {
             self.remove_peer(&key, told);
         }
         if anew {
-            tracing::info!("own AS, router id or cluster id changed: everything starts anew");
+            tracing::info!("own AS, router id or a rule of choice changed: everything starts anew");
             if self.options.best_paths {
                 self.news.orphan(&mut self.rib);
             }
@@ -300,6 +300,7 @@ impl Owner {
             self.originate(&desired.originate);
         } else {
             self.change_originated(&old.originate, &desired.originate);
+            self.rib.set_cluster_id(desired.local.cluster_id);
         }
         for (key, config) in &desired.peers {
             match (self.peers.get(key), old.peers.get(key)) {

@@ -275,6 +275,13 @@ impl Peers {
         self.0.get_mut(id.0 as usize)?.as_mut()
     }
 
+    /// Every peer that is up, or whose paths are kept.
+    pub(crate) fn ids(&self) -> Vec<PeerId> {
+        let places = (0..).zip(&self.0);
+        let known = places.filter(|(_, peer)| peer.is_some());
+        known.map(|(number, _)| PeerId(number)).collect()
+    }
+
     pub(crate) fn set(&mut self, id: PeerId, peer: Peer) {
         let index = id.0 as usize;
         if self.0.len() <= index {

@@ -1,6 +1,6 @@
 //! [`Rib`]: the whole of it behind one type.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bgp_wire::attribute::LargeCommunity;
@@ -277,6 +277,20 @@ impl Rib {
         self.refill(peer);
         self.settle();
         self.out.regroup(&self.shared, &self.tables, peer);
+    }
+
+    /// Changes the cluster this speaker reflects for. All paths are judged again, and who hears of
+    /// them is told again.
+    pub fn set_cluster_id(&mut self, cluster_id: Option<Ipv4Addr>) {
+        if self.shared.config.cluster_id == cluster_id {
+            return;
+        }
+        self.shared.config.cluster_id = cluster_id;
+        for peer in self.shared.peers.ids() {
+            self.judge_again(peer, Change::Wording);
+            self.refill(peer);
+        }
+        self.settle();
     }
 
     /// Has all paths of a peer judged again, after a change of its session with this effect on all

@@ -356,7 +356,7 @@ pub(super) fn rib_config(local: &Local, options: &Options) -> RibConfig {
 pub(super) fn needs_new_rib(old: &Local, new: &Local) -> bool {
     let rests_on = |l: &Local| {
         let med = (l.always_compare_med, l.missing_med_is_worst);
-        (l.asn, l.router_id, l.cluster_id, l.multipath, med)
+        (l.asn, l.router_id, l.multipath, med)
     };
     rests_on(old) != rests_on(new)
 }
