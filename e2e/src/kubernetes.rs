@@ -9,7 +9,7 @@
 //! ```
 //!
 //! Our programs come into it as on any cluster: in an image, by Helm and the chart.
-//! [`machine`] is a node, [`workload`] what runs on it, [`janitor`] removes everything in the end.
+//! [`accounts`] compares who has which address, [`machine`] is a node, [`workload`] what runs on it, [`janitor`] removes everything in the end.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ use crate::command::{binary, output, run};
 use crate::lab::{self, Lab, Namespace};
 use crate::wait;
 
+pub mod accounts;
 pub mod diagnostics;
 pub mod janitor;
 pub mod machine;

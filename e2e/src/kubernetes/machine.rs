@@ -125,8 +125,6 @@ impl Machine {
         self.tools = api.tools().to_owned();
         self.configure(api)?;
         self.start_daemon(Daemon::Containerd)?;
-        let what = format!("the runtime of {}", self.name);
-        wait::until(&what, LIMIT, || Ok(Some(self.run("ctr version")?)))?;
         for image in images {
             self.run(&format!(
                 "ctr --namespace k8s.io images import {}",
@@ -152,8 +150,23 @@ impl Machine {
         Ok(())
     }
 
-    /// Starts a daemon, which must not run; its log is appended to.
+    /// Starts a daemon, which must not run, and waits until it works; its log is appended to.
     pub fn start_daemon(&mut self, daemon: Daemon) -> Result<()> {
+        self.spawn(daemon)?;
+        let what = format!("{} of {} to work", daemon.program(), self.name);
+        wait::until(&what, LIMIT, || match daemon {
+            Daemon::Containerd => self.run("ctr version").map(Some),
+            Daemon::Kubelet => self
+                .run("busybox wget -qO- http://127.0.0.1:10248/healthz")
+                .map(Some),
+            Daemon::KubeProxy => self
+                .run("busybox wget -qO- http://127.0.0.1:10256/livez")
+                .map(Some),
+        })
+        .map(drop)
+    }
+
+    fn spawn(&mut self, daemon: Daemon) -> Result<()> {
         let own = |name: &str| self.folder.join(name).display().to_string();
         let (program, arguments) = match daemon {
             Daemon::Containerd => (

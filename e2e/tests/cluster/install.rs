@@ -2,18 +2,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use e2e::kubernetes::workload::Pod;
+use anyhow::{Result, ensure};
 use e2e::kubernetes::{Kubernetes, LIMIT, NODES, RELEASE};
-use e2e::lab::Namespace;
-use e2e::traffic::Flow;
 use e2e::wait;
 use serde_json::Value;
 
-use crate::scenario;
+use crate::{nothing_is_lost, scenario};
 
 const PODS: usize = 30;
-const RATE: u32 = 1000;
 /// How long packets flow on after the release is gone.
 const AFTER: Duration = Duration::from_secs(10);
 
@@ -31,11 +27,11 @@ fn one_helm_install_makes_a_cluster() -> Result<()> {
         let said = cluster.helm(&format!("test {RELEASE} --timeout 120s"))?;
         ensure!(said.contains("Succeeded"), "{said}");
         kubectl_shows_the_network(cluster)?;
-        nothing_is_lost(cluster, &pods, || {
+        nothing_is_lost(cluster, &pods, |cluster| {
             cluster.deploy("upgrade", "--set image.tag=v2")?;
             agents_run(cluster, "localhost/tortie:v2")
         })?;
-        nothing_is_lost(cluster, &pods, || {
+        nothing_is_lost(cluster, &pods, |cluster| {
             let said = cluster.helm(&format!("uninstall {RELEASE} --wait"))?;
             eprintln!("{said}");
             agents_are_gone(cluster)?;
@@ -52,32 +48,6 @@ fn nodes_are_ready(cluster: &Kubernetes) -> Result<()> {
     cluster
         .kubectl("wait --for=condition=Ready nodes --all --timeout=60s")
         .map(drop)
-}
-
-/// Packets flow between two nodes, both ways, while something happens; none is lost.
-fn nothing_is_lost(
-    cluster: &Kubernetes,
-    pods: &[Pod],
-    happens: impl FnOnce() -> Result<()>,
-) -> Result<()> {
-    let [one, two] = pods_of_two_nodes(cluster, pods)?;
-    let flows = [(&one, &two), (&two, &one)]
-        .map(|((_, from), (pod, to))| Flow::start(from, to, pod.address, RATE));
-    let outcome = happens();
-    for flow in flows {
-        let count = flow?.stop()?;
-        eprintln!("{count:?}");
-        ensure!(count.lost() == 0, "{count:?}");
-    }
-    outcome
-}
-
-fn pods_of_two_nodes(cluster: &Kubernetes, pods: &[Pod]) -> Result<[(Pod, Namespace); 2]> {
-    let one = pods.first().context("a pod")?;
-    let two = pods.iter().find(|pod| pod.node != one.node);
-    let two = two.context("a pod of another node")?;
-    let entered = |pod: &Pod| Ok::<_, anyhow::Error>((pod.clone(), cluster.enter(pod)?));
-    Ok([entered(one)?, entered(two)?])
 }
 
 /// Every agent is of this image, and no other is left.
