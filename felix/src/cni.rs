@@ -28,6 +28,7 @@ pub mod pod;
 pub mod record;
 pub mod socket;
 mod start;
+mod takeover;
 mod wishes;
 
 /// Settings of the server.

@@ -395,18 +395,23 @@ fn attributes(add: &Add) -> BTreeMap<String, String> {
 /// Prefix and the first 11 hex digits of SHA-1 of `<namespace>.<pod>`; outside Kubernetes the
 /// first 11 characters of the container id (Calico behaviour).
 fn host_interface(prefix: &str, add: &Add) -> String {
-    let rest: String = match (&add.namespace, &add.pod) {
-        (Some(namespace), Some(pod)) => {
-            let digest = Sha1::digest(format!("{namespace}.{pod}"));
-            digest
-                .iter()
-                .flat_map(|byte| format!("{byte:02x}").into_bytes())
-                .map(char::from)
-                .collect()
+    match (&add.namespace, &add.pod) {
+        (Some(namespace), Some(pod)) => pod_interface(prefix, namespace, pod),
+        (Some(_) | None, Some(_) | None) => {
+            let rest = add.container_id.chars().take(11);
+            prefix.chars().chain(rest).collect()
         }
-        (Some(_) | None, Some(_) | None) => add.container_id.clone(),
-    };
-    prefix.chars().chain(rest.chars().take(11)).collect()
+    }
+}
+
+/// Name of the host interface of a pod (Calico behaviour).
+pub(super) fn pod_interface(prefix: &str, namespace: &str, pod: &str) -> String {
+    let digest = Sha1::digest(format!("{namespace}.{pod}"));
+    let digits = digest
+        .iter()
+        .flat_map(|byte| format!("{byte:02x}").into_bytes())
+        .map(char::from);
+    prefix.chars().chain(digits.take(11)).collect()
 }
 
 #[cfg(test)]

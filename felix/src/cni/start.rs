@@ -31,11 +31,13 @@ const RECLAIM_RETRY: Duration = Duration::from_secs(30);
 const RECLAIM_EVERY: Duration = Duration::from_secs(300);
 
 impl Server {
-    /// Tells the endpoints of this node. Waits for the datastore only when a record is lost.
+    /// Tells the endpoints of this node. Waits for the datastore only when a record is lost, or another plugin's pods
+    /// are there.
     ///
     /// # Errors
     /// When the kernel or the state directory cannot be read.
     pub async fn start(&self) -> Result<()> {
+        self.mark_strangers().await?;
         let veths = veths(&self.settings.interface_prefix)?;
         self.bury_gone(&veths).await?;
         self.forget_buried().await?;
@@ -61,14 +63,7 @@ impl Server {
         if lost.is_empty() {
             return Ok(());
         }
-        let node = &self.settings.node;
-        let held = loop {
-            match self.ipam.allocations_of_node(node).await {
-                Ok(held) => break held,
-                Err(error) => tracing::warn!(%error, "pods without record wait for the datastore"),
-            }
-            tokio::time::sleep(ADOPT_RETRY).await;
-        };
+        let held = self.held().await;
         for veth in lost {
             let Some(record) = adopted(&veth, &held, &self.settings.boot) else {
                 tracing::warn!(
@@ -81,6 +76,17 @@ impl Server {
             self.records().put(record)?;
         }
         Ok(())
+    }
+
+    /// Addresses of this node; waits for the datastore.
+    pub(super) async fn held(&self) -> Vec<Held> {
+        loop {
+            match self.ipam.allocations_of_node(&self.settings.node).await {
+                Ok(held) => return held,
+                Err(error) => tracing::warn!(%error, "pods without record wait for the datastore"),
+            }
+            tokio::time::sleep(ADOPT_RETRY).await;
+        }
     }
 
     /// Writes down the deletion of every container that is gone for good.
