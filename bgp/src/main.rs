@@ -49,6 +49,9 @@ enum Command {
         /// We come back from a restart, and traffic never stopped: peers are told so.
         #[arg(long)]
         restarting: bool,
+        /// SIGTERM too ends without a word: where somebody starts us again, or others know our routes.
+        #[arg(long)]
+        silent_end: bool,
     },
 }
 
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
             metrics,
             metrics_peers,
             restarting,
+            silent_end,
         } => {
             let options = Options {
                 restarting,
@@ -74,6 +78,7 @@ fn main() -> ExitCode {
                 socket: &socket,
                 http,
                 metrics,
+                silent_end,
             };
             run::run(&config, &places, options)
         }

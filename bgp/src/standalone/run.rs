@@ -23,6 +23,8 @@ pub(crate) struct Places<'a> {
     pub(crate) http: Option<SocketAddr>,
     /// Metrics alone, if given.
     pub(crate) metrics: Option<SocketAddr>,
+    /// Whether SIGTERM leaves the peers in the belief that we come back.
+    pub(crate) silent_end: bool,
 }
 
 /// Runs a speaker until a signal ends it.
@@ -52,10 +54,18 @@ pub(crate) fn run(config: &Path, places: &Places<'_>, options: Options) -> Resul
         let server = tokio::spawn(answers.serve(handle.clone()));
         let mut current = Current { config, now: first };
         let result = serve(&mut current, &mut watch, &handle, events).await;
+        if let Ok(End::Asked) = result {
+            let text = "shutting down".to_owned();
+            let how = match places.silent_end {
+                true => Shutdown::Restart,
+                false => Shutdown::Cease { text },
+            };
+            handle.shutdown(how).await;
+        }
         server.abort();
         // Nobody will answer there any more; somebody may have removed it already.
         let _gone = fs::remove_file(places.socket);
-        result
+        result.map(drop)
     })
 }
 
@@ -81,12 +91,20 @@ impl Current<'_> {
     }
 }
 
+/// Why a speaker ends.
+enum End {
+    /// SIGTERM or SIGINT; the peers are yet to be told.
+    Asked,
+    /// SIGUSR1; they are told nothing.
+    Restart,
+}
+
 async fn serve(
     current: &mut Current<'_>,
     watch: &mut Watch,
     handle: &Handle,
     mut events: mpsc::Receiver<Event>,
-) -> Result<()> {
+) -> Result<End> {
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -95,11 +113,11 @@ async fn serve(
         tokio::select! {
             _ = reload.recv() => current.reload(handle),
             () = watch.changed() => current.reload(handle),
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => return Ok(End::Asked),
+            _ = interrupt.recv() => return Ok(End::Asked),
             _ = restart.recv() => {
                 handle.shutdown(Shutdown::Restart).await;
-                return Ok(());
+                return Ok(End::Restart);
             }
             event = events.recv() => match event {
                 Some(event) => log(&event),
@@ -107,9 +125,6 @@ async fn serve(
             },
         }
     }
-    let text = "shutting down".to_owned();
-    handle.shutdown(Shutdown::Cease { text }).await;
-    Ok(())
 }
 
 fn log(event: &Event) {

@@ -12,6 +12,8 @@ use e2e::lab::Namespace;
 use e2e::traffic::{Count, Flow};
 
 mod install;
+mod reflectors;
+mod takeover;
 mod trouble;
 
 /// Packets a second.

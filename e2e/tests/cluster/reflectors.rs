@@ -1,0 +1,163 @@
+//! From the mesh to reflectors in pods, to reflectors on nodes, and back, as the notes of the chart
+//! say it: packets flow all the while, and none is lost.
+
+use anyhow::{Context, Result, ensure};
+use e2e::kubernetes::{Kubernetes, LIMIT, NAMESPACE, NODES, RELEASE};
+use e2e::wait;
+
+use crate::{nothing_is_lost, scenario};
+
+/// Sessions of each node, by where they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Sessions {
+    mesh: usize,
+    objects: usize,
+}
+
+/// With every other node.
+const MESH: Sessions = Sessions {
+    mesh: NODES - 1,
+    objects: 0,
+};
+
+#[test]
+fn mesh_and_reflectors_are_exchanged_without_loss() -> Result<()> {
+    scenario("k8s-reflect", "", |cluster| {
+        let pods = cluster.run_pods("web", NODES)?;
+        sessions(cluster, MESH)?;
+        nothing_is_lost(cluster, &pods, |cluster| to_deployment(cluster))?;
+        nothing_is_lost(cluster, &pods, |cluster| a_reflector_is_killed(cluster))?;
+        nothing_is_lost(cluster, &pods, |cluster| to_nodes(cluster))?;
+        nothing_is_lost(cluster, &pods, |cluster| to_mesh(cluster))?;
+        cluster.all_reach_each_other(&pods)
+    })
+}
+
+/// Reflectors on node1 and node2 for all nodes, then the end of the mesh.
+fn to_deployment(cluster: &Kubernetes) -> Result<()> {
+    cluster.kubectl("label node node1 node2 reflects=yes")?;
+    change(cluster, "deployment", true)?;
+    sessions(cluster, Sessions { objects: 2, ..MESH })?;
+    change(cluster, "deployment", false)?;
+    sessions(
+        cluster,
+        Sessions {
+            mesh: 0,
+            objects: 2,
+        },
+    )
+}
+
+/// Without a goodbye; another takes its place, and everybody finds it.
+fn a_reflector_is_killed(cluster: &Kubernetes) -> Result<()> {
+    let before = reflectors(cluster)?;
+    let killed = before.first().context("a reflector")?;
+    cluster.kubectl(&format!(
+        "delete pod {killed} -n {NAMESPACE} --grace-period=0 --force"
+    ))?;
+    cluster.kubectl(&format!(
+        "rollout status deployment/{RELEASE}-reflector -n {NAMESPACE} --timeout={}s",
+        LIMIT.as_secs()
+    ))?;
+    ensure!(!reflectors(cluster)?.contains(killed), "{killed} is there");
+    sessions(
+        cluster,
+        Sessions {
+            mesh: 0,
+            objects: 2,
+        },
+    )
+}
+
+fn reflectors(cluster: &Kubernetes) -> Result<Vec<String>> {
+    let line = format!("pods -n {NAMESPACE} -l app.kubernetes.io/component=reflector");
+    let pods = cluster.items(&line)?;
+    let names = pods
+        .iter()
+        .filter_map(|pod| pod["metadata"]["name"].as_str());
+    Ok(names.map(str::to_owned).collect())
+}
+
+/// Back over the mesh, because the pods go before the nodes have taken over.
+fn to_nodes(cluster: &Kubernetes) -> Result<()> {
+    change(cluster, "deployment", true)?;
+    sessions(cluster, Sessions { objects: 2, ..MESH })?;
+    change(cluster, "none", true)?;
+    cluster.kubectl(&format!(
+        "delete bgppeer {RELEASE}-reflector-192-0-2-11 {RELEASE}-reflector-192-0-2-12"
+    ))?;
+    sessions(cluster, MESH)?;
+    change(cluster, "nodes", true)?;
+    for node in ["node2", "node3"] {
+        cluster.kubectl(&format!("label node {node} route-reflector=true"))?;
+        cluster.kubectl(&format!(
+            "annotate node {node} projectcalico.org/RouteReflectorClusterID=198.51.100.1"
+        ))?;
+    }
+    // Who reflects is in no mesh, and one alone has none.
+    let all = Sessions {
+        mesh: 0,
+        objects: 2,
+    };
+    sessions(cluster, all)?;
+    change(cluster, "nodes", false)?;
+    sessions(cluster, all)
+}
+
+fn to_mesh(cluster: &Kubernetes) -> Result<()> {
+    change(cluster, "none", true)?;
+    for node in ["node2", "node3"] {
+        cluster.kubectl(&format!(
+            "annotate node {node} projectcalico.org/RouteReflectorClusterID-"
+        ))?;
+        cluster.kubectl(&format!("label node {node} route-reflector-"))?;
+    }
+    cluster.kubectl(&format!("delete bgppeer {RELEASE}-node-reflectors"))?;
+    sessions(cluster, MESH)
+}
+
+/// Asks Helm for reflectors of this kind, with or without the mesh.
+fn change(cluster: &Kubernetes, mode: &str, mesh: bool) -> Result<()> {
+    let file = cluster.lab().folder().join("values.yaml");
+    let text = format!(
+        "bgp: {{mesh: {mesh}}}
+reflectors:
+  mode: {mode}
+  deployment:
+    members:
+      - {{address: 192.0.2.11, routerID: 198.51.100.11}}
+      - {{address: 192.0.2.12, routerID: 198.51.100.12}}
+    clientRanges: [192.0.2.0/24]
+    nodeSelector: {{reflects: 'yes'}}
+"
+    );
+    std::fs::write(&file, text)?;
+    let values = format!("-f {}", file.display());
+    cluster.deploy("upgrade", &values).map(drop)
+}
+
+/// Waits until every node has these sessions and no other, all established.
+fn sessions(cluster: &Kubernetes, expected: Sessions) -> Result<()> {
+    let what = format!("{expected:?} on every node");
+    wait::until(&what, LIMIT, || {
+        let statuses = cluster.items("nodestatuses")?;
+        ensure!(statuses.len() == NODES, "{} nodes", statuses.len());
+        for status in statuses {
+            let peers = status["status"]["peers"].as_array();
+            let peers = peers.cloned().unwrap_or_default();
+            let up = peers.iter().all(|peer| peer["state"] == "Established");
+            let mesh = peers
+                .iter()
+                .filter(|peer| peer["type"] == "NodeMesh")
+                .count();
+            let found = Sessions {
+                mesh,
+                objects: peers.len() - mesh,
+            };
+            let name = &status["metadata"]["name"];
+            ensure!(found == expected && up, "{name}: {peers:#?}");
+        }
+        Ok(Some(()))
+    })
+    .map(drop)
+}
