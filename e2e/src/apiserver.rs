@@ -172,6 +172,20 @@ impl ApiServer {
 
     /// What a service account has asked for and was granted: verbs and resources (`pods`, `pods/status`).
     pub fn granted(&self, namespace: &str, name: &str) -> Result<BTreeSet<(String, String)>> {
+        self.asked(namespace, name, "allow")
+    }
+
+    /// As [`ApiServer::granted`], what was refused for lack of a right.
+    pub fn refused(&self, namespace: &str, name: &str) -> Result<BTreeSet<(String, String)>> {
+        self.asked(namespace, name, "forbid")
+    }
+
+    fn asked(
+        &self,
+        namespace: &str,
+        name: &str,
+        decision: &str,
+    ) -> Result<BTreeSet<(String, String)>> {
         let user = format!("system:serviceaccount:{namespace}:{name}");
         let mut asked = BTreeSet::new();
         for line in fs::read_to_string(self.folder.join("audit.log"))?.lines() {
@@ -179,10 +193,10 @@ impl ApiServer {
             let Ok(event) = serde_json::from_str::<Value>(line) else {
                 continue;
             };
-            let is_granted = event["annotations"]["authorization.k8s.io/decision"] == "allow";
+            let decided = &event["annotations"]["authorization.k8s.io/decision"];
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             let object = &event["objectRef"];
-            if event["user"]["username"] == *user && is_granted && object.is_object() {
+            if event["user"]["username"] == *user && decided == decision && object.is_object() {
                 let resource = match &object["subresource"] {
                     Value::String(sub) => format!("{}/{sub}", text(&object["resource"])),
                     _ => text(&object["resource"]),

@@ -7,7 +7,7 @@ use e2e::kubernetes::{Kubernetes, LIMIT, NODES, RELEASE};
 use e2e::wait;
 use serde_json::Value;
 
-use crate::{nothing_is_lost, scenario};
+use crate::{nothing_is_lost, nothing_is_refused, scenario};
 
 const PODS: usize = 30;
 /// How long packets flow on after the release is gone.
@@ -31,6 +31,7 @@ fn one_helm_install_makes_a_cluster() -> Result<()> {
             cluster.deploy("upgrade", "--set image.tag=v2")?;
             agents_run(cluster, "localhost/tortie:v2")
         })?;
+        nothing_is_refused(cluster)?;
         nothing_is_lost(cluster, &pods, |cluster| {
             let said = cluster.helm(&format!("uninstall {RELEASE} --wait"))?;
             eprintln!("{said}");

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context, Result, ensure};
 use e2e::kubernetes::workload::Pod;
-use e2e::kubernetes::{Kubernetes, diagnostics};
+use e2e::kubernetes::{Kubernetes, NAMESPACE, RELEASE, diagnostics};
 use e2e::lab::Namespace;
 use e2e::traffic::{Count, Flow};
 
@@ -45,6 +45,19 @@ fn with_cluster(name: &str, test: impl FnOnce(&mut Kubernetes) -> Result<()>) ->
         let state = diagnostics::collect(&cluster);
         error.context(format!("{state}\n{name} failed"))
     })
+}
+
+/// The chart grants what its programs ask for; what was refused before the API server knew of a right was granted later.
+fn nothing_is_refused(cluster: &Kubernetes) -> Result<()> {
+    for part in ["agent", "controller"] {
+        let account = format!("{RELEASE}-{part}");
+        let granted = cluster.api.granted(NAMESPACE, &account)?;
+        ensure!(!granted.is_empty(), "{account} asked for nothing");
+        let refused = cluster.api.refused(NAMESPACE, &account)?;
+        let lacking: Vec<_> = refused.difference(&granted).collect();
+        ensure!(lacking.is_empty(), "{account} may not {lacking:?}");
+    }
+    Ok(())
 }
 
 /// Packets flow between two nodes, both ways, while something happens; none is lost.

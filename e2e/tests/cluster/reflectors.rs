@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::kubernetes::{Kubernetes, LIMIT, NAMESPACE, NODES, RELEASE};
 use e2e::wait;
 
-use crate::{nothing_is_lost, scenario};
+use crate::{nothing_is_lost, nothing_is_refused, scenario};
 
 /// Sessions of each node, by where they come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,8 @@ fn mesh_and_reflectors_are_exchanged_without_loss() -> Result<()> {
         nothing_is_lost(cluster, &pods, |cluster| a_reflector_is_killed(cluster))?;
         nothing_is_lost(cluster, &pods, |cluster| to_nodes(cluster))?;
         nothing_is_lost(cluster, &pods, |cluster| to_mesh(cluster))?;
-        cluster.all_reach_each_other(&pods)
+        cluster.all_reach_each_other(&pods)?;
+        nothing_is_refused(cluster)
     })
 }
 
