@@ -82,7 +82,7 @@ mod tests {
     fn block(cidr: &str, allocations: Value) -> IpamBlock {
         from_value(json!({
             "apiVersion": "crd.projectcalico.org/v1", "kind": "IPAMBlock", "metadata": {"name": "b"},
-            "spec": {"cidr": cidr, "allocations": allocations, "attributes": [], "unallocated": []},
+            "spec": {"cidr": cidr, "strictAffinity": false, "allocations": allocations, "attributes": [], "unallocated": []},
         }))
         .unwrap()
     }
