@@ -158,7 +158,7 @@ Everything is in network namespaces of that machine: two nodes in two subnets, a
 ## From pod to pod
 
 TCP with one stream, and UDP packets of 64 octets as many as the receiver gets; ours beside the same tunnel, routes and pods made by hand with `ip`, in turn.
-All pools but that of the first row have `natOutgoing`, and the hosts made by hand one rule of nftables that masquerades what leaves the pods' range: NAT makes the kernel track every flow.
+The pools have `natOutgoing`, and the hosts made by hand one rule of nftables that masquerades what leaves the pods' range: NAT makes the kernel track every flow.
 Figures are medians, the ratio is the median of the ratios of neighbouring runs.
 All processes share the cores with each other, so a figure says how much work a packet is, not what a network card could do.
 

@@ -17,23 +17,20 @@ const SECONDS: u32 = 2;
 /// A way from pod to pod.
 #[derive(Clone, Copy)]
 pub(crate) enum Mode {
-    /// No tunnel, no NAT; the router knows the pods.
-    Plain,
-    /// No tunnel.
+    /// No tunnel; the router knows the pods.
     Direct,
     Vxlan,
     Ipip,
 }
 
-/// What every kernel has. Plain comes first: what was translated once is tracked for ever.
-pub(crate) const NATIVE: [Mode; 3] = [Mode::Plain, Mode::Direct, Mode::Vxlan];
+/// What every kernel has.
+pub(crate) const NATIVE: [Mode; 2] = [Mode::Direct, Mode::Vxlan];
 /// Where there is IPIP: with the others beside it, to compare.
 pub(crate) const IPIP: [Mode; 3] = [Mode::Direct, Mode::Ipip, Mode::Vxlan];
 
 impl Mode {
     fn name(self) -> &'static str {
         match self {
-            Mode::Plain => "direct, without NAT",
             Mode::Direct => "direct",
             Mode::Vxlan => "VXLAN",
             Mode::Ipip => "IPIP",
@@ -41,10 +38,8 @@ impl Mode {
     }
 
     fn pool(self) -> Pool {
-        let plain = Pool::new("pool", POOL);
-        let pool = plain.clone().nat();
+        let pool = Pool::new("pool", POOL).nat();
         match self {
-            Mode::Plain => plain,
             Mode::Direct => pool,
             Mode::Vxlan => pool.vxlan("Always"),
             Mode::Ipip => pool.ipip("Always"),
@@ -53,7 +48,7 @@ impl Mode {
 
     fn device(self) -> &'static str {
         match self {
-            Mode::Plain | Mode::Direct => "eth0",
+            Mode::Direct => "eth0",
             Mode::Vxlan => "vxlan.calico",
             Mode::Ipip => "tunl0",
         }
@@ -96,7 +91,7 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
 
 /// Measures these modes, `rounds` runs each.
 pub(crate) fn measure(modes: &[Mode], rounds: usize) -> Result<Vec<Row>> {
-    let mut overlay = Overlay::prepare("bench", &Setup::new(&[0, 1], Mode::Plain.pool()))?;
+    let mut overlay = Overlay::prepare("bench", &Setup::new(&[0, 1], Mode::Direct.pool()))?;
     overlay.start()?;
     overlay.plug(0, "from")?;
     overlay.plug(1, "to")?;
@@ -138,11 +133,9 @@ pub(crate) fn measure(modes: &[Mode], rounds: usize) -> Result<Vec<Row>> {
 fn by_hand(overlay: &Overlay, mode: Mode) -> Result<Ends> {
     let fabric: &Fabric = &overlay.fabric;
     let pair = Pair::new(&overlay.lab, fabric)?;
-    if !matches!(mode, Mode::Plain) {
-        pair.nat()?;
-    }
+    pair.nat()?;
     match mode {
-        Mode::Plain | Mode::Direct => {
+        Mode::Direct => {
             for end in &pair.ends {
                 fabric.route(&end.block, &end.node)?;
             }
