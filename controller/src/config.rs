@@ -1,32 +1,34 @@
 //! Settings: flags, and the environment under `TORTIE_…`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use crds::GoDuration;
+use datastore::kubernetes::PodSelection;
 use ipam::gc;
+
+use crate::clients::{self, Reflector};
+use crate::place::{Place, PlaceFlags};
+use crate::reflectors;
 
 /// Collects addresses and blocks of nodes that are gone, and empty blocks.
 ///
 /// Several may run: one of them leads and works, the others stand by.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "tortie-controller", version)]
+#[command(
+    name = "tortie-controller",
+    version,
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Flags {
-    /// Where desired state lives: file:DIR or kubernetes
-    #[arg(
-        long,
-        value_name = "WHERE",
-        env = "TORTIE_DATASTORE",
-        default_value = "file:/etc/tortie/manifests"
-    )]
-    datastore: String,
-    /// With --datastore kubernetes: how to reach the API server [default: as the pod's service account]
-    #[arg(long, value_name = "FILE", env = "TORTIE_KUBECONFIG")]
-    kubeconfig: Option<PathBuf>,
-    /// With --datastore kubernetes: namespace of the Lease by which controllers agree on one
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    place: PlaceFlags,
+    /// With --datastore kubernetes: namespace of the Lease by which controllers agree on one, and of reflectors
     #[arg(
         long,
         value_name = "NAME",
@@ -34,6 +36,17 @@ pub(crate) struct Flags {
         default_value = "kube-system"
     )]
     namespace: String,
+    /// With --datastore kubernetes: labels of pods that are reflectors, for each of which a BGPPeer is kept
+    #[arg(long, value_name = "LABELS", env = "TORTIE_REFLECTORS")]
+    reflectors: Option<String>,
+    /// Port that reflectors listen on
+    #[arg(
+        long,
+        value_name = "PORT",
+        env = "TORTIE_REFLECTOR_PORT",
+        default_value_t = 1790
+    )]
+    reflector_port: u16,
     /// Address of metrics, probes and the last look
     #[arg(
         long,
@@ -98,6 +111,65 @@ pub(crate) struct Flags {
     output: Output,
 }
 
+/// What else this program does.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Beside a reflector: keeps the file of tortie-bgp, with every node as a client
+    Clients(ClientsFlags),
+}
+
+/// Flags of `clients`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ClientsFlags {
+    #[command(flatten)]
+    place: PlaceFlags,
+    /// The file to write; tortie-bgp takes up what changes in it
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Address of the node that the reflector is on
+    #[arg(long, value_name = "ADDRESS")]
+    address: IpAddr,
+    /// Port to listen on
+    #[arg(long, value_name = "PORT", default_value_t = 1790)]
+    port: u16,
+    /// Cluster id of all reflectors
+    #[arg(long, value_name = "ID")]
+    cluster_id: Ipv4Addr,
+    /// How long clients keep routes while the reflector restarts, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 120,
+          value_parser = clap::value_parser!(u16).range(0..=4095))]
+    restart_time: u16,
+    /// Log filter: error, warn, info, debug, trace, or per module
+    #[arg(
+        long,
+        value_name = "FILTER",
+        env = "TORTIE_LOG",
+        default_value = "info"
+    )]
+    pub(crate) log: String,
+    /// End when there is a file, be it one of before
+    #[arg(long)]
+    once: bool,
+}
+
+impl ClientsFlags {
+    /// # Errors
+    /// When a value has the wrong form.
+    pub(crate) fn resolve(self) -> Result<clients::Config> {
+        Ok(clients::Config {
+            place: self.place.resolve()?,
+            reflector: Reflector {
+                address: self.address,
+                port: self.port,
+                cluster_id: self.cluster_id,
+                restart_time_secs: self.restart_time,
+            },
+            output: self.output,
+            once: self.once,
+        })
+    }
+}
+
 /// How findings are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
@@ -107,24 +179,13 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Where desired state lives.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum DatastoreKind {
-    /// A directory of manifests.
-    File(PathBuf),
-    /// A Kubernetes API server.
-    Kubernetes {
-        /// Kubeconfig; the service account of the pod when absent.
-        kubeconfig: Option<PathBuf>,
-        /// Namespace of the Lease.
-        namespace: String,
-    },
-}
-
 /// The settings in force.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) datastore: DatastoreKind,
+    pub(crate) place: Place,
+    /// Of the Lease.
+    pub(crate) namespace: String,
+    pub(crate) reflectors: Option<reflectors::Settings>,
     pub(crate) admin: SocketAddr,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) log: String,
@@ -143,20 +204,18 @@ impl Config {
     /// # Errors
     /// When a value has the wrong form; the text names the flag.
     pub(crate) fn resolve(flags: Flags) -> Result<Config> {
-        let datastore = match flags.datastore.split_once(':') {
-            None if flags.datastore == "kubernetes" => DatastoreKind::Kubernetes {
-                kubeconfig: flags.kubeconfig,
-                namespace: flags.namespace,
+        let place = flags.place.resolve()?;
+        let is_cluster = place.is_cluster();
+        let reflectors = flags.reflectors.map(|labels| reflectors::Settings {
+            pods: PodSelection {
+                namespace: flags.namespace.clone(),
+                labels,
             },
-            Some(("file", directory)) if !directory.is_empty() => {
-                DatastoreKind::File(directory.into())
-            }
-            Some(_) | None => bail!(
-                "--datastore: {:?} is neither file:DIR nor kubernetes",
-                flags.datastore
-            ),
-        };
-        let is_cluster = matches!(datastore, DatastoreKind::Kubernetes { .. });
+            port: flags.reflector_port,
+        });
+        if reflectors.is_some() && !is_cluster {
+            bail!("--reflectors: pods are known to an API server only; add --datastore kubernetes");
+        }
         let grace = Some(flags.leak_grace_period.0).filter(|grace| !grace.is_zero());
         let interval = flags.interval.map(|interval| interval.0);
         if interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
@@ -175,7 +234,9 @@ impl Config {
                 expect_pods: is_cluster,
                 guard_pools: is_cluster,
             },
-            datastore,
+            place,
+            namespace: flags.namespace,
+            reflectors,
             interval: interval.unwrap_or_else(|| grace.map_or(INTERVAL, |grace| grace / 2)),
             upgrade_crds: flags.upgrade_crds,
             once: flags.once,
@@ -208,7 +269,7 @@ mod tests {
     #[test]
     fn pods_are_expected_and_pools_guarded_where_there_is_an_api_server() {
         let config = resolve(&["--datastore=file:/etc/x"]).unwrap();
-        assert_eq!(config.datastore, DatastoreKind::File("/etc/x".into()));
+        assert_eq!(config.place, Place::Directory("/etc/x".into()));
         assert!(!config.collection.expect_pods && !config.collection.guard_pools);
         let flags = [
             "--datastore=kubernetes",
@@ -216,13 +277,9 @@ mod tests {
             "--namespace=net",
         ];
         let config = resolve(&flags).unwrap();
-        assert_eq!(
-            config.datastore,
-            DatastoreKind::Kubernetes {
-                kubeconfig: Some("/root/k".into()),
-                namespace: "net".to_owned(),
-            }
-        );
+        let kubeconfig = Some("/root/k".into());
+        assert_eq!(config.place, Place::Cluster { kubeconfig });
+        assert_eq!(config.namespace, "net");
         assert!(config.collection.expect_pods && config.collection.guard_pools);
     }
 
@@ -238,6 +295,7 @@ mod tests {
                 "--interval: less than a second; write one like 5m",
             ),
             (["--agent-silence", "long"], "--agent-silence"),
+            (["--reflectors", "a=b"], "add --datastore kubernetes"),
             (["--max-gone-percent", "101"], "--max-gone-percent"),
         ] {
             let error = resolve(&flags).unwrap_err().to_string();

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail};
-use crds::Kind;
 use datastore::Datastore;
-use datastore::file::FileStore;
-use datastore::kubernetes::{KubernetesStore, Settings};
+use datastore::kubernetes::KubernetesStore;
 use ipam::Ipam;
 use ipam::gc::Collector;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::board::{Board, Look, View};
-use crate::config::{Config, DatastoreKind, Output};
+use crate::config::{Config, Output};
 use crate::election::{Election, Timing};
 use crate::metrics::Metrics;
+use crate::place::{self, Place};
+use crate::reflectors::Keeper;
 use crate::triggers::Triggers;
 use crate::{admin, collect, definitions, publish, report};
 
@@ -89,6 +89,7 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
     let metrics = Arc::new(Metrics::new()?);
     let work = Work {
         config,
+        reflectors: keeper(config, &store).await?,
         store,
         definitions,
         board: board.clone(),
@@ -113,27 +114,16 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
 type Opened = (Arc<dyn Datastore>, Election, Option<Arc<KubernetesStore>>);
 
 async fn open(config: &Config) -> Result<Opened> {
-    match &config.datastore {
-        DatastoreKind::File(directory) => {
-            // A directory made here by mistake would look like a cluster that lost everything.
-            if !directory.is_dir() {
-                bail!("--datastore: {} is not a directory", directory.display());
-            }
-            let store = FileStore::open(directory)
-                .with_context(|| format!("open the datastore {}", directory.display()))?;
-            Ok((Arc::new(store), Election::in_directory(directory), None))
+    match &config.place {
+        Place::Directory(directory) => {
+            let store = config.place.open(LEASE).await?;
+            Ok((store, Election::in_directory(directory), None))
         }
-        DatastoreKind::Kubernetes {
-            kubeconfig,
-            namespace,
-        } => {
-            let settings = Settings {
-                kubeconfig: kubeconfig.clone(),
-                metadata_only: [Kind::Node].into(),
-                ..Settings::new(LEASE)
-            };
+        Place::Cluster { kubeconfig } => {
+            let settings = place::settings(kubeconfig.clone(), LEASE);
             let store = Arc::new(KubernetesStore::connect(settings).await?);
-            let election = Election::by_lease(store.lease(namespace, LEASE), Timing::default());
+            let lease = store.lease(&config.namespace, LEASE);
+            let election = Election::by_lease(lease, Timing::default());
             let upgraded = config.upgrade_crds && !config.dry_run;
             let definitions = upgraded.then(|| store.clone());
             Ok((store, election, definitions))
@@ -141,11 +131,23 @@ async fn open(config: &Config) -> Result<Opened> {
     }
 }
 
+/// Who keeps the BGPPeers of reflectors, where there are any.
+async fn keeper(config: &Config, store: &Arc<dyn Datastore>) -> Result<Option<Keeper>> {
+    let (Some(settings), Place::Cluster { kubeconfig }) = (&config.reflectors, &config.place)
+    else {
+        return Ok(None);
+    };
+    let (store, kubeconfig) = (store.clone(), kubeconfig.clone());
+    let keeper = Keeper::connect(store, kubeconfig, LEASE, settings, config.dry_run);
+    keeper.await.map(Some)
+}
+
 struct Work<'a> {
     config: &'a Config,
     store: Arc<dyn Datastore>,
     /// Where CRDs are to be upgraded.
     definitions: Option<Arc<KubernetesStore>>,
+    reflectors: Option<Keeper>,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
 }
@@ -170,8 +172,19 @@ impl Work<'_> {
         }
     }
 
+    async fn keep_reflectors(&self) {
+        if let Some(keeper) = &self.reflectors {
+            keeper.run().await;
+        }
+    }
+
     async fn run(&self) {
-        tokio::join!(self.upgrade_definitions(), self.publish(), self.collect());
+        tokio::join!(
+            self.upgrade_definitions(),
+            self.publish(),
+            self.keep_reflectors(),
+            self.collect()
+        );
     }
 
     async fn upgrade_definitions(&self) {
@@ -187,7 +200,7 @@ impl Work<'_> {
 
     /// Shows figures where people look for them. Not in a directory: its files are people's own.
     async fn publish(&self) {
-        if self.config.dry_run || matches!(self.config.datastore, DatastoreKind::File(_)) {
+        if self.config.dry_run || !self.config.place.is_cluster() {
             return;
         }
         loop {

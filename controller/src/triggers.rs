@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use crds::Kind;
-use datastore::{Datastore, Event, Watch};
+use crds::{Kind, names};
+use datastore::{Datastore, Event, Object, Watch};
 
 /// How soon a datastore that cannot be watched is asked again; until then time alone triggers.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// A Node that disappears, and a pool that is new or changed where pools are guarded.
+/// A Node that disappears, and where pools are guarded one that is new or deleted.
 pub(crate) struct Triggers {
     nodes: Followed,
     pools: Option<Followed>,
@@ -64,7 +64,7 @@ impl Followed {
     async fn changed(&mut self, store: &dyn Datastore) {
         loop {
             match self.next(store).await {
-                Event::Upsert(_) if self.in_sync => return,
+                Event::Upsert(pool) if self.in_sync && matters(&pool) => return,
                 Event::InSync => self.in_sync = true,
                 Event::Upsert(_) | Event::Delete(_) | Event::Broken(_) | Event::Mended { .. } => {}
             }
@@ -96,4 +96,13 @@ impl Followed {
             }
         }
     }
+}
+
+/// Its status is written all the time.
+fn matters(pool: &Object) -> bool {
+    let metadata = &pool.value["metadata"];
+    let finalizers = metadata["finalizers"].as_array();
+    let is_guarded =
+        finalizers.is_some_and(|all| all.iter().any(|name| name == names::POOL_FINALIZER));
+    !is_guarded || metadata["deletionTimestamp"].is_string()
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::jiff::Timestamp;
 
-pub use k8s_openapi::api::core::v1::{Namespace, Node, Pod};
+pub use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodCondition};
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
 /// The text Kubernetes stores for a moment: RFC 3339 in UTC, whole seconds.

@@ -51,6 +51,15 @@ use request::{Client, Scope};
 /// How long [`Datastore::watch`] waits for the first list of a kind.
 const FIRST_LIST: Duration = Duration::from_secs(10);
 
+/// Pods of a namespace by their labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodSelection {
+    /// The namespace.
+    pub namespace: String,
+    /// Labels, as the API server takes them: `a=b,c in (d, e)`.
+    pub labels: String,
+}
+
 /// Where the API server is and what is followed there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -60,6 +69,8 @@ pub struct Settings {
     pub field_manager: String,
     /// Follow and list only pods of this node.
     pub pods_of_node: Option<String>,
+    /// Follow and list only pods that this selects.
+    pub pods_selected: Option<PodSelection>,
     /// Follow and list only Secrets of this namespace.
     pub secrets_of_namespace: Option<String>,
     /// Kinds of which a watch delivers the metadata alone, and no change of anything else.
@@ -77,6 +88,7 @@ impl Settings {
             kubeconfig: None,
             field_manager: field_manager.into(),
             pods_of_node: None,
+            pods_selected: None,
             secrets_of_namespace: None,
             metadata_only: BTreeSet::new(),
             every_change_of: None,
@@ -86,9 +98,12 @@ impl Settings {
 
     fn scope(&self, kind: Kind) -> Scope {
         let pods = self.pods_of_node.as_ref().filter(|_| kind == Kind::Pod);
+        let selected = self.pods_selected.as_ref().filter(|_| kind == Kind::Pod);
         let secrets = self.secrets_of_namespace.as_ref();
+        let secrets = secrets.filter(|_| kind == Kind::Secret);
         Scope {
-            namespace: secrets.filter(|_| kind == Kind::Secret).cloned(),
+            namespace: secrets.or(selected.map(|pods| &pods.namespace)).cloned(),
+            labels: selected.map(|pods| pods.labels.clone()),
             fields: pods.map(|node| format!("spec.nodeName={node}")),
             metadata_only: self.metadata_only.contains(&kind),
         }

@@ -10,7 +10,7 @@ mod fake;
 use std::time::{Duration, SystemTime};
 
 use crds::Kind;
-use datastore::kubernetes::LeaseSpec;
+use datastore::kubernetes::{LeaseSpec, PodSelection};
 use datastore::{Datastore, Event, Key, Notice, Watch};
 use fake::{Answer, Fake, LIMIT, event, pool};
 use serde_json::json;
@@ -556,5 +556,27 @@ async fn who_asks_for_a_lease_does_not_wait_longer_than_said() {
     assert!(
         error.to_string().ends_with("no answer within 50ms"),
         "{error}"
+    );
+}
+
+#[tokio::test]
+async fn pods_are_selected_by_the_server() {
+    let mut server = Fake::start().await;
+    let empty = json!({ "metadata": { "resourceVersion": "10" }, "items": [] });
+    server.answer(Answer::json(200, &empty));
+    let store = server
+        .store(|settings| {
+            settings.pods_selected = Some(PodSelection {
+                namespace: "kube-system".into(),
+                labels: "app=x,part in (y)".into(),
+            });
+        })
+        .await;
+    store.list(Kind::Pod).await.unwrap();
+    let asked = server.asked().await;
+    assert!(
+        asked.starts_with("GET /api/v1/namespaces/kube-system/pods?")
+            && asked.contains("labelSelector=app%3Dx%2Cpart+in+%28y%29"),
+        "{asked}"
     );
 }

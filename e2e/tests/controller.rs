@@ -3,6 +3,9 @@
 //! `make e2e-api` runs it; `cargo test` does not, because it needs kube-apiserver, which
 //! `e2e/kubernetes/get-tools` builds. There is no agent and no kubelet: objects are written as they would.
 
+#[path = "controller/reflectors.rs"]
+mod reflectors;
+
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::fs::File;
@@ -79,24 +82,18 @@ impl Drop for Folder {
     }
 }
 
-/// What the chart grants to the controller: everything of its template but what runs.
+/// What the chart grants to controllers and reflectors: everything of their templates but what runs.
 fn rights() -> Result<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = root.join("kubernetes/get-helm").display().to_string();
     let helm = run(&script, &["3"])?;
     let chart = root.join("../charts/tortie").display().to_string();
-    let rendered = run(
-        helm.trim(),
-        &[
-            "template",
-            "t",
-            &chart,
-            "-n",
-            NAMESPACE,
-            "-s",
-            "templates/controller.yaml",
-        ],
-    )?;
+    let mut arguments = vec!["template", "t", &chart, "-n", NAMESPACE];
+    arguments.extend(["--set", "reflectors.mode=deployment"]);
+    for template in ["templates/controller.yaml", "templates/reflectors.yaml"] {
+        arguments.extend(["-s", template]);
+    }
+    let rendered = run(helm.trim(), &arguments)?;
     let documents = rendered.split("\n---\n");
     let rights = documents.filter(|document| {
         [
@@ -132,6 +129,7 @@ impl Controller {
                 "--interval=1s",
                 "--settle-after=1s",
                 "--upgrade-crds",
+                &format!("--reflectors={}", reflectors::LABELS),
             ])
             .arg(format!("--admin={address}"))
             .arg("--kubeconfig")
@@ -283,6 +281,11 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
     api.kubectl("delete blockaffinity node3-10-244-3-0-29")?;
     api.kubectl("delete ipamhandle net.node3-0")?;
 
+    let clients = reflectors::Companion::start(&cluster)?;
+    reflectors::annotate(api, "node1", "192.0.2.11")?;
+    reflectors::annotate(api, "node3", "192.0.2.13")?;
+    clients.wait_for(&["192.0.2.11", "192.0.2.13"])?;
+
     let mut controllers = [
         Controller::start(&cluster, "one", 1)?,
         Controller::start(&cluster, "two", 2)?,
@@ -302,6 +305,7 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
     })?;
     let took = start.elapsed();
     ensure!(took < Duration::from_secs(13), "it led on for {took:?}");
+    clients.wait_for(&["192.0.2.11", "192.0.2.13"])?;
     cluster.api.start_server()?;
     let after = lead(&cluster, &controllers, LIMIT)?;
     eprintln!(
@@ -309,6 +313,9 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
         controllers[leader].name, controllers[after].name
     );
     collected(&cluster)?;
+    reflectors::annotate(&cluster.api, "node4", "192.0.2.14")?;
+    reflectors::annotate(&cluster.api, "node1", "192.0.2.19")?;
+    clients.wait_for(&["192.0.2.19", "192.0.2.13", "192.0.2.14"])?;
 
     // Killed, it is waited for; ended, it is not.
     let start = Instant::now();
@@ -339,8 +346,10 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
 
     collected(&cluster)?;
     a_deleted_pool_stays_until_nobody_uses_it(&cluster, &controllers[after])?;
+    reflectors::agents_are_led_to_reflectors(&cluster)?;
     nothing_is_refused(&cluster, &["three"])?;
-    rights_are_used(&cluster)
+    rights_are_used(&cluster, ACCOUNT)?;
+    rights_are_used(&cluster, reflectors::ACCOUNT)
 }
 
 /// A peering, and what one node says of it.
@@ -461,14 +470,16 @@ fn a_deleted_pool_stays_until_nobody_uses_it(cluster: &Cluster, leader: &Control
 }
 
 /// Every verb that the chart grants was asked for.
-fn rights_are_used(cluster: &Cluster) -> Result<()> {
+fn rights_are_used(cluster: &Cluster, account: &str) -> Result<()> {
     let mut granted = BTreeSet::new();
     for role in [
-        format!("get clusterrole {ACCOUNT}"),
-        format!("get role -n {NAMESPACE} {ACCOUNT}"),
+        format!("get clusterrole {account} --ignore-not-found"),
+        format!("get role -n {NAMESPACE} {account} --ignore-not-found"),
     ] {
-        let role = cluster.api.kubectl_json(&role)?;
-        for rule in role["rules"].as_array().context("rules")? {
+        let text = cluster.api.kubectl(&format!("{role} -o json"))?;
+        // A reflector has no rights in its namespace.
+        let role: Value = serde_json::from_str(&text).unwrap_or_default();
+        for rule in role["rules"].as_array().into_iter().flatten() {
             let words = |field: &str| {
                 let words = rule[field].as_array().into_iter().flatten();
                 words
@@ -485,7 +496,8 @@ fn rights_are_used(cluster: &Cluster) -> Result<()> {
             }
         }
     }
-    let asked = cluster.api.granted(NAMESPACE, ACCOUNT)?;
+    let asked = cluster.api.granted(NAMESPACE, account)?;
+    ensure!(!granted.is_empty(), "{account} has no rights");
     let spared = SPARED.map(|(verb, resource)| (verb.to_owned(), resource.to_owned()));
     let unused: Vec<_> = granted
         .difference(&asked)

@@ -34,13 +34,17 @@ const PAGE_OBJECTS: u32 = 500;
 pub(super) struct Scope {
     pub(super) namespace: Option<String>,
     pub(super) fields: Option<String>,
+    pub(super) labels: Option<String>,
     pub(super) metadata_only: bool,
 }
 
 impl Scope {
     /// All objects, and all of them.
     pub(super) fn is_everything(&self) -> bool {
-        self.namespace.is_none() && self.fields.is_none() && !self.metadata_only
+        self.namespace.is_none()
+            && self.fields.is_none()
+            && self.labels.is_none()
+            && !self.metadata_only
     }
 }
 
@@ -201,6 +205,7 @@ impl Client {
     ) -> Result<Page, Error> {
         let mut params = ListParams::default().limit(PAGE_OBJECTS);
         params.field_selector.clone_from(&scope.fields);
+        params.label_selector.clone_from(&scope.labels);
         params.continue_token = from.map(str::to_owned);
         let request = Request::new(path(kind, scope.namespace.as_deref()));
         let built = match scope.metadata_only {
@@ -230,6 +235,7 @@ impl Client {
     ) -> Result<Events, NotOpened> {
         let mut params = WatchParams::default().timeout(secs);
         params.field_selector.clone_from(&scope.fields);
+        params.label_selector.clone_from(&scope.labels);
         let request = Request::new(path(kind, scope.namespace.as_deref()));
         let built = match scope.metadata_only {
             true => request.watch_metadata(&params, version),

@@ -84,9 +84,7 @@ fn to_nodes(cluster: &Kubernetes) -> Result<()> {
     change(cluster, "deployment", true)?;
     sessions(cluster, Sessions { objects: 2, ..MESH })?;
     change(cluster, "none", true)?;
-    cluster.kubectl(&format!(
-        "delete bgppeer {RELEASE}-reflector-192-0-2-11 {RELEASE}-reflector-192-0-2-12"
-    ))?;
+    cluster.kubectl("delete bgppeer -l tortie.dev/made-for=reflector")?;
     sessions(cluster, MESH)?;
     change(cluster, "nodes", true)?;
     for node in ["node2", "node3"] {
@@ -125,10 +123,7 @@ fn change(cluster: &Kubernetes, mode: &str, mesh: bool) -> Result<()> {
 reflectors:
   mode: {mode}
   deployment:
-    members:
-      - {{address: 192.0.2.11, routerID: 198.51.100.11}}
-      - {{address: 192.0.2.12, routerID: 198.51.100.12}}
-    clientRanges: [192.0.2.0/24]
+    replicas: 2
     nodeSelector: {{reflects: 'yes'}}
 "
     );
