@@ -175,6 +175,11 @@ fn check_external(session: &PeerSession, attributes: &Attributes) -> Option<Inel
 }
 
 fn is_own(config: &RibConfig, session: &PeerSession, address: IpAddr) -> bool {
+    // A peer on this very host means the host and not us, where we forward nothing ourselves: a reflector beside the
+    // agent of its node.
+    if session.remote_addr == address && !config.forwards {
+        return false;
+    }
     session.local_v4.map(IpAddr::V4) == Some(address)
         || session.local_v6.map(IpAddr::V6) == Some(address)
         || config.own_addresses.contains(&address)

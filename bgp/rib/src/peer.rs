@@ -32,7 +32,8 @@ pub struct RibConfig {
     /// How many next hops share the traffic of a prefix at most; 1 turns multipath off.
     pub multipath: NonZeroU8,
     /// Our addresses: a path with one of them as its next hop is not used. The local addresses of
-    /// a session count for its paths without being listed here.
+    /// a session count for its paths without being listed here, unless the peer has the same address
+    /// and `forwards` is off.
     pub own_addresses: Vec<IpAddr>,
     /// MULTI_EXIT_DISC is compared between paths from different ASes too, against RFC 4271
     /// §9.1.2.2 c.

@@ -165,6 +165,24 @@ fn own_addresses_are_no_next_hop() {
     assert_eq!(outcome(external(), config, &[64501], "10.0.0.1"), expected);
 }
 
+/// A reflector has the address of the node whose agent is its client.
+#[test]
+fn a_peer_on_the_same_host_is_a_next_hop_for_who_forwards_nothing() {
+    let told = |forwards| {
+        let same_host = PeerSession {
+            remote_addr: "172.16.0.100".parse().unwrap(),
+            ..session(PeerKind::IbgpClient, 1)
+        };
+        let config = RibConfig {
+            forwards,
+            ..config()
+        };
+        outcome(same_host, config, &[], "172.16.0.100")
+    };
+    assert_eq!(told(true), Outcome::Ineligible(Ineligible::OwnNextHop));
+    assert_eq!(told(false), Outcome::Best(crate::Reason::OnlyPath));
+}
+
 #[test]
 fn rejected_paths_stay_and_are_judged_again_under_another_policy() {
     let mut rib = Rib::new(config());
