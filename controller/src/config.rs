@@ -216,6 +216,9 @@ impl Config {
         if reflectors.is_some() && !is_cluster {
             bail!("--reflectors: pods are known to an API server only; add --datastore kubernetes");
         }
+        if flags.upgrade_crds && !is_cluster {
+            bail!("--upgrade-crds: there are none in a directory; add --datastore kubernetes");
+        }
         let grace = Some(flags.leak_grace_period.0).filter(|grace| !grace.is_zero());
         let interval = flags.interval.map(|interval| interval.0);
         if interval.is_some_and(|interval| interval < Duration::from_secs(1)) {
@@ -296,6 +299,10 @@ mod tests {
             ),
             (["--agent-silence", "long"], "--agent-silence"),
             (["--reflectors", "a=b"], "add --datastore kubernetes"),
+            (
+                ["--upgrade-crds", "--once"],
+                "--upgrade-crds: there are none",
+            ),
             (["--max-gone-percent", "101"], "--max-gone-percent"),
         ] {
             let error = resolve(&flags).unwrap_err().to_string();

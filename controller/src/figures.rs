@@ -5,44 +5,20 @@ use std::collections::BTreeMap;
 use crds::bgp_peer::BgpPeerStatus;
 use crds::ip_pool::IpPoolStatus;
 use crds::node_status::PeerState;
-use crds::{IpPool, IpamBlock, NodeStatus};
-use ipnet::IpNet;
+use crds::{IpPoolSpec, IpamBlock, NodeStatus};
 
 /// The largest whole number that every reader of JSON takes (RFC 8259 §6).
 const MOST: u128 = (1 << 53) - 1;
 
-/// Addresses of each pool, by its name; a pool whose block is in two of them is the one that comes first.
-pub(crate) fn of_pools<'a>(
-    pools: impl Iterator<Item = (&'a str, &'a IpPool)>,
-    blocks: &[IpamBlock],
-) -> BTreeMap<String, IpPoolStatus> {
-    let mut figures: Vec<(&str, &IpPool, u64)> =
-        pools.map(|(name, pool)| (name, pool, 0)).collect();
-    for block in blocks {
-        let cidr = IpNet::from(block.spec.cidr);
-        let pool = figures
-            .iter_mut()
-            .find(|(_, pool, _)| IpNet::from(pool.spec.cidr).contains(&cidr));
-        if let Some((_, _, used)) = pool {
-            *used += u64::try_from(block.spec.used()).unwrap_or(u64::MAX);
-        }
+/// Addresses of a pool, given out and not.
+pub(crate) fn of_pool(pool: &IpPoolSpec, blocks: &[IpamBlock]) -> IpPoolStatus {
+    let used = pool.used(blocks.iter().map(|block| &block.spec));
+    let free = pool.cidr.size().saturating_sub(used.into());
+    IpPoolStatus {
+        used: Some(used),
+        free: u64::try_from(free.min(MOST)).ok(),
+        conditions: Vec::new(),
     }
-    let figures = figures.into_iter().map(|(name, pool, used)| {
-        let free = size(pool.spec.cidr.into()).saturating_sub(used.into());
-        let status = IpPoolStatus {
-            used: Some(used),
-            free: u64::try_from(free.min(MOST)).ok(),
-            conditions: Vec::new(),
-        };
-        (name.to_owned(), status)
-    });
-    figures.collect()
-}
-
-/// Addresses in a prefix; `u128::MAX` stands for all of IPv6.
-fn size(net: IpNet) -> u128 {
-    let bits = net.max_prefix_len() - net.prefix_len();
-    1u128.checked_shl(bits.into()).unwrap_or(u128::MAX)
 }
 
 /// Sessions of each BGPPeer, by its name, as the agents report them.
@@ -75,10 +51,6 @@ mod tests {
 
     use super::*;
 
-    fn pool(cidr: &str) -> IpPool {
-        IpPool::new("p", crds::IpPoolSpec::new(cidr.parse().unwrap()))
-    }
-
     fn block(cidr: &str, allocations: Value) -> IpamBlock {
         from_value(json!({
             "apiVersion": "crd.projectcalico.org/v1", "kind": "IPAMBlock", "metadata": {"name": "b"},
@@ -89,23 +61,19 @@ mod tests {
 
     #[test]
     fn addresses_are_those_of_the_blocks_inside() {
-        let pools = [
-            ("empty", pool("10.1.0.0/24")),
-            ("huge", pool("2001:db8::/32")),
-            ("used", pool("10.2.0.0/24")),
-            ("whole", pool("::/0")),
-        ];
         let blocks = [
             block("10.2.0.0/30", json!([0, null, 0, null])),
             block("10.2.0.4/30", json!([0, 0, 0, 0])),
             block("10.3.0.0/30", json!([0, 0, 0, 0])),
         ];
-        let figures = of_pools(pools.iter().map(|(name, pool)| (*name, pool)), &blocks);
-        let shown = |name: &str| (figures[name].used, figures[name].free);
-        assert_eq!(shown("empty"), (Some(0), Some(256)));
-        assert_eq!(shown("used"), (Some(6), Some(250)));
-        assert_eq!(shown("huge"), (Some(0), Some((1 << 53) - 1)));
-        assert_eq!(shown("whole"), (Some(0), Some((1 << 53) - 1)));
+        let shown = |cidr: &str| {
+            let status = of_pool(&IpPoolSpec::new(cidr.parse().unwrap()), &blocks);
+            (status.used, status.free)
+        };
+        assert_eq!(shown("10.1.0.0/24"), (Some(0), Some(256)));
+        assert_eq!(shown("10.2.0.0/24"), (Some(6), Some(250)));
+        assert_eq!(shown("2001:db8::/32"), (Some(0), Some((1 << 53) - 1)));
+        assert_eq!(shown("::/0"), (Some(0), Some((1 << 53) - 1)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Writes what `figures` counts into the status of pools and peerings, where it differs.
 
-use crds::{BgpPeer, IpPool, IpamBlock, Kind, NodeStatus};
+use crds::{BgpPeer, IpPool, IpamBlock, Kind, NodeStatus, Resource};
 use datastore::{Datastore, Error, Key, Typed, list_typed};
 use serde_json::json;
 
@@ -23,31 +23,21 @@ pub(crate) async fn publish(store: &dyn Datastore) -> Result<(), Error> {
         store.watch(kind).await?;
     }
     let blocks = resources(list_typed::<IpamBlock>(store).await?);
-    let pools = resources(list_typed::<IpPool>(store).await?);
-    let named = |pool: &IpPool| pool.metadata.name.clone().unwrap_or_default();
-    let names: Vec<String> = pools.iter().map(named).collect();
-    let by_name = names.iter().map(String::as_str).zip(&pools);
-    let figures = figures::of_pools(by_name, &blocks);
-    for (pool, name) in pools.iter().zip(&names) {
-        let Some(status) = figures.get(name) else {
-            continue;
-        };
+    for pool in resources(list_typed::<IpPool>(store).await?) {
+        let status = figures::of_pool(&pool.spec, &blocks);
         let old = pool.status.clone().unwrap_or_default();
         if (old.used, old.free) != (status.used, status.free) {
-            let key = Key::cluster(Kind::IpPool, name);
+            let key = Key::cluster(Kind::IpPool, pool.name());
             write(store, &key, json!(status)).await?;
         }
     }
     let peers = resources(list_typed::<BgpPeer>(store).await?);
     let nodes = resources(list_typed::<NodeStatus>(store).await?);
-    let peers = peers
-        .iter()
-        .filter_map(|peer| Some((peer.metadata.name.as_deref()?, peer)));
-    let figures = figures::of_peers(peers.clone().map(|(name, _)| name), &nodes);
-    for (name, peer) in peers {
-        let status = figures.get(name);
+    let figures = figures::of_peers(peers.iter().map(BgpPeer::name), &nodes);
+    for peer in &peers {
+        let status = figures.get(peer.name());
         if status.is_some() && status != peer.status.as_ref() {
-            let key = Key::cluster(Kind::BgpPeer, name);
+            let key = Key::cluster(Kind::BgpPeer, peer.name());
             write(store, &key, json!(status)).await?;
         }
     }

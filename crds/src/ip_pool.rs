@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::resource::custom_resource;
 use crate::selector::check_selector;
-use crate::{Cidr, Condition, FieldError};
+use crate::{Cidr, Condition, FieldError, IpamBlockSpec};
 
 /// A range of addresses given to pods and tunnels, cut into blocks that nodes claim.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -203,6 +203,13 @@ impl IpPoolSpec {
             allowed_uses: None,
             assignment_mode: None,
         }
+    }
+
+    /// How many of its addresses are given out in these blocks; a block that is being deleted does not count.
+    pub fn used<'a>(&self, blocks: impl Iterator<Item = &'a IpamBlockSpec>) -> u64 {
+        let own = blocks.filter(|block| !block.deleted && self.cidr.contains(&block.cidr.net()));
+        own.map(|block| u64::try_from(block.used()).unwrap_or(u64::MAX))
+            .sum()
     }
 
     /// Prefix length of a block: 26 and 122 when not set.

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use ipnet::IpNet;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -155,11 +154,7 @@ impl IpamBlockSpec {
 
     /// Number of addresses in the block.
     pub fn size(&self) -> u128 {
-        let host_bits = match self.cidr.net() {
-            IpNet::V4(net) => 32 - u32::from(net.prefix_len()),
-            IpNet::V6(net) => 128 - u32::from(net.prefix_len()),
-        };
-        1_u128.checked_shl(host_bits).unwrap_or(u128::MAX)
+        self.cidr.size()
     }
 
     /// Addresses in use.

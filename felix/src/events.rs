@@ -215,20 +215,16 @@ async fn nearly_full(
         let Some(name) = pool.metadata.name.clone() else {
             continue;
         };
-        let range = pool.spec.cidr.net();
-        let of_pool = blocks.iter().map(|block| &block.resource.spec);
-        let of_pool = of_pool.filter(|block| !block.deleted && range.contains(&block.cidr.net()));
-        let used: u64 = of_pool
-            .map(|block| u64::try_from(block.used()).unwrap_or(0))
-            .sum();
-        let bits = range.max_prefix_len() - range.prefix_len();
-        let size = 1_u64.checked_shl(bits.into()).unwrap_or(u64::MAX);
+        let used = pool
+            .spec
+            .used(blocks.iter().map(|block| &block.resource.spec));
+        let size = pool.spec.cidr.size();
         let limit = if before.contains_key(&name) {
             ROOM
         } else {
             FULL
         };
-        if u128::from(used) * 100 >= u128::from(size) * u128::from(limit) {
+        if u128::from(used).saturating_mul(100) >= size.saturating_mul(limit.into()) {
             let text = format!("{used} of the {size} addresses of IPPool/{name} are in use");
             full.insert(
                 name.clone(),

@@ -44,6 +44,12 @@ impl Cidr {
         self.0
     }
 
+    /// Number of addresses in it; `u128::MAX` stands for all of IPv6.
+    pub fn size(&self) -> u128 {
+        let bits = self.0.max_prefix_len() - self.0.prefix_len();
+        1_u128.checked_shl(bits.into()).unwrap_or(u128::MAX)
+    }
+
     /// Whether it is IPv6.
     pub fn is_ipv6(&self) -> bool {
         matches!(self.0, IpNet::V6(_))
