@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
@@ -34,6 +35,34 @@ impl fmt::Display for Place {
         match self {
             Place::Socket(path) => write!(f, "{}", path.display()),
             Place::Address(address) => f.write_str(address),
+        }
+    }
+}
+
+/// Where an agent is asked: for what the stand-alone speaker does not know.
+#[derive(Debug, Args)]
+pub(crate) struct AgentPlace {
+    /// Unix socket where the agent of the node answers.
+    #[arg(long, value_name = "PATH", env = "TORTIE_SOCKET")]
+    socket: Option<PathBuf>,
+    /// Address where the agent of the node answers.
+    #[arg(
+        long,
+        value_name = "HOST:PORT",
+        env = "TORTIE_ADDRESS",
+        conflicts_with = "socket"
+    )]
+    address: Option<String>,
+}
+
+impl AgentPlace {
+    pub(crate) fn client(&self) -> Client {
+        match &self.socket {
+            Some(socket) => Client::new(Some(socket.clone()), None),
+            None => {
+                let address = self.address.clone().unwrap_or_else(|| AGENT.to_owned());
+                Client::new(None, Some(address))
+            }
         }
     }
 }

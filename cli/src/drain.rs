@@ -1,27 +1,16 @@
 //! `tortie drain`: has the agent annotate its Node, so that it leaves the routing of the cluster.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Deserialize;
 
-use crate::client::{AGENT, Client, parse};
+use crate::client::{AgentPlace, parse};
 use crate::failure::Failure;
 use crate::output::Printed;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Unix socket where the agent of the node answers.
-    #[arg(long, value_name = "PATH", env = "TORTIE_SOCKET")]
-    socket: Option<PathBuf>,
-    /// Address where the agent of the node answers.
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "TORTIE_ADDRESS",
-        conflicts_with = "socket"
-    )]
-    address: Option<String>,
+    #[command(flatten)]
+    agent: AgentPlace,
     /// Let the node come back.
     #[arg(long)]
     undo: bool,
@@ -35,18 +24,11 @@ struct Done {
 
 /// Asks and says what to print.
 pub(crate) fn run(arguments: &Arguments) -> Result<Printed, Failure> {
-    let client = match (&arguments.socket, &arguments.address) {
-        (Some(socket), _) => Client::new(Some(socket.clone()), None),
-        (None, address) => {
-            let address = address.clone().unwrap_or_else(|| AGENT.to_owned());
-            Client::new(None, Some(address))
-        }
-    };
     let page = match arguments.undo {
         true => "/drain/end",
         false => "/drain/begin",
     };
-    let done: Done = parse(&client.post(page)?)?;
+    let done: Done = parse(&arguments.agent.client().post(page)?)?;
     Ok(said(&done, arguments.undo))
 }
 

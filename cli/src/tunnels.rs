@@ -1,29 +1,18 @@
 //! `tortie tunnels`: what carries the packets of pods to other nodes.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::client::{AGENT, Client, parse};
+use crate::client::{AgentPlace, parse};
 use crate::failure::Failure;
 use crate::output::{Output, Printed, for_programs};
 use crate::table::Table;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Unix socket where an agent answers.
-    #[arg(long, value_name = "PATH", env = "TORTIE_SOCKET")]
-    socket: Option<PathBuf>,
-    /// Address where an agent answers.
-    #[arg(
-        long,
-        value_name = "HOST:PORT",
-        env = "TORTIE_ADDRESS",
-        conflicts_with = "socket"
-    )]
-    address: Option<String>,
+    #[command(flatten)]
+    agent: AgentPlace,
     /// How the answer looks.
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     output: Output,
@@ -55,18 +44,7 @@ struct Counters {
 
 /// Asks and says what to print.
 pub(crate) fn run(arguments: &Arguments) -> Result<Printed, Failure> {
-    // The stand-alone speaker has no tunnels.
-    let agent = || {
-        arguments
-            .address
-            .clone()
-            .unwrap_or_else(|| AGENT.to_owned())
-    };
-    let client = match &arguments.socket {
-        Some(socket) => Client::new(Some(socket.clone()), None),
-        None => Client::new(None, Some(agent())),
-    };
-    let mut state: Value = parse(&client.get("/state")?)?;
+    let mut state: Value = parse(&arguments.agent.client().get("/state")?)?;
     let tunnels = state["tunnels"].take();
     if let Some(text) = for_programs(arguments.output, &tunnels.to_string())? {
         return Ok(Printed { text, note: None });
