@@ -259,7 +259,7 @@ pub fn scenario(
 }
 
 /// Fails on the first ERROR in the log of an agent.
-pub(crate) fn no_errors_logged(nodes: &[Node]) -> Result<()> {
+pub fn no_errors_logged(nodes: &[Node]) -> Result<()> {
     for node in nodes {
         let log = std::fs::read_to_string(node.log())?;
         if let Some(line) = log.lines().find(|line| line.contains("ERROR")) {

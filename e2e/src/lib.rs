@@ -23,6 +23,7 @@
 //! - [`diagnostics`] collects what one needs to see after a failure.
 //! - [`cluster`] puts these together: three nodes, a router, pools and pods.
 
+pub mod agents;
 pub mod apiserver;
 pub mod bird;
 pub mod capture;

@@ -3,19 +3,14 @@
 //! `make e2e-api` runs it; `cargo test` does not, because it needs kube-apiserver, which
 //! `e2e/kubernetes/get-tools` builds.
 //!
-//! ```text
-//!   pods   pods
-//!    |      |
-//!  node1  node2    api (kube-apiserver, etcd)
-//!    |      |       |
-//!  --+------+-------+--  192.0.2.0/24
-//! ```
+//! Pods are plugged as a runtime does; see [`e2e::agents`].
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use e2e::agents::{API, Agents};
 use e2e::apiserver::ApiServer;
-use e2e::cluster::{LIMIT, node_addresses};
+use e2e::cluster::{LIMIT, no_errors_logged, node_addresses};
 use e2e::diagnostics;
 use e2e::lab::Lab;
 use e2e::node::Node;
@@ -25,7 +20,6 @@ use e2e::wait;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const API: &str = "192.0.2.5";
 const RATE: u32 = 1000;
 /// How long the API server is away.
 const AWAY: Duration = Duration::from_secs(8);
@@ -38,28 +32,18 @@ struct Cluster {
 
 impl Cluster {
     fn start(name: &str) -> Result<Self> {
-        let lab = Lab::new(name)?;
-        let host = lab.namespace("api")?;
-        lab.plug(&host, "api", &[&format!("{API}/24")])?;
-        let api = ApiServer::inside(&lab.folder().join("api"), &host, API.parse()?)?;
-        api.apply_crds()?;
-        api.apply(&manifests())?;
-        let kubeconfig = api.kubeconfig("agent", &["system:masters"])?;
-        let mut nodes = Vec::new();
-        for number in [1, 2] {
-            let [v4, _] = node_addresses(number);
-            let name = format!("node{number}");
+        let Agents { nodes, api, lab } = Agents::prepare(name, POOL)?;
+        let mut cluster = Self { nodes, api, lab };
+        for (number, node) in (1..).zip(&mut cluster.nodes) {
             // As a kubelet does; the agent finds the prefix length itself.
-            api.kubectl(&format!(
+            let ([v4, _], name) = (node_addresses(number), &node.name);
+            cluster.api.kubectl(&format!(
                 "patch node {name} --subresource=status --type=merge \
                  -p={{\"status\":{{\"addresses\":[{{\"type\":\"InternalIP\",\"address\":\"{v4}\"}}]}}}}"
             ))?;
-            let mut node = Node::new(&lab, &name, &[&format!("{v4}/24")], lab.folder())?;
-            node.use_kubernetes(kubeconfig.clone());
             node.start()?;
-            nodes.push(node);
         }
-        Ok(Self { nodes, api, lab })
+        Ok(cluster)
     }
 
     fn plug(&self, node: usize, name: &str) -> Result<Pod> {
@@ -108,19 +92,11 @@ impl Cluster {
     }
 }
 
-fn manifests() -> String {
-    let node =
-        |number| format!("---\napiVersion: v1\nkind: Node\nmetadata: {{name: node{number}}}\n");
-    format!(
-        "apiVersion: crd.projectcalico.org/v1
+const POOL: &str = "apiVersion: crd.projectcalico.org/v1
 kind: IPPool
-metadata: {{name: default-ipv4-ippool}}
-spec: {{cidr: 10.244.0.0/16, blockSize: 26, ipipMode: Never, vxlanMode: Never, natOutgoing: false, nodeSelector: all()}}
-{}{}",
-        node(1),
-        node(2)
-    )
-}
+metadata: {name: default-ipv4-ippool}
+spec: {cidr: 10.244.0.0/16, blockSize: 26, ipipMode: Never, vxlanMode: Never, natOutgoing: false, nodeSelector: all()}
+";
 
 fn scenario(name: &str, test: impl FnOnce(&mut Cluster) -> Result<()>) -> Result<()> {
     let mut cluster = Cluster::start(name)?;
@@ -130,20 +106,11 @@ fn scenario(name: &str, test: impl FnOnce(&mut Cluster) -> Result<()>) -> Result
         .try_for_each(|node| node.wait_ready(LIMIT).map(drop));
     let outcome = ready
         .and_then(|()| test(&mut cluster))
-        .and_then(|()| no_errors(&cluster));
+        .and_then(|()| no_errors_logged(&cluster.nodes));
     outcome.map_err(|error| {
         let state = diagnostics::collect(&cluster.nodes, None);
         error.context(format!("{state}\n{name} failed"))
     })
-}
-
-fn no_errors(cluster: &Cluster) -> Result<()> {
-    for node in &cluster.nodes {
-        let log = std::fs::read_to_string(node.log())?;
-        let error = log.lines().find(|line| line.contains("ERROR"));
-        ensure!(error.is_none(), "{} logged an error: {error:?}", node.name);
-    }
-    Ok(())
 }
 
 #[test]

@@ -2,17 +2,13 @@
 //! and passwords that change.
 //!
 //! `make e2e-api` runs it; `cargo test` does not, because it needs kube-apiserver, which
-//! `e2e/kubernetes/get-tools` builds. What a kubelet or a cloud would write, the test writes.
-//!
-//! ```text
-//!  node1  node2    api (kube-apiserver, etcd)
-//!    |      |       |
-//!  --+------+-------+--  192.0.2.0/24
-//! ```
+//! `e2e/kubernetes/get-tools` builds. What a kubelet or a cloud would write, the test writes; see
+//! [`e2e::agents`].
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use e2e::agents::Agents;
 use e2e::apiserver::ApiServer;
 use e2e::cluster::{LIMIT, node_addresses};
 use e2e::diagnostics;
@@ -22,7 +18,8 @@ use e2e::reflectors::sessions;
 use e2e::wait;
 use serde_json::Value;
 
-const API: &str = "192.0.2.5";
+const POOL: &str = "{apiVersion: crd.projectcalico.org/v1, kind: IPPool, metadata: {name: pool}, \
+                    spec: {cidr: 10.244.0.0/16, ipipMode: Never, vxlanMode: Never}}";
 /// An address that vanished is waited for before another takes its place.
 const MOVE: Duration = Duration::from_secs(60);
 /// Well below the restart time of two minutes.
@@ -37,27 +34,7 @@ struct Cluster {
 
 impl Cluster {
     fn start(name: &str) -> Result<Self> {
-        let lab = Lab::new(name)?;
-        let host = lab.namespace("api")?;
-        lab.plug(&host, "api", &[&format!("{API}/24")])?;
-        let api = ApiServer::inside(&lab.folder().join("api"), &host, API.parse()?)?;
-        api.apply_crds()?;
-        api.apply(
-            "{apiVersion: crd.projectcalico.org/v1, kind: IPPool, metadata: {name: pool}, \
-             spec: {cidr: 10.244.0.0/16, ipipMode: Never, vxlanMode: Never}}",
-        )?;
-        let kubeconfig = api.kubeconfig("agent", &["system:masters"])?;
-        let mut nodes = Vec::new();
-        for number in [1, 2] {
-            let [v4, _] = node_addresses(number);
-            let name = format!("node{number}");
-            api.apply(&format!(
-                "{{apiVersion: v1, kind: Node, metadata: {{name: {name}}}}}"
-            ))?;
-            let mut node = Node::new(&lab, &name, &[&format!("{v4}/24")], lab.folder())?;
-            node.use_kubernetes(kubeconfig.clone());
-            nodes.push(node);
-        }
+        let Agents { nodes, api, lab } = Agents::prepare(name, POOL)?;
         Ok(Self {
             nodes,
             api,
