@@ -71,7 +71,7 @@ impl Facts<'_> {
             filter::input(self),
             filter::output(self),
         ];
-        // With it every packet is tracked, which takes a fifth of the packets a processor can forward.
+        // With it the kernel tracks every packet.
         if self.translated || nat::is_needed(self.firewall) {
             chains.push(nat::postrouting(self.firewall));
         }
