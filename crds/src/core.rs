@@ -1,5 +1,7 @@
 //! Core Kubernetes kinds we read, and the metadata every object has.
 
+use std::net::IpAddr;
+
 use k8s_openapi::jiff::Timestamp;
 
 pub use k8s_openapi::api::core::v1::{Namespace, Node, Pod, PodCondition};
@@ -16,4 +18,14 @@ pub fn time_text(moment: std::time::SystemTime) -> String {
         .and_then(|secs| Timestamp::from_second(secs).ok())
         .unwrap_or_default()
         .to_string()
+}
+
+/// Addresses of type InternalIP in the status of a Node, in its order; what is no address is left out.
+pub fn internal_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
+    let status = node.status.as_ref();
+    let addresses = status.and_then(|status| status.addresses.as_ref());
+    let internal = addresses.into_iter().flatten();
+    internal
+        .filter(|one| one.type_ == "InternalIP")
+        .filter_map(|one| one.address.parse().ok())
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use crds::Kind;
-use crds::core::{Node, ObjectMeta};
+use crds::core::{Node, ObjectMeta, internal_addresses};
 use crds::names::annotation;
 use datastore::{Datastore, Event, Key, Object, Typed, Watch};
 use felix_calc::{Interface, Problem};
@@ -276,7 +276,7 @@ impl Keeper {
         let mut look = Look::default();
         let holders = self.holders();
         let node = self.node.clone().unwrap_or_default();
-        let internal = internal_addresses(&node);
+        let internal: Vec<IpAddr> = internal_addresses(&node).collect();
         for family in FAMILIES {
             let annotated = annotated(&node.metadata, family.annotation);
             let wish = match family.is_ipv6 {
@@ -445,18 +445,6 @@ fn note(
 fn annotated<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     let text = metadata.annotations.as_ref()?.get(name)?;
     Some(text.as_str()).filter(|text| !text.is_empty())
-}
-
-fn internal_addresses(node: &Node) -> Vec<IpAddr> {
-    let status = node.status.as_ref();
-    let addresses = status.and_then(|status| status.addresses.as_ref());
-    let internal = addresses
-        .into_iter()
-        .flatten()
-        .filter(|one| one.type_ == "InternalIP");
-    internal
-        .filter_map(|one| one.address.parse().ok())
-        .collect()
 }
 
 fn mtu_of(address: IpAddr, interfaces: &[Interface]) -> u32 {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crds::Asn;
-use crds::core::Node;
+use crds::core::{Node, internal_addresses};
 use crds::names::annotation;
 use serde_json::{Value, json};
 
@@ -33,14 +33,7 @@ impl Client {
         let annotations = node.metadata.annotations.as_ref();
         let text = |name: &str| annotations?.get(name).map(String::as_str);
         let noted = |name: &str| text(name)?.split('/').next()?.parse::<IpAddr>().ok();
-        let status = node.status.as_ref();
-        let told = |is_wanted: fn(&IpAddr) -> bool| {
-            let addresses = status.and_then(|status| status.addresses.as_deref());
-            let internal = addresses?.iter().filter(|a| a.type_ == "InternalIP");
-            internal
-                .filter_map(|a| a.address.parse().ok())
-                .find(is_wanted)
-        };
+        let told = |is_wanted: fn(&IpAddr) -> bool| internal_addresses(node).find(is_wanted);
         let address = |name: &str, is_wanted: fn(&IpAddr) -> bool| {
             noted(name).filter(is_wanted).or_else(|| told(is_wanted))
         };
