@@ -53,19 +53,17 @@ pub(crate) fn run(config: &Path, places: &Places<'_>, options: Options) -> Resul
         handle.set_next_hops(first.next_hops.clone());
         let server = tokio::spawn(answers.serve(handle.clone()));
         let mut current = Current { config, now: first };
-        let result = serve(&mut current, &mut watch, &handle, events).await;
-        if let Ok(End::Asked) = result {
-            let text = "shutting down".to_owned();
-            let how = match places.silent_end {
-                true => Shutdown::Restart,
-                false => Shutdown::Cease { text },
-            };
-            handle.shutdown(how).await;
-        }
+        let asked = match places.silent_end {
+            true => Shutdown::Restart,
+            false => Shutdown::Cease {
+                text: "shutting down".to_owned(),
+            },
+        };
+        let result = serve(&mut current, &mut watch, &handle, events, asked).await;
         server.abort();
         // Nobody will answer there any more; somebody may have removed it already.
         let _gone = fs::remove_file(places.socket);
-        result.map(drop)
+        result
     })
 }
 
@@ -91,40 +89,33 @@ impl Current<'_> {
     }
 }
 
-/// Why a speaker ends.
-enum End {
-    /// SIGTERM or SIGINT; the peers are yet to be told.
-    Asked,
-    /// SIGUSR1; they are told nothing.
-    Restart,
-}
-
+/// Runs until a signal; `asked` is how to end when somebody asks.
 async fn serve(
     current: &mut Current<'_>,
     watch: &mut Watch,
     handle: &Handle,
     mut events: mpsc::Receiver<Event>,
-) -> Result<End> {
+    asked: Shutdown,
+) -> Result<()> {
     let mut reload = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut restart = signal(SignalKind::user_defined1())?;
-    loop {
+    let how = loop {
         tokio::select! {
             _ = reload.recv() => current.reload(handle),
             () = watch.changed() => current.reload(handle),
-            _ = terminate.recv() => return Ok(End::Asked),
-            _ = interrupt.recv() => return Ok(End::Asked),
-            _ = restart.recv() => {
-                handle.shutdown(Shutdown::Restart).await;
-                return Ok(End::Restart);
-            }
+            _ = terminate.recv() => break asked,
+            _ = interrupt.recv() => break asked,
+            _ = restart.recv() => break Shutdown::Restart,
             event = events.recv() => match event {
                 Some(event) => log(&event),
                 None => bail!("the speaker has ended"),
             },
         }
-    }
+    };
+    handle.shutdown(how).await;
+    Ok(())
 }
 
 fn log(event: &Event) {
