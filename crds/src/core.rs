@@ -20,6 +20,11 @@ pub fn time_text(moment: std::time::SystemTime) -> String {
         .to_string()
 }
 
+/// The moment that a text of RFC 3339 names.
+pub fn parse_time(text: &str) -> Option<std::time::SystemTime> {
+    text.parse::<Timestamp>().ok().map(Into::into)
+}
+
 /// Addresses of type InternalIP in the status of a Node, in its order; what is no address is left out.
 pub fn internal_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
     let status = node.status.as_ref();

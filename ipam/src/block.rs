@@ -19,7 +19,6 @@ use crds::ipam_block::AllocationAttribute;
 use crds::{Cidr, IpamBlockSpec};
 
 pub use codec::BrokenBlock;
-pub(crate) use codec::parse_time;
 
 use crate::range::{self, Ranges};
 

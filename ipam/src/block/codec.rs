@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crds::core::{Time, time_text};
+use crds::core::{parse_time, time_text};
 use crds::ipam_block::AllocationAttribute;
 use crds::{FieldError, IpamBlock, IpamBlockSpec, Resource};
 
@@ -192,11 +192,4 @@ fn intern(
         attributes.push(attribute);
         attributes.len() as u32 - 1
     })
-}
-
-/// Reads RFC 3339 text.
-pub(crate) fn parse_time(text: &str) -> Option<SystemTime> {
-    serde_json::from_value::<Time>(text.into())
-        .ok()
-        .map(|time| SystemTime::from(time.0))
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use crds::block_affinity::{AffinityState, AffinityType};
-use crds::core::Pod;
+use crds::core::{Pod, parse_time};
 use crds::ipam_block::attribute;
 use crds::{
     BlockAffinity, Cidr, IpamBlock, IpamConfig, IpamConfigSpec, IpamHandle, Kind, NodeStatus,
@@ -15,7 +15,7 @@ use datastore::{Broken, Datastore, Error, Object, Typed};
 
 use super::Presence;
 use super::pools::PoolFacts;
-use crate::block::{Block, parse_time};
+use crate::block::Block;
 use crate::range::Ranges;
 use crate::request::Held;
 
