@@ -4,15 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use crds::GoDuration;
+use crds::selector::Selector;
 use datastore::kubernetes::PodSelection;
 use ipam::gc;
 
 use crate::clients::{self, Reflector};
 use crate::place::{Place, PlaceFlags};
-use crate::reflectors;
+use crate::{reflectors, topology};
 
 /// Collects addresses and blocks of nodes that are gone, and empty blocks.
 ///
@@ -47,6 +48,42 @@ pub(crate) struct Flags {
         default_value_t = 1790
     )]
     reflector_port: u16,
+    /// Keep the mesh between up to so many nodes, and make some nodes route reflectors for more; 0: always reflectors
+    #[arg(
+        long,
+        value_name = "NODES",
+        env = "TORTIE_MESH_LIMIT",
+        conflicts_with = "reflectors"
+    )]
+    mesh_limit: Option<usize>,
+    /// With --mesh-limit: how many nodes reflect
+    #[arg(long, value_name = "COUNT", env = "TORTIE_REFLECTOR_COUNT", default_value_t = 3,
+          value_parser = clap::value_parser!(u8).range(1..=32))]
+    reflector_count: u8,
+    /// With --mesh-limit: which nodes may reflect, as a selector over their labels
+    #[arg(
+        long,
+        value_name = "SELECTOR",
+        env = "TORTIE_REFLECTOR_SELECTOR",
+        default_value = "all()"
+    )]
+    reflector_selector: String,
+    /// With --mesh-limit: cluster id of the reflectors
+    #[arg(
+        long,
+        value_name = "ID",
+        env = "TORTIE_REFLECTOR_CLUSTER_ID",
+        default_value = "198.51.100.1"
+    )]
+    reflector_cluster_id: Ipv4Addr,
+    /// With --mesh-limit: how long all must be well before the mesh, or a reflector, is taken away
+    #[arg(
+        long,
+        value_name = "TIME",
+        env = "TORTIE_TOPOLOGY_SETTLE",
+        default_value = "30s"
+    )]
+    topology_settle: GoDuration,
     /// Address of metrics, probes and the last look
     #[arg(
         long,
@@ -109,6 +146,34 @@ pub(crate) struct Flags {
     /// What --once prints
     #[arg(short, long, value_enum, default_value = "table")]
     output: Output,
+}
+
+/// Agents write what changed at most five seconds later.
+const LEAST_SETTLE: Duration = Duration::from_secs(10);
+
+impl Flags {
+    fn topology(&self) -> Result<Option<topology::Settings>> {
+        let Some(mesh_limit) = self.mesh_limit else {
+            return Ok(None);
+        };
+        let selector = Selector::parse(&self.reflector_selector);
+        let selector = selector.context("--reflector-selector")?;
+        let settle = self.topology_settle.0;
+        if settle < LEAST_SETTLE {
+            bail!(
+                "--topology-settle: less than 10s, in which agents may not have reported; write one like 30s"
+            );
+        }
+        Ok(Some(topology::Settings {
+            plan: topology::PlanSettings {
+                mesh_limit,
+                count: self.reflector_count.into(),
+                cluster_id: self.reflector_cluster_id.to_string(),
+                settle,
+            },
+            selector,
+        }))
+    }
 }
 
 /// What else this program does.
@@ -186,6 +251,7 @@ pub(crate) struct Config {
     /// Of the Lease.
     pub(crate) namespace: String,
     pub(crate) reflectors: Option<reflectors::Settings>,
+    pub(crate) topology: Option<topology::Settings>,
     pub(crate) admin: SocketAddr,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) log: String,
@@ -204,6 +270,7 @@ impl Config {
     /// # Errors
     /// When a value has the wrong form; the text names the flag.
     pub(crate) fn resolve(flags: Flags) -> Result<Config> {
+        let topology = flags.topology()?;
         let place = flags.place.resolve()?;
         let is_cluster = place.is_cluster();
         let reflectors = flags.reflectors.map(|labels| reflectors::Settings {
@@ -240,6 +307,7 @@ impl Config {
             place,
             namespace: flags.namespace,
             reflectors,
+            topology,
             interval: interval.unwrap_or_else(|| grace.map_or(INTERVAL, |grace| grace / 2)),
             upgrade_crds: flags.upgrade_crds,
             once: flags.once,
@@ -287,6 +355,22 @@ mod tests {
     }
 
     #[test]
+    fn the_topology_is_kept_where_there_is_a_limit() {
+        assert_eq!(resolve(&[]).unwrap().topology, None);
+        let flags = [
+            "--mesh-limit=50",
+            "--reflector-count=2",
+            "--reflector-selector=has(rack)",
+        ];
+        let kept = resolve(&flags).unwrap().topology.unwrap();
+        assert_eq!((kept.plan.mesh_limit, kept.plan.count), (50, 2));
+        assert_eq!(kept.plan.settle, Duration::from_secs(30));
+        assert!(!kept.selector.is_all());
+        let error = resolve(&["--mesh-limit=50", "--reflectors=a=b"]).unwrap_err();
+        assert!(error.to_string().contains("cannot be used with"), "{error}");
+    }
+
+    #[test]
     fn a_wrong_value_is_named() {
         for (flags, text) in [
             (
@@ -304,6 +388,18 @@ mod tests {
                 "--upgrade-crds: there are none",
             ),
             (["--max-gone-percent", "101"], "--max-gone-percent"),
+            (
+                ["--mesh-limit=1", "--reflector-selector=a ="],
+                "--reflector-selector",
+            ),
+            (
+                ["--mesh-limit=1", "--topology-settle=1s"],
+                "--topology-settle: less than 10s",
+            ),
+            (
+                ["--mesh-limit=1", "--reflector-count=0"],
+                "--reflector-count",
+            ),
         ] {
             let error = resolve(&flags).unwrap_err().to_string();
             assert!(error.contains(text), "{error}");

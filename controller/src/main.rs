@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Beside that it leads agents to reflectors that run as pods (`reflectors`), and `tortie-controller clients` is the
-//! companion of such a reflector (`clients`).
+//! companion of such a reflector (`clients`). Where it is asked to, it makes nodes reflectors when a mesh becomes too large
+//! (`topology`).
 
 mod admin;
 mod board;
@@ -24,6 +25,7 @@ mod publish;
 mod reflectors;
 mod report;
 mod service;
+mod topology;
 mod triggers;
 
 use std::io::{IsTerminal, Write};

@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use crate::board::Look;
+use crate::topology;
 
 /// Everything that is measured.
 pub(crate) struct Metrics {
@@ -24,6 +25,8 @@ pub(crate) struct Metrics {
     refused: IntGauge,
     collected: IntCounterVec,
     spared: IntCounter,
+    topology: IntGaugeVec,
+    node_reflectors: IntGauge,
 }
 
 const STATES: [State; 4] = [State::Candidate, State::Confirmed, State::Free, State::Kept];
@@ -96,6 +99,15 @@ impl Metrics {
                 &["kind"],
             )?,
             spared,
+            topology: gauges(
+                "topology_state",
+                "1 for what the topology of the nodes is, where the controller keeps it",
+                &["state"],
+            )?,
+            node_reflectors: gauge(
+                "node_reflectors",
+                "Nodes that the controller made route reflectors",
+            )?,
             registry,
         })
     }
@@ -137,6 +149,20 @@ impl Metrics {
         self.looks.with_label_values(&["failed"]).inc();
     }
 
+    pub(crate) fn topology(&self, state: topology::State, reflectors: usize) {
+        for one in topology::State::ALL {
+            let metric = self.topology.with_label_values(&[one.name()]);
+            metric.set((one == state).into());
+        }
+        self.node_reflectors.set(signed(reflectors));
+    }
+
+    /// Of one that stands by, others know.
+    pub(crate) fn stands_by(&self) {
+        self.topology.reset();
+        self.node_reflectors.set(0);
+    }
+
     /// The page.
     ///
     /// # Errors
@@ -159,6 +185,7 @@ mod tests {
     fn every_metric_has_a_name() {
         let metrics = Metrics::new().unwrap();
         metrics.failed();
+        metrics.topology(topology::State::Changing, 2);
         let text = metrics.text(true).unwrap();
         assert!(
             text.lines()
@@ -167,6 +194,12 @@ mod tests {
         );
         assert!(
             text.contains("tortie_ipam_gc_looks_total{result=\"failed\"} 1"),
+            "{text}"
+        );
+        assert!(
+            text.contains("tortie_topology_state{state=\"changing\"} 1")
+                && text.contains("tortie_topology_state{state=\"mesh\"} 0")
+                && text.contains("tortie_node_reflectors 2"),
             "{text}"
         );
     }

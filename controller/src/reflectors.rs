@@ -21,7 +21,7 @@ use crate::place;
 use plan::{Action, Facts, MadePeer, ReflectorPod, Sessions};
 
 /// Label of the BGPPeers that are made here.
-const LABEL: &str = "tortie.dev/made-for";
+pub(crate) const LABEL: &str = "tortie.dev/made-for";
 const MADE_FOR: &str = "reflector";
 /// Changes that come within this time are looked at together.
 const TOGETHER: Duration = Duration::from_millis(500);

@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::place::{self, Place};
 use crate::reflectors::Keeper;
 use crate::triggers::Triggers;
-use crate::{admin, collect, definitions, publish, report};
+use crate::{admin, collect, definitions, publish, report, topology};
 
 /// Nodes that go together are collected together.
 const TOGETHER: Duration = Duration::from_secs(1);
@@ -90,6 +90,12 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
     let work = Work {
         config,
         reflectors: keeper(config, &store).await?,
+        topology: config.topology.as_ref().map(|settings| topology::Keeper {
+            store: store.clone(),
+            settings: settings.clone(),
+            metrics: metrics.clone(),
+            dry_run: config.dry_run,
+        }),
         store,
         definitions,
         board: board.clone(),
@@ -148,6 +154,7 @@ struct Work<'a> {
     /// Where CRDs are to be upgraded.
     definitions: Option<Arc<KubernetesStore>>,
     reflectors: Option<Keeper>,
+    topology: Option<topology::Keeper>,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
 }
@@ -164,6 +171,7 @@ impl Work<'_> {
                 () = self.run() => {}
             }
             tracing::warn!("lead lost, standing by");
+            self.metrics.stands_by();
             let dry_run = self.config.dry_run;
             *self.board.view() = View {
                 dry_run,
@@ -178,11 +186,19 @@ impl Work<'_> {
         }
     }
 
+    async fn keep_topology(&self) {
+        if let Some(keeper) = &self.topology {
+            // Most run without it.
+            Box::pin(keeper.run()).await;
+        }
+    }
+
     async fn run(&self) {
         tokio::join!(
             self.upgrade_definitions(),
             self.publish(),
             self.keep_reflectors(),
+            self.keep_topology(),
             self.collect()
         );
     }
