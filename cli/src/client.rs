@@ -14,7 +14,10 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::Failure;
 
-/// Where the agent serves its pages.
+/// Where the agent does what root asks for, besides its pages.
+pub(crate) const AGENT_SOCKET: &str = "/run/tortie/agent.sock";
+
+/// Where the agent serves its pages to everybody on the node.
 pub(crate) const AGENT: &str = "127.0.0.1:9099";
 
 /// Where the stand-alone speaker answers.
@@ -57,12 +60,14 @@ pub(crate) struct AgentPlace {
 
 impl AgentPlace {
     pub(crate) fn client(&self) -> Client {
-        match &self.socket {
-            Some(socket) => Client::new(Some(socket.clone()), None),
-            None => {
-                let address = self.address.clone().unwrap_or_else(|| AGENT.to_owned());
-                Client::new(None, Some(address))
-            }
+        match (&self.socket, &self.address) {
+            (None, None) => Client {
+                places: vec![
+                    Place::Socket(AGENT_SOCKET.into()),
+                    Place::Address(AGENT.to_owned()),
+                ],
+            },
+            (socket, address) => Client::new(socket.clone(), address.clone()),
         }
     }
 }
@@ -81,6 +86,7 @@ impl Client {
         places.extend(address.map(Place::Address));
         places.extend(socket.map(Place::Socket));
         if places.is_empty() {
+            places.push(Place::Socket(AGENT_SOCKET.into()));
             places.push(Place::Address(AGENT.to_owned()));
             places.push(Place::Socket(SPEAKER.into()));
         }
@@ -287,8 +293,8 @@ mod tests {
     fn without_a_place_the_agent_is_asked_first() {
         let places = Client::new(None, None).places;
         assert_eq!(
-            [AGENT, SPEAKER],
-            [&places[0], &places[1]].map(|p| p.to_string())[..]
+            [AGENT_SOCKET, AGENT, SPEAKER],
+            [&places[0], &places[1], &places[2]].map(|p| p.to_string())[..]
         );
     }
 }

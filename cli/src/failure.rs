@@ -14,13 +14,26 @@ pub(crate) enum Failure {
     NotUnderstood(String),
     /// The answer cannot be printed.
     Output(String),
+    /// It was not done, and this is what to do first.
+    #[cfg(target_os = "linux")]
+    Refused(String),
+    /// It was done in part.
+    #[cfg(target_os = "linux")]
+    Incomplete {
+        /// What was done, for standard output.
+        text: String,
+        /// What was not.
+        problem: String,
+    },
 }
 
 impl Failure {
-    /// Exit status: 1 there is no such thing, 3 nobody answers.
+    /// Exit status: 1 there is no such thing or something was not done, 3 nobody answers.
     pub(crate) fn status(&self) -> ExitCode {
         match self {
             Failure::NoSuchThing(_) | Failure::Output(_) => ExitCode::from(1),
+            #[cfg(target_os = "linux")]
+            Failure::Refused(_) | Failure::Incomplete { .. } => ExitCode::from(1),
             Failure::Unreachable(_) | Failure::NotUnderstood(_) => ExitCode::from(3),
         }
     }
@@ -33,6 +46,8 @@ impl fmt::Display for Failure {
             | Failure::Unreachable(text)
             | Failure::NotUnderstood(text)
             | Failure::Output(text) => f.write_str(text),
+            #[cfg(target_os = "linux")]
+            Failure::Refused(text) | Failure::Incomplete { problem: text, .. } => f.write_str(text),
         }
     }
 }

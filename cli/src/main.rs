@@ -1,9 +1,12 @@
 //! `tortie`: looks at what runs on a node and, where that is harmless, has it do something.
 //!
 //! It asks over HTTP what `bgp-api` describes, needs no privileges but those of the socket it
-//! asks at, and touches neither kernel nor datastore.
+//! asks at, and touches neither kernel nor datastore. `tortie cleanup` is the exception: it asks
+//! nobody, runs as root on a node that leaves, and removes what is left there.
 
 mod bgp;
+#[cfg(target_os = "linux")]
+mod cleanup;
 mod client;
 mod drain;
 mod failure;
@@ -23,7 +26,7 @@ use failure::Failure;
     name = "tortie",
     version,
     about = "Looks at a node's routing",
-    after_help = "Exit status: 0 answered, 1 there is no such thing, 2 wrong arguments, 3 nobody answers."
+    after_help = "Exit status: 0 answered or done, 1 there is no such thing or something was not done, 2 wrong arguments, 3 nobody answers."
 )]
 struct Arguments {
     #[command(subcommand)]
@@ -34,6 +37,9 @@ struct Arguments {
 enum Command {
     /// BGP peers, routes and why they are as they are.
     Bgp(bgp::Arguments),
+    /// Removes what Tortie left on this node, when it leaves for good.
+    #[cfg(target_os = "linux")]
+    Cleanup(cleanup::Arguments),
     /// Takes a node out of the routing of the cluster, or lets it come back.
     Drain(drain::Arguments),
     /// The tunnels of a node, who carries their packets and what is wrong with them.
@@ -43,6 +49,8 @@ enum Command {
 fn main() -> ExitCode {
     let answer = match Arguments::parse().command {
         Command::Bgp(arguments) => bgp::run(&arguments),
+        #[cfg(target_os = "linux")]
+        Command::Cleanup(arguments) => cleanup::run(&arguments),
         Command::Drain(arguments) => drain::run(&arguments),
         Command::Tunnels(arguments) => tunnels::run(&arguments),
     };
@@ -55,6 +63,11 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
+            #[cfg(target_os = "linux")]
+            if let Failure::Incomplete { text, .. } = &failure {
+                // The status says that something remains, whether this is read or not.
+                let _unread = print(text);
+            }
             say(&failure.to_string());
             failure.status()
         }

@@ -9,6 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use felix_api::cni::install::{DEFAULT_BIN_DIR, DEFAULT_CONF_DIR, Network, PLUGIN as BINARY};
 use felix_api::cni::{DEFAULT_SOCKET, DEFAULT_STATE_DIR, code};
 use serde_json::{Value, json};
 
@@ -38,7 +39,6 @@ tortie-cni is a CNI plugin: a container runtime runs it, with CNI_COMMAND set.
       --log-file     a line per call goes here               (none)
   tortie-cni --version";
 
-const BINARY: &str = "tortie-cni";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What is installed where.
@@ -82,8 +82,8 @@ impl Options {
         }
         let mut take = |key: &str, default: &str| given.remove(key).unwrap_or(default.to_owned());
         let options = Options {
-            bin_dir: take("--bin-dir", "/opt/cni/bin").into(),
-            conf_dir: take("--conf-dir", "/etc/cni/net.d").into(),
+            bin_dir: take("--bin-dir", DEFAULT_BIN_DIR).into(),
+            conf_dir: take("--conf-dir", DEFAULT_CONF_DIR).into(),
             conf_name: take("--conf-name", "10-tortie.conflist"),
             network: take("--network", "k8s-pod-network"),
             version: Version::parse(&take("--cni-version", Version::V1_0_0.text()))?,
@@ -177,12 +177,8 @@ impl Options {
 
 /// Which version wrote a configuration.
 fn installed_by(conf: &[u8]) -> Option<String> {
-    let conf: Value = serde_json::from_slice(conf).ok()?;
-    let plugins = conf["plugins"].as_array()?.iter();
-    let own = plugins
-        .into_iter()
-        .find(|plugin| plugin["type"] == BINARY)?;
-    Some(own["version"].as_str().unwrap_or("unknown").to_owned())
+    let own = Network::parse(conf)?.own()?;
+    Some(own.version.unwrap_or("unknown".to_owned()))
 }
 
 fn names(text: &str) -> Vec<String> {

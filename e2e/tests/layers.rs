@@ -39,7 +39,7 @@ const ALLOWED: [(&str, &[&str]); 21] = [
             "netlink",
         ],
     ),
-    ("cli", &["bgp-api"]),
+    ("cli", &["bgp-api", "felix-api", "felix-dataplane"]),
     ("controller", &["crds", "datastore", "ipam"]),
     ("cni", &["felix-api", "netlink"]),
     ("e2e", &[]),

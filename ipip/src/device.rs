@@ -90,6 +90,17 @@ impl Device {
         Ok(!plan::retire(&observed).is_empty())
     }
 
+    /// Whether the device of a name bears the mark of ours, and there is something to end: whoever
+    /// else made one of the same name, or took it over, keeps it.
+    ///
+    /// # Errors
+    /// When the kernel cannot be asked.
+    pub fn is_left_of_ours(socket: &mut Socket, name: &str) -> Result<bool, Error> {
+        let observed = apply::observe_device(socket, name)?;
+        let marked = |link: &Link| link.alias.as_deref() == Some(plan::MARK);
+        Ok(observed.link.as_ref().is_some_and(marked) && !plan::retire(&observed).is_empty())
+    }
+
     /// Whether routes may lead through the device: it is there, of the right kind, and up.
     pub fn carries(&self, link: &Link) -> bool {
         link.admin_up && plan::is_of_kind(&self.tunnel, self.carrier, link)

@@ -148,6 +148,8 @@ pub struct Rule {
 pub enum Change<'a> {
     /// The whole table, in place of what may be there under its name.
     Rebuild(&'a Ruleset),
+    /// No table of this name any more; none being there is fine.
+    Remove(&'a str),
     /// All rules of a chain.
     Rules {
         /// The table.

@@ -6,10 +6,8 @@
 use std::fs;
 use std::path::Path;
 
+use felix_api::cni::install::is_configuration;
 use serde_json::Value;
-
-/// Endings of the files that runtimes read (libcni).
-const ENDINGS: [&str; 3] = ["conf", "conflist", "json"];
 
 /// A configuration of somebody else.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,8 +23,7 @@ pub(super) fn report(directory: &Path, own: &str) -> Option<String> {
     // A folder that cannot be listed was written to a moment ago; there is nothing to say then.
     for entry in fs::read_dir(directory).ok()?.flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
-        let ending = file.rsplit_once('.').map_or("", |(_, ending)| ending);
-        if file != own && ENDINGS.contains(&ending) {
+        if file != own && is_configuration(&file) {
             let plugins = plugins(&fs::read(entry.path()).unwrap_or_default());
             others.push(Other { file, plugins });
         }

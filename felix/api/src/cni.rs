@@ -20,6 +20,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub mod code;
+pub mod install;
 pub mod tombstone;
 
 #[cfg(test)]
@@ -29,6 +30,8 @@ mod tests;
 pub const DEFAULT_SOCKET: &str = "/run/tortie/cni.sock";
 /// Where agent and plugin keep state that outlives them, unless configured otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/tortie";
+/// Folder of endpoint records below the state directory.
+pub const ENDPOINTS: &str = "endpoints";
 /// Longest line either side accepts, in bytes, newline included.
 ///
 /// [`Gc`] is the longest request: about 150 bytes per attachment.

@@ -27,6 +27,7 @@
 //!
 //! Not here yet: policy.
 
+pub mod cleanup;
 mod config;
 mod conntrack;
 mod dataplane;

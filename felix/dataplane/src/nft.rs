@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use felix_calc::{Firewall, IPIP_DEVICE, VXLAN_DEVICE, VXLAN_V6_DEVICE};
-use netlink::nft::{Monitor, Nftables, Ruleset, Shown};
+use netlink::nft::{Change, Monitor, Nftables, Ruleset, Shown};
 use netlink::{Error, Tunnel};
 
 use crate::Failure;
@@ -30,7 +30,7 @@ mod sets;
 mod tests;
 
 /// Name of the table, in family `inet`.
-const TABLE: &str = "tortie";
+pub(crate) const TABLE: &str = "tortie";
 /// Between two readings of the table that events asked for, so that a fight with somebody costs
 /// little.
 const READING_PAUSE: Duration = Duration::from_millis(100);
@@ -299,6 +299,21 @@ impl Kernel {
         let monitor = Monitor::open(TABLE, &nftables)?;
         Ok(Kernel { nftables, monitor })
     }
+}
+
+/// Whether our table is in the kernel; a kernel without nftables has none.
+pub(crate) fn is_left() -> Result<bool, Error> {
+    let shown = Nftables::open().and_then(|mut nftables| nftables.show(TABLE));
+    match shown {
+        Ok(shown) => Ok(shown.is_some()),
+        Err(error) if missing_in_kernel(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes our table with all that is in it.
+pub(crate) fn remove() -> Result<(), Error> {
+    Nftables::open()?.commit(&[Change::Remove(TABLE)])
 }
 
 /// What is wrong, what follows, and what helps.

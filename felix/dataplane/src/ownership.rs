@@ -86,6 +86,17 @@ pub(crate) struct Ownership {
 }
 
 impl Ownership {
+    /// Of routes with our protocol alone, whatever the interfaces.
+    pub(crate) fn by_protocol(protocol: u8) -> Ownership {
+        Ownership {
+            protocol,
+            remove_external_routes: false,
+            grace: Duration::ZERO,
+            hold_learned: false,
+            workloads: HashMap::new(),
+        }
+    }
+
     pub(crate) fn owner(&self, route: &Route) -> Owner {
         if route.protocol == self.protocol {
             return Owner::Ours;

@@ -147,7 +147,7 @@ impl Records {
     /// # Errors
     /// When the directory cannot be made or listed.
     pub fn load(state_dir: &Path, workbench: Workbench) -> Result<Records> {
-        let directory = state_dir.join("endpoints");
+        let directory = state_dir.join(api::ENDPOINTS);
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("create {}", directory.display()))?;
         let mut records = BTreeMap::new();

@@ -30,6 +30,7 @@ pub(super) fn commit(socket: &mut Socket, changes: &[Change<'_>]) -> Result<(), 
     for change in changes {
         match change {
             Change::Rebuild(ruleset) => batch.rebuild(ruleset),
+            Change::Remove(table) => batch.remove(table),
             Change::Rules { table, chain } => {
                 batch.add(Kind::DeleteRule, 0, &chain.name, |message| {
                     message.string(1, table);
@@ -78,13 +79,19 @@ impl Batch {
         });
     }
 
-    fn rebuild(&mut self, ruleset: &Ruleset) {
-        let table = &ruleset.table;
+    fn remove(&mut self, table: &str) {
         let name = |message: &mut Writer| message.string(1, table);
         // Deleting what is not there is an error, so it is made first.
         self.add(Kind::NewTable, NLM_F_CREATE, table, name);
         self.add(Kind::DeleteTable, 0, table, name);
-        self.add(Kind::NewTable, NLM_F_CREATE, table, name);
+    }
+
+    fn rebuild(&mut self, ruleset: &Ruleset) {
+        let table = &ruleset.table;
+        self.remove(table);
+        self.add(Kind::NewTable, NLM_F_CREATE, table, |message| {
+            message.string(1, table);
+        });
         for set in &ruleset.sets {
             self.set(table, set);
         }

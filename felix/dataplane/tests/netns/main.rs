@@ -7,6 +7,7 @@
     reason = "the helpers of tests are tests too"
 )]
 
+mod cleanup;
 mod conntrack;
 mod filter;
 mod holds;

@@ -35,7 +35,7 @@ fn device(local: &str, address: &str, remote: &str, node: &str) -> VxlanDevice {
 }
 
 /// Tunnels of both families to a node with 192.0.2.9 and 2001:db8::9.
-fn both() -> Overlay {
+pub(crate) fn both() -> Overlay {
     Overlay {
         vxlan: Some(device("192.0.2.1", "10.0.1.1", "10.0.2.1", "192.0.2.9")),
         vxlan_v6: Some(device(
