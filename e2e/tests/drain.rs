@@ -41,6 +41,22 @@ fn a_drained_node_is_forgotten_at_once_and_comes_back_when_asked() -> Result<()>
         let state = cluster.nodes[0].get("/state")?;
         ensure!(state.contains("\"stage\":\"Left\""), "{state}");
 
+        // An agent that is replaced meanwhile stays out from its first moment.
+        cluster.nodes[0].stop(Signal::SIGTERM)?;
+        cluster.nodes[0].start()?;
+        wait::until_true("the new agent to have left", LIMIT, || {
+            let state = cluster.nodes[0].get("/state");
+            Ok(state.is_ok_and(|state| state.contains("\"stage\":\"Left\"")))
+        })?;
+        let until = Instant::now() + A_WHILE;
+        while Instant::now() < until {
+            ensure!(!cluster.tor.knows(&block)?, "the node is back");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let log = std::fs::read_to_string(cluster.nodes[0].log())?;
+        let leaves = log.matches("peers shall prefer other ways").count();
+        ensure!(leaves == 1, "it left {leaves} times");
+
         tortie_drain(cluster, &["--undo"])?;
         wait::until_true("BIRD to know the block again", LIMIT, || {
             cluster.tor.knows(&block)

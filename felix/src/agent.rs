@@ -165,7 +165,9 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     let (store, board) = (common.store.clone(), common.board.clone());
     let run = events::run(store, config.node_name.clone(), board);
     tasks.spawn("events", run);
-    tasks.spawn("drain", drain::run(common.board.clone()));
+    let earlier = speaker::Earlier::open(&config.state_dir);
+    let drain = drain::run(common.board.clone(), earlier.were_none());
+    tasks.spawn("drain", drain);
     if matches!(config.datastore, DatastoreKind::Kubernetes { .. }) {
         let (store, board) = (common.store.clone(), common.board.clone());
         let run = network_unavailable::run(store, config.node_name.clone(), board);
@@ -177,7 +179,7 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     let (probes, said) =
         common.start_calculation(&mut tasks, update_receiver, learned_receiver, first);
     let restarting = common.start_dataplane(&mut tasks)?;
-    let (speaker, handle) = common.start_speaker(&mut tasks, said, restarting);
+    let (speaker, handle) = common.start_speaker(&mut tasks, said, restarting, earlier);
     let cni = common.start_cni(&mut tasks, server, notes).await?;
     let (status, status_stopped) = watch::channel(false);
     let run = status::run(
@@ -306,6 +308,7 @@ impl Common<'_> {
         tasks: &mut Tasks,
         said: ForSpeaker,
         restarting: oneshot::Receiver<bool>,
+        earlier: speaker::Earlier,
     ) -> (oneshot::Sender<Shutdown>, watch::Receiver<Option<Handle>>) {
         let (stop, shutdown) = oneshot::channel();
         let (handle, handle_receiver) = watch::channel(None);
@@ -320,7 +323,7 @@ impl Common<'_> {
         let ends = speaker::Ends {
             bgp: said.bgp,
             next_hops: said.next_hops,
-            earlier: speaker::Earlier::open(&self.config.state_dir),
+            earlier,
             updates: self.learned.clone(),
             board: self.board.clone(),
             restarting,

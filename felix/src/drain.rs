@@ -77,22 +77,26 @@ pub fn stage(cause: Option<&Cause>, known_for: Duration, pods: usize) -> Stage {
     }
 }
 
-/// Keeps the board up to date, for ever.
+/// Keeps the board up to date, for ever. `had_no_sessions` says that the run before ended without
+/// any: a node that leaves when it is first read has left by then, and nobody is to be asked.
 ///
 /// # Errors
 /// None.
-pub async fn run(board: Arc<Board>) -> Result<()> {
+pub async fn run(board: Arc<Board>, had_no_sessions: bool) -> Result<()> {
     let mut node = board.node.subscribe();
     let mut calc = board.calc.subscribe();
     let mut since = None;
+    let mut had_no_sessions = had_no_sessions;
     loop {
         let view = node.borrow_and_update().clone();
         let pods = calc.borrow_and_update().endpoints.interfaces.len();
         let now = Instant::now();
         // An earlier run of the agent had left already: sessions need not come up for a moment.
         let says_so = |stands: &Stands| stands.status == "True" && stands.reason == DOWN;
-        let left_before = view.network_unavailable.as_ref().is_some_and(says_so);
+        let left_before = view.network_unavailable.as_ref().is_some_and(says_so) || had_no_sessions;
         let left_before = now.checked_sub(LEAVING).filter(|_| left_before);
+        // A reason that comes later is one of a node with sessions.
+        had_no_sessions &= !view.is_read;
         since = view
             .drain
             .as_ref()
@@ -183,7 +187,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn stages_follow_the_node_and_the_clock() {
         let board = Arc::<Board>::default();
-        let task = tokio::spawn(run(board.clone()));
+        let task = tokio::spawn(run(board.clone(), false));
         let mut shown = board.drain.subscribe();
         let cause = Cause {
             text: "why".to_owned(),
@@ -205,23 +209,47 @@ mod tests {
         seen(Stage::Stays).await;
         task.abort();
 
-        let restarted = Arc::<Board>::default();
-        restarted.node.send_modify(|view| {
-            view.drain = Some(cause);
-            view.network_unavailable = Some(Stands {
-                status: "True".to_owned(),
-                reason: DOWN.to_owned(),
+        let stands = Stands {
+            status: "True".to_owned(),
+            reason: DOWN.to_owned(),
+        };
+        for (network_unavailable, had_no_sessions) in [(Some(stands), false), (None, true)] {
+            let restarted = Arc::<Board>::default();
+            let task = tokio::spawn(run(restarted.clone(), had_no_sessions));
+            // The Node is read a while later.
+            tokio::time::sleep(LEAVING).await;
+            let began = Instant::now();
+            restarted.node.send_modify(|view| {
+                view.is_read = true;
+                view.drain = Some(cause.clone());
+                view.network_unavailable = network_unavailable;
             });
-        });
+            let mut shown = restarted.drain.subscribe();
+            let left = |stage: &Stage| *stage == Stage::Left("why".to_owned());
+            timeout(limit, shown.wait_for(left))
+                .await
+                .expect("in time")
+                .unwrap();
+            assert_eq!(began.elapsed(), Duration::ZERO, "it had left before");
+            task.abort();
+        }
+
+        // Told to leave after it was read: peers come first, whatever was before.
+        let fresh = Arc::<Board>::default();
+        fresh.node.send_modify(|view| view.is_read = true);
+        let task = tokio::spawn(run(fresh.clone(), true));
+        tokio::time::sleep(LEAVING).await;
         let began = Instant::now();
-        let task = tokio::spawn(run(restarted.clone()));
-        let mut shown = restarted.drain.subscribe();
+        fresh
+            .node
+            .send_modify(|view| view.drain = Some(cause.clone()));
+        let mut shown = fresh.drain.subscribe();
         let left = |stage: &Stage| *stage == Stage::Left("why".to_owned());
         timeout(limit, shown.wait_for(left))
             .await
             .expect("in time")
             .unwrap();
-        assert_eq!(began.elapsed(), Duration::ZERO, "it had left before");
+        assert_eq!(began.elapsed(), LEAVING);
         task.abort();
     }
 }

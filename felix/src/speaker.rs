@@ -109,7 +109,8 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
             changed = ends.bgp.changed() => {
                 if changed.is_err() {
                     // The calculation ends first when the agent shuts down.
-                    return finish(&handle, &mut events, (&mut ends.shutdown).await).await;
+                    let how = (&mut ends.shutdown).await;
+                    return finish(&handle, &mut events, how, &mut ends.earlier).await;
                 }
                 let section = ends.bgp.borrow_and_update().clone();
                 if let Some(section) = section {
@@ -129,7 +130,7 @@ pub async fn run(settings: Settings, mut ends: Ends) -> Result<()> {
                 Some(event) => take(event, &mut ends).await?,
                 None => bail!("the BGP speaker has ended"),
             },
-            how = &mut ends.shutdown => return finish(&handle, &mut events, how).await,
+            how = &mut ends.shutdown => return finish(&handle, &mut events, how, &mut ends.earlier).await,
         }
     }
 }
@@ -150,8 +151,13 @@ async fn finish(
     handle: &Handle,
     events: &mut mpsc::Receiver<Event>,
     how: Result<Shutdown, oneshot::error::RecvError>,
+    earlier: &mut Earlier,
 ) -> Result<()> {
-    let ended = handle.shutdown(how.unwrap_or(Shutdown::Restart));
+    let how = how.unwrap_or(Shutdown::Restart);
+    if matches!(how, Shutdown::Cease { .. }) {
+        earlier.said_goodbye();
+    }
+    let ended = handle.shutdown(how);
     tokio::pin!(ended);
     loop {
         tokio::select! {

@@ -63,6 +63,11 @@ impl Earlier {
         self.left.clone()
     }
 
+    /// It is known that the run before had no session when it ended, and nobody keeps its routes.
+    pub fn were_none(&self) -> bool {
+        self.left.as_ref().is_some_and(BTreeSet::is_empty)
+    }
+
     /// A peer is in this state now.
     pub(super) fn saw(&mut self, info: &PeerInfo) {
         let counts = info.state == State::Established || !info.stale.is_empty();
@@ -84,6 +89,13 @@ impl Earlier {
     pub(super) fn converged(&mut self) {
         self.left = None;
         self.changed(true);
+    }
+
+    /// Every peer is told that we leave for good, so that nobody waits for us or we for them.
+    pub(super) fn said_goodbye(&mut self) {
+        self.left = None;
+        self.up.clear();
+        self.write();
     }
 
     fn changed(&mut self, news: bool) {
@@ -168,6 +180,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut first = run(folder.path(), &["192.0.2.1", "192.0.2.2"]);
         assert_eq!(first.expected(), None, "nothing is known at first");
+        assert!(!first.were_none());
         assert!(first.due().is_some());
         first.write();
         assert_eq!(first.due(), None);
@@ -186,6 +199,12 @@ mod tests {
         second.write();
         let last = Earlier::open(folder.path());
         assert_eq!(last.expected(), Some(BTreeSet::new()));
+        assert!(last.were_none() && !third.were_none());
+        let mut leaves = run(folder.path(), &["192.0.2.1"]);
+        leaves.write();
+        assert!(!Earlier::open(folder.path()).were_none());
+        leaves.said_goodbye();
+        assert!(Earlier::open(folder.path()).were_none());
     }
 
     #[test]
