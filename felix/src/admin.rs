@@ -1,5 +1,8 @@
 //! HTTP on loopback and on a Unix socket: `/metrics`, `/livez`, `/readyz`, `/state`,
 //! `/state/routes`, and the speaker's own pages below `/bgp`.
+//!
+//! On loopback whoever is on the node may look; what changes something (POST) is for those who may
+//! open the socket, which is root's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,9 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::{Method, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use bgp::api::{Outcome, Path};
@@ -78,11 +82,22 @@ pub async fn run(listener: TcpListener, socket: UnixListener, sources: Sources) 
             bgp::http::router_of(move || speaker.borrow().clone()),
         );
     let over_socket = async { axum::serve(socket, router.clone()).await };
-    let over_loopback = async { axum::serve(listener, router.clone()).await };
+    let looking = router.clone().layer(middleware::from_fn(look_only));
+    let over_loopback = async { axum::serve(listener, looking).await };
     tokio::select! {
         ended = over_loopback => ended.context("serve HTTP"),
         ended = over_socket => ended.context("serve HTTP over the Unix socket"),
     }
+}
+
+/// Anybody on the node can reach loopback, a pod on its network too.
+async fn look_only(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let error = "what changes something is asked for at the agent's Unix socket, by root: \
+                 /run/tortie/agent.sock unless configured otherwise";
+    (StatusCode::FORBIDDEN, Json(json!({ "error": error }))).into_response()
 }
 
 /// Serves `/metrics` alone for ever: whoever may scrape must not be able to end a session.
