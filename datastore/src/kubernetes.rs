@@ -202,6 +202,21 @@ impl KubernetesStore {
         lock(&self.followed).get(&kind).is_some_and(listed)
     }
 
+    /// What tells an object from another of the same name; one that cannot be read has it too.
+    async fn uid(&self, kind: Kind, name: &str) -> Option<String> {
+        let of = |value: &Value| value["metadata"]["uid"].as_str().map(str::to_owned);
+        if let Some(known) = self.table.get(&Key::cluster(kind, name)) {
+            return of(&known.value);
+        }
+        let scope = Scope {
+            fields: Some(format!("metadata.name={name}")),
+            metadata_only: true,
+            ..Scope::default()
+        };
+        let page = self.client.list(kind, &scope, None).await.ok()?;
+        page.items.first().and_then(of)
+    }
+
     /// An object as the API server returned it after a write. Who lists the kind next shall find it.
     fn written(&self, key: &Key, value: Value) -> Result<Object, Error> {
         let object = read(key, value)?;
@@ -329,7 +344,9 @@ impl Datastore for KubernetesStore {
     }
 
     async fn record(&self, notice: &Notice) -> Result<(), Error> {
-        events::create(&self.client, notice, &self.settings.field_manager).await
+        let uid = self.uid(notice.kind, &notice.object).await;
+        let manager = &self.settings.field_manager;
+        events::create(&self.client, notice, uid.as_deref(), manager).await
     }
 
     async fn problems(&self) -> Result<Vec<Broken>, Error> {

@@ -326,7 +326,41 @@ fn a_password_in_a_secret_changes_without_a_lost_session() -> Result<()> {
             ensure!(!state.contains("sesame"), "{state}");
             Ok(Some(()))
         })?;
+        refused_objects_say_so_where_people_look(cluster)?;
         cluster.api.apply(&secret("sesame-five"))?;
         cluster.wait_session(true, LIMIT)
     })
+}
+
+/// What an agent does not obey, and a pool that is nearly full, is shown with the object by kubectl.
+fn refused_objects_say_so_where_people_look(cluster: &mut Cluster) -> Result<()> {
+    let (all, attributes) = (["0"; 64].join(", "), "[{secondary: {node: node2}}]");
+    cluster.api.apply(&format!(
+        "{{apiVersion: crd.projectcalico.org/v1, kind: BGPPeer, metadata: {{name: role}}, \
+         spec: {{node: node1, peerIP: 192.0.2.99, asNumber: 64512, role: Customer}}}}\n---\n\
+         {{apiVersion: crd.projectcalico.org/v1, kind: IPPool, metadata: {{name: full}}, \
+         spec: {{cidr: 10.246.0.0/26, ipipMode: Never, vxlanMode: Never}}}}\n---\n\
+         {{apiVersion: crd.projectcalico.org/v1, kind: IPAMBlock, metadata: {{name: 10-246-0-0-26}}, \
+         spec: {{cidr: 10.246.0.0/26, affinity: 'host:node2', deleted: false, strictAffinity: false, \
+         allocations: [{all}], attributes: {attributes}, unallocated: []}}}}\n"
+    ))?;
+    // An agent looks at its start, and every five minutes.
+    cluster.nodes[0].stop(nix::sys::signal::Signal::SIGTERM)?;
+    cluster.nodes[0].start()?;
+    for (object, reason) in [
+        ("bgppeer role", "ConfigurationRefused"),
+        ("ippool full", "PoolNearlyFull"),
+    ] {
+        let what = format!("kubectl to show {reason} with {object}");
+        wait::until(&what, LIMIT, || {
+            let shown = cluster.api.kubectl(&format!("describe {object}"))?;
+            let (_, events) = shown.split_once("Events:").context("no Events")?;
+            ensure!(events.contains(reason), "{events}");
+            Ok(Some(()))
+        })?;
+    }
+    for object in ["bgppeer/role", "ippool/full", "ipamblock/10-246-0-0-26"] {
+        cluster.api.kubectl(&format!("delete {object}"))?;
+    }
+    Ok(())
 }
