@@ -214,6 +214,11 @@ impl Detection {
         }
     }
 
+    /// There is, or shall be, a session with this peer.
+    pub(crate) fn has(&self, key: &PeerKey) -> bool {
+        self.wanted.borrow().contains_key(key)
+    }
+
     fn start(&mut self) {
         if self.running.is_some() {
             return;

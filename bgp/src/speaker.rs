@@ -21,6 +21,7 @@
 mod accept;
 mod answers;
 mod deferral;
+mod detect;
 mod dynamic;
 mod end_of_rib;
 mod limits;
@@ -120,6 +121,8 @@ pub(crate) struct Owner {
     accepted: mpsc::Sender<Accepted>,
     deferral: Deferral,
     detection: Detection,
+    /// Until then a BFD session waits for the BGP session of its peer.
+    detect_at: Option<Instant>,
     refreshes: Refreshes,
     news: News,
     pace: Pace,
@@ -237,7 +240,9 @@ impl Owner {
         (decode, runtime): (Decode, Handle),
         (reports, accepted, discovered): Senders,
     ) -> Self {
-        let deferral = Deferral::new(Instant::now(), options.settle, options.deferral);
+        let now = Instant::now();
+        let deferral = Deferral::new(now, options.settle, options.deferral);
+        let restarting = options.restarting;
         Owner {
             rib: Rib::new(routes::rib_config(&desired.local, &options)),
             options,
@@ -256,6 +261,7 @@ impl Owner {
             accepted,
             deferral,
             detection: Detection::new(),
+            detect_at: restarting.then(|| now + detect::WAIT),
             refreshes: Refreshes::default(),
             news: News::default(),
             pace: Pace::default(),
@@ -366,6 +372,7 @@ impl Owner {
         let deadlines = [
             self.listen_again,
             self.deferral.deadline(now),
+            self.detect_at,
             self.news.count_at(),
             self.pace.due(),
             self.forget_at(),
@@ -391,6 +398,7 @@ impl Owner {
             self.converged();
             self.changed();
         }
+        self.detect_all(now);
         self.end_refreshes(now);
         self.reopen(now);
         if self.pace.due().is_some_and(|due| due <= now) {

@@ -15,7 +15,7 @@ use tokio::task::{self, JoinError};
 use tokio::time::Instant;
 
 use crate::config::{PeerConfig, PeerKey};
-use crate::detection::{Told, Wanted};
+use crate::detection::Told;
 use crate::session::{self, Channels, Chunk, Control, Reporter, Session, Settings};
 use crate::speaker::end_of_rib::Held;
 use crate::speaker::limits::Limits;
@@ -146,15 +146,6 @@ impl Owner {
         self.detect(id);
         self.news.peer(id);
         id
-    }
-
-    /// Has the peer's BFD session be as configured.
-    pub(super) fn detect(&mut self, id: PeerId) {
-        let Some(task) = self.tasks.get(id.0 as usize).and_then(Option::as_ref) else {
-            return;
-        };
-        let wanted = Wanted::of(&task.config, task.remote(), &self.desired.local, &task.bfd);
-        self.detection.set(&task.key, wanted);
     }
 
     fn spawn(&mut self, id: PeerId, key: &PeerKey, config: &PeerConfig) -> PeerTask {

@@ -121,13 +121,11 @@ impl Owner {
         let families = up.negotiated.families.iter().copied();
         task.owes = Some((now, families.collect()));
         task.up = Some(up);
-        let found = task.config.is_unnumbered();
         self.established += 1;
         task.lonely = None;
         self.rib.peer_up(id, session);
-        if found {
-            self.detect(id);
-        }
+        // An unnumbered peer is found, and BFD may have waited for the session.
+        self.detect(id);
         self.news.peer(id);
     }
 

@@ -1,4 +1,5 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::time::Duration;
 
 use bgp_fsm::State;
@@ -10,8 +11,10 @@ use bgp_wire::{
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
+use crate::config::Bfd;
+use crate::speaker::detect;
 use crate::{Desired, Event, Handle, Local, Options, Originate, PeerConfig, Speaker};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -170,4 +173,44 @@ async fn numbers_of_routes_are_told_when_they_change() {
     };
     let info = timeout(PATIENCE, told).await.expect("no news");
     assert_eq!((expected, 4), (info.total(), info.paths));
+}
+
+/// BFD that comes up before the session has FRR end both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_restart_bfd_waits_for_the_session_but_not_for_long() {
+    let mut local = Local::new(64500, Ipv4Addr::new(192, 0, 2, 1));
+    local.listen = vec![SocketAddr::from(([127, 0, 0, 166], 0))];
+    let peer = |number| {
+        let mut config = PeerConfig::new(IpAddr::from([127, 0, 0, number]), 64501);
+        config.passive = true;
+        config.bfd = Some(Bfd {
+            min_tx_ms: 300,
+            min_rx_ms: 300,
+            multiplier: NonZeroU8::MIN,
+            on_link: true,
+        });
+        (number.to_string().into(), config)
+    };
+    let desired = Desired {
+        local,
+        peers: [peer(167), peer(168)].into(),
+        dynamic: Default::default(),
+        originate: Default::default(),
+    };
+    let options = Options {
+        restarting: true,
+        ..Options::default()
+    };
+    let begun = Instant::now();
+    let (handle, _events) = Speaker::start(desired, options);
+    let to = handle.listening().await[0];
+    assert!(handle.peers().await.iter().all(|peer| peer.bfd.is_none()));
+    let _up = establish(167, to).await;
+    until(&handle, |peer| {
+        let is_up = peer.state == State::Established;
+        is_up == (peer.key.as_str() == "167") && is_up == peer.bfd.is_some()
+    })
+    .await;
+    until(&handle, |peer| peer.bfd.is_some()).await;
+    assert!(begun.elapsed() >= detect::WAIT);
 }
