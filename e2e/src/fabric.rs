@@ -55,8 +55,10 @@ impl Fabric {
             links += &format!("address add {} dev out nodad\n", with_length(address));
         }
         for subnet in 0..subnets {
+            // Without an address of its own a bridge takes that of a port, and another one when
+            // that port goes: hosts would not find it for half a minute.
             links += &format!(
-                "link add lan{subnet} type bridge forward_delay 0 mcast_snooping 0
+                "link add lan{subnet} address 02:00:00:00:00:{subnet:02x} type bridge forward_delay 0 mcast_snooping 0
 link set lan{subnet} up\n"
             );
             for address in addresses(subnet, 1) {
@@ -107,7 +109,12 @@ link set {port} master lan{subnet} up\n",
                 lines += &format!("route add default via {router}\n");
             }
         }
-        ip_batch(namespace, &lines)
+        ip_batch(namespace, &lines)?;
+        // A host that had these addresses before may be remembered.
+        for address in addresses(subnet, host) {
+            self.router.ip(&format!("neigh flush to {address}"))?;
+        }
+        Ok(())
     }
 
     /// Tells the router the way to a block of pods, as a fabric does that speaks BGP.
