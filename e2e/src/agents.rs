@@ -1,4 +1,5 @@
-//! Two nodes whose agents work from an API server; there is no kubelet.
+//! Two nodes whose agents work from an API server, with the rights that the chart grants and no
+//! others; there is no kubelet.
 //!
 //! ```text
 //!  node1  node2    api (kube-apiserver, etcd)
@@ -12,9 +13,15 @@ use crate::apiserver::ApiServer;
 use crate::cluster::node_addresses;
 use crate::lab::Lab;
 use crate::node::Node;
+use crate::rights;
 
 /// Address of the API server.
 pub const API: &str = "192.0.2.5";
+
+/// Where the release is that the agents have their rights from.
+pub const NAMESPACE: &str = "kube-system";
+/// Service account of the agents.
+pub const ACCOUNT: &str = "t-tortie-agent";
 
 /// The nodes and their API server.
 #[derive(Debug)]
@@ -36,7 +43,8 @@ impl Agents {
         let api = ApiServer::inside(&lab.folder().join("api"), &host, API.parse()?)?;
         api.apply_crds()?;
         api.apply(manifests)?;
-        let kubeconfig = api.kubeconfig("agent", &["system:masters"])?;
+        api.apply(&rights::of_chart(NAMESPACE, &["templates/rbac.yaml"])?)?;
+        let kubeconfig = api.kubeconfig_of_account(NAMESPACE, ACCOUNT)?;
         let mut nodes = Vec::new();
         for number in [1, 2] {
             let [v4, _] = node_addresses(number);

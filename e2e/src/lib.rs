@@ -41,6 +41,7 @@ pub mod peer;
 pub mod pod;
 pub mod raw;
 pub mod reflectors;
+pub mod rights;
 pub mod router;
 pub mod speaker;
 pub mod traffic;

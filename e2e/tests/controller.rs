@@ -11,17 +11,16 @@ use std::fmt::Write;
 use std::fs::File;
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::apiserver::ApiServer;
-use e2e::command::{binary, run};
-use e2e::wait;
+use e2e::command::binary;
+use e2e::{rights, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
 
 const NAMESPACE: &str = "kube-system";
 const ACCOUNT: &str = "t-tortie-controller";
@@ -49,7 +48,8 @@ impl Cluster {
         let folder = Folder(folder);
         let api = ApiServer::on_loopback(&folder.0.join("api"))?;
         api.apply_crds()?;
-        api.apply(&rights()?)?;
+        let templates = ["templates/controller.yaml", "templates/reflectors.yaml"];
+        api.apply(&rights::of_chart(NAMESPACE, &templates)?)?;
         let kubeconfig = api.kubeconfig_of_account(NAMESPACE, ACCOUNT)?;
         Ok(Self {
             api,
@@ -80,33 +80,6 @@ impl Drop for Folder {
             eprintln!("{} is not removed: {error}", self.0.display());
         }
     }
-}
-
-/// What the chart grants to controllers and reflectors: everything of their templates but what runs.
-fn rights() -> Result<String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let script = root.join("kubernetes/get-helm").display().to_string();
-    let helm = run(&script, &["3"])?;
-    let chart = root.join("../charts/tortie").display().to_string();
-    let mut arguments = vec!["template", "t", &chart, "-n", NAMESPACE];
-    arguments.extend(["--set", "reflectors.mode=deployment"]);
-    for template in ["templates/controller.yaml", "templates/reflectors.yaml"] {
-        arguments.extend(["-s", template]);
-    }
-    let rendered = run(helm.trim(), &arguments)?;
-    let documents = rendered.split("\n---\n");
-    let rights = documents.filter(|document| {
-        [
-            "ServiceAccount",
-            "ClusterRole",
-            "ClusterRoleBinding",
-            "Role",
-            "RoleBinding",
-        ]
-        .iter()
-        .any(|kind| document.contains(&format!("\nkind: {kind}\n")))
-    });
-    Ok(rights.collect::<Vec<_>>().join("\n---\n"))
 }
 
 /// A running controller.
@@ -348,8 +321,10 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
     a_deleted_pool_stays_until_nobody_uses_it(&cluster, &controllers[after])?;
     reflectors::agents_are_led_to_reflectors(&cluster)?;
     nothing_is_refused(&cluster, &["three"])?;
-    rights_are_used(&cluster, ACCOUNT)?;
-    rights_are_used(&cluster, reflectors::ACCOUNT)
+    for account in [ACCOUNT, reflectors::ACCOUNT] {
+        rights::are_used(&cluster.api, NAMESPACE, account, &SPARED)?;
+    }
+    Ok(())
 }
 
 /// A peering, and what one node says of it.
@@ -466,49 +441,6 @@ fn a_deleted_pool_stays_until_nobody_uses_it(cluster: &Cluster, leader: &Control
             Ok(Some(()))
         })?;
     }
-    Ok(())
-}
-
-/// Every verb that the chart grants was asked for.
-fn rights_are_used(cluster: &Cluster, account: &str) -> Result<()> {
-    let mut granted = BTreeSet::new();
-    for role in [
-        format!("get clusterrole {account} --ignore-not-found"),
-        format!("get role -n {NAMESPACE} {account} --ignore-not-found"),
-    ] {
-        let text = cluster.api.kubectl(&format!("{role} -o json"))?;
-        // A reflector has no rights in its namespace.
-        let role: Value = serde_json::from_str(&text).unwrap_or_default();
-        for rule in role["rules"].as_array().into_iter().flatten() {
-            let words = |field: &str| {
-                let words = rule[field].as_array().into_iter().flatten();
-                words
-                    .filter_map(Value::as_str)
-                    .map(str::to_owned)
-                    .collect::<Vec<_>>()
-            };
-            for resource in words("resources") {
-                granted.extend(
-                    words("verbs")
-                        .into_iter()
-                        .map(|verb| (verb, resource.clone())),
-                );
-            }
-        }
-    }
-    let asked = cluster.api.granted(NAMESPACE, account)?;
-    ensure!(!granted.is_empty(), "{account} has no rights");
-    let spared = SPARED.map(|(verb, resource)| (verb.to_owned(), resource.to_owned()));
-    let unused: Vec<_> = granted
-        .difference(&asked)
-        .filter(|right| !spared.contains(right))
-        .collect();
-    ensure!(unused.is_empty(), "granted and never asked for: {unused:?}");
-    let beyond: Vec<_> = asked.difference(&granted).collect();
-    ensure!(
-        beyond.is_empty(),
-        "allowed by others than the chart: {beyond:?}"
-    );
     Ok(())
 }
 

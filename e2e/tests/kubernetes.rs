@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use e2e::agents::{API, Agents};
+use e2e::agents::{ACCOUNT, API, Agents, NAMESPACE};
 use e2e::apiserver::ApiServer;
 use e2e::cluster::{LIMIT, no_errors_logged, node_addresses};
 use e2e::diagnostics;
@@ -16,7 +16,7 @@ use e2e::lab::Lab;
 use e2e::node::Node;
 use e2e::pod::Pod;
 use e2e::traffic::Flow;
-use e2e::wait;
+use e2e::{rights, wait};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -44,6 +44,10 @@ impl Cluster {
             node.start()?;
         }
         Ok(cluster)
+    }
+
+    fn names(&self, kind: &str) -> Result<String> {
+        self.api.kubectl(&format!("get {kind} -o name"))
     }
 
     fn plug(&self, node: usize, name: &str) -> Result<Pod> {
@@ -142,9 +146,87 @@ fn agents_work_from_an_api_server_and_without_it() -> Result<()> {
         eprintln!("{count:?}");
 
         cluster.plug(0, "three")?;
-        addresses_are_those_of_pods(cluster, 3)
+        addresses_are_those_of_pods(cluster, 3)?;
+        what_is_seldom_needed(cluster)?;
+        rights::are_used(&cluster.api, NAMESPACE, ACCOUNT, &[])
     })
 }
+
+/// A block that another node was faster to get, one that nobody owns any more, a session that ends.
+fn what_is_seldom_needed(cluster: &mut Cluster) -> Result<()> {
+    let api = &cluster.api;
+    let all = |what: &dyn Fn(usize) -> String| (0..64).map(what).collect::<Vec<_>>().join(", ");
+    api.apply(
+        &SECOND_POOL
+            .replace("ALLOCATIONS", &all(&|_| "null".to_owned()))
+            .replace("FREE", &all(&|ordinal| ordinal.to_string())),
+    )?;
+    api.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: four, namespace: default, annotations: \
+         {cni.projectcalico.org/ipv4pools: '[\"second\"]'}}, spec: {nodeName: node1, \
+         containers: [{name: c, image: none}]}}",
+    )?;
+    let node = &cluster.nodes[0];
+    wait::until_true("the pool to be known", LIMIT, || {
+        let table = node.namespace.run("nft list table inet tortie")?;
+        Ok(table.contains("10.245.0.0/25"))
+    })?;
+    let mut network = e2e::pod::configuration(node);
+    network["ipam"]["assign_ipv6"] = "false".into();
+    let four = Pod::plug_with(&cluster.lab, node, "four", &network)?;
+    let affinities = cluster.names("blockaffinities")?;
+    ensure!(
+        !affinities.contains("node1-10-245-0-0-26"),
+        "node2 has that block: {affinities}"
+    );
+    let name = "10-245-0-64-26";
+    api.kubectl(&format!("delete blockaffinity node1-{name}"))?;
+    api.kubectl(&format!(
+        "patch ipamblock {name} --type=merge -p={{\"spec\":{{\"affinity\":null}}}}"
+    ))?;
+    four.unplug(&cluster.lab, node)?;
+    wait::until("the block of nobody to be gone", LIMIT, || {
+        let blocks = cluster.names("ipamblocks")?;
+        ensure!(!blocks.contains(name), "{blocks}");
+        Ok(Some(()))
+    })?;
+    cluster.nodes[1].stop(Signal::SIGTERM)?;
+    wait::until("the lost session to be told", LIMIT, || {
+        let events = cluster.api.kubectl("get events -n default")?;
+        ensure!(events.contains("BGPSessionDown"), "{events}");
+        Ok(Some(()))
+    })
+    .map(drop)
+}
+
+/// A pool of two blocks, of which node2 has one; node1 was about to take it.
+const SECOND_POOL: &str = "apiVersion: crd.projectcalico.org/v1
+kind: IPPool
+metadata: {name: second}
+spec: {cidr: 10.245.0.0/25, blockSize: 26, ipipMode: Never, vxlanMode: Never, natOutgoing: true, nodeSelector: all()}
+---
+apiVersion: crd.projectcalico.org/v1
+kind: IPAMBlock
+metadata: {name: 10-245-0-0-26}
+spec:
+  cidr: 10.245.0.0/26
+  affinity: host:node2
+  allocations: [ALLOCATIONS]
+  attributes: []
+  unallocated: [FREE]
+  strictAffinity: false
+  deleted: false
+---
+apiVersion: crd.projectcalico.org/v1
+kind: BlockAffinity
+metadata: {name: node2-10-245-0-0-26}
+spec: {state: confirmed, node: node2, cidr: 10.245.0.0/26, deleted: 'false'}
+---
+apiVersion: crd.projectcalico.org/v1
+kind: BlockAffinity
+metadata: {name: node1-10-245-0-0-26}
+spec: {state: pending, node: node1, cidr: 10.245.0.0/26, deleted: 'false'}
+";
 
 /// Addresses, blocks, sessions and pods, without asking the agents.
 fn what_agents_write_is_seen_by_kubectl(cluster: &Cluster, pod: &Pod) -> Result<()> {
