@@ -15,6 +15,12 @@ mtu: {{ .mtu }}
 bgp: {{ $.Values.bgp.enabled }}
 routerId: {{ .routerID | quote }}
 restartTime: {{ .restartTime }}
+{{- with .ipAutodetection.ipv4 }}
+ipAutodetectionMethod: {{ . | quote }}
+{{- end }}
+{{- with .ipAutodetection.ipv6 }}
+ip6AutodetectionMethod: {{ . | quote }}
+{{- end }}
 allowDefaultRoute: {{ .allowDefaultRoute }}
 userTunnels: {{ .userTunnels }}
 # /proc/sys is read-only in a pod without privileges.

@@ -12,6 +12,7 @@ use e2e::lab::Namespace;
 use e2e::traffic::{Count, Flow};
 
 mod install;
+mod leaving;
 mod reflectors;
 mod takeover;
 mod trouble;
