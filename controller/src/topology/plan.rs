@@ -271,13 +271,20 @@ impl<'a> Look<'a> {
             Some(Peering::Right) => match self.facts.nodes.get(name).map(|node| &node.mark) {
                 Some(Mark::Ours(marked)) if marked == id => {}
                 Some(Mark::Ours(_)) => self.actions.push(Action::Mark(name.to_owned())),
-                Some(Mark::None | Mark::Foreign) | None => {
-                    match self.unlinked(name, &self.everybody) {
-                        None => self.actions.push(Action::Mark(name.to_owned())),
-                        Some(missing) => self.wait(missing),
-                    }
-                }
+                Some(Mark::None | Mark::Foreign) | None => self.mark(name),
             },
+        }
+    }
+
+    /// A report may be some seconds old, and of a BGPPeer of this name that was deleted meanwhile: so it waits as well.
+    fn mark(&mut self, name: &str) {
+        if let Some(missing) = self.unlinked(name, &self.awaited) {
+            self.wait(missing);
+        } else if self.has_settled(format!("linked {name}")) {
+            match self.unlinked(name, &self.everybody) {
+                None => self.actions.push(Action::Mark(name.to_owned())),
+                Some(missing) => self.wait(missing),
+            }
         }
     }
 

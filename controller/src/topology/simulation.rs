@@ -73,7 +73,8 @@ enum Op {
     Drain(usize, bool),
     Cordon(usize, bool),
     CutOff(usize, bool),
-    See(usize),
+    /// All, or one of the three kinds: watches do not wait for each other.
+    See(usize, usize),
     Report(usize),
     /// A look of which so many actions are done.
     Look(usize),
@@ -167,6 +168,19 @@ impl World {
         if let Some(agent) = reached.filter(|agent| agent.is_alive && !agent.is_cut_off) {
             agent.view = objects;
             agent.saw_at = now;
+        }
+    }
+
+    fn see_part(&mut self, number: usize, part: usize) {
+        let reached = self.agents.get_mut(&number);
+        let Some(agent) = reached.filter(|agent| agent.is_alive && !agent.is_cut_off) else {
+            return;
+        };
+        match part {
+            0 => self.see(number),
+            1 => agent.view.nodes = self.objects.nodes.clone(),
+            2 => agent.view.peerings = self.objects.peerings.clone(),
+            _ => agent.view.no_mesh = self.objects.no_mesh,
         }
     }
 
@@ -325,7 +339,7 @@ impl World {
             Op::CutOff(at, is_cut_off) => {
                 self.agents.get_mut(&pick(*at)).unwrap().is_cut_off = *is_cut_off;
             }
-            Op::See(at) => self.see(pick(*at)),
+            Op::See(at, part) => self.see_part(pick(*at), *part),
             Op::Report(at) => self.report(pick(*at)),
             Op::Look(most) => drop(self.look(*most)),
             Op::NewController => self.memory = Memory::default(),
@@ -386,7 +400,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (at.clone(), any::<bool>()).prop_map(|(at, is)| Op::Drain(at, is)),
         1 => (at.clone(), any::<bool>()).prop_map(|(at, is)| Op::Cordon(at, is)),
         1 => (at.clone(), prop::bool::weighted(0.3)).prop_map(|(at, is)| Op::CutOff(at, is)),
-        8 => at.clone().prop_map(Op::See),
+        8 => (at.clone(), 0..4_usize).prop_map(|(at, part)| Op::See(at, part)),
         8 => at.prop_map(Op::Report),
         12 => (0..4_usize).prop_map(Op::Look),
         1 => Just(Op::NewController),
