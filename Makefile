@@ -47,7 +47,7 @@ e2e-api: packages
 	./target/debug/api-server ./e2e/kubernetes/crds-test
 	./target/debug/api-server ./e2e/kubernetes/chart-test --server
 	./target/debug/api-server cargo test --locked --package datastore --test kubernetes
-	cargo test --locked --package e2e --test kubernetes --test controller --test node_life
+	cargo test --locked --package e2e --test kubernetes --test controller --test node_life --test topology
 
 # A real cluster with three nodes, our image and our chart.
 e2e-kubernetes: packages
@@ -81,7 +81,7 @@ fuzz-guided:
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --package datastore --package e2e --test kubernetes --test controller --test cluster --test node_life -- -D warnings
+	cargo clippy --locked --package datastore --package e2e --test kubernetes --test controller --test cluster --test node_life --test topology -- -D warnings
 	./.ci/pure
 	./.ci/alone
 	command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny

@@ -1,5 +1,5 @@
-//! Two nodes whose agents work from an API server, with the rights that the chart grants and no
-//! others; there is no kubelet.
+//! Nodes, two where nothing else is asked for, whose agents work from an API server, with the rights
+//! that the chart grants and no others; there is no kubelet.
 //!
 //! ```text
 //!  node1  node2    api (kube-apiserver, etcd)
@@ -26,7 +26,7 @@ pub const ACCOUNT: &str = "t-tortie-agent";
 /// The nodes and their API server.
 #[derive(Debug)]
 pub struct Agents {
-    /// `node1` and `node2`, not started.
+    /// `node1`, `node2` and so on, not started.
     pub nodes: Vec<Node>,
     /// The API server.
     pub api: ApiServer,
@@ -37,6 +37,11 @@ pub struct Agents {
 impl Agents {
     /// Starts the API server, gives it our CRDs, these manifests and the Nodes, and makes the nodes.
     pub fn prepare(name: &str, manifests: &str) -> Result<Self> {
+        Self::prepare_nodes(name, manifests, 2)
+    }
+
+    /// As [`Agents::prepare`], for so many nodes.
+    pub fn prepare_nodes(name: &str, manifests: &str, count: usize) -> Result<Self> {
         let lab = Lab::new(name)?;
         let host = lab.namespace("api")?;
         lab.plug(&host, "api", &[&format!("{API}/24")])?;
@@ -46,7 +51,7 @@ impl Agents {
         api.apply(&rights::of_chart(NAMESPACE, &["templates/rbac.yaml"])?)?;
         let kubeconfig = api.kubeconfig_of_account(NAMESPACE, ACCOUNT)?;
         let mut nodes = Vec::new();
-        for number in [1, 2] {
+        for number in 1..=count {
             let [v4, _] = node_addresses(number);
             let name = format!("node{number}");
             api.apply(&format!(

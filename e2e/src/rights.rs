@@ -24,12 +24,17 @@ const KINDS: [&str; 5] = [
 /// What these templates of the chart grant, for a release `t` in this namespace: everything of them
 /// but what runs.
 pub fn of_chart(namespace: &str, templates: &[&str]) -> Result<String> {
+    of_chart_with(namespace, &["reflectors.mode=deployment"], templates)
+}
+
+/// As [`of_chart`], with values like `a.b=c`.
+pub fn of_chart_with(namespace: &str, values: &[&str], templates: &[&str]) -> Result<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = root.join("kubernetes/get-helm").display().to_string();
     let helm = run(&script, &["3"])?;
     let chart = root.join("../charts/tortie").display().to_string();
     let mut arguments = vec!["template", "t", &chart, "-n", namespace];
-    arguments.extend(["--set", "reflectors.mode=deployment"]);
+    arguments.extend(values.iter().flat_map(|value| ["--set", value]));
     for template in templates {
         arguments.extend(["-s", template]);
     }
