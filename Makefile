@@ -58,7 +58,7 @@ e2e-kubernetes: packages
 	cargo test --locked --package e2e --test cluster
 
 bench:
-	./e2e/packages $(TEST_PACKAGES)
+	./e2e/packages $(TEST_PACKAGES) $(if $(filter cluster,$(BENCH)),$(CLUSTER_PACKAGES))
 	cargo build --release --locked --workspace --bins --examples
 	./target/release/bench $(BENCH)
 

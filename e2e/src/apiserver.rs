@@ -19,6 +19,7 @@ use crate::command::{feed, output, run};
 use crate::lab::Namespace;
 use crate::wait;
 
+pub mod bulk;
 mod certificates;
 
 use certificates::Authority;

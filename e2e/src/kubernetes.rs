@@ -63,6 +63,11 @@ pub struct Kubernetes {
 impl Kubernetes {
     /// Starts one without any network for pods, so that no node is ready.
     pub fn start(name: &str) -> Result<Self> {
+        Self::start_with(name, NODES)
+    }
+
+    /// As [`Kubernetes::start`], with so many nodes.
+    pub fn start_with(name: &str, nodes: usize) -> Result<Self> {
         crate::command::require(TOOLS)?;
         remove(name)?;
         let janitor = Janitor::start(name)?;
@@ -83,7 +88,7 @@ impl Kubernetes {
             lab,
             _janitor: janitor,
         };
-        for number in 1..=NODES {
+        for number in 1..=nodes {
             cluster.add_machine(number)?;
         }
         cluster.wait_for_nodes()?;

@@ -17,6 +17,7 @@
 //! - [`overlay`] is a cluster over a fabric: nodes in several subnets, pools with tunnels.
 //! - [`capture`] is tcpdump on a link, [`raw`] sends packets that no kernel would.
 //! - [`apiserver`] is a Kubernetes API server with its etcd.
+//! - [`meter`] counts the bytes on the way to it.
 //! - [`kubernetes`] is a whole cluster around one: nodes with containerd and kubelet, Helm, our chart.
 //! - [`hand`] makes hosts, tunnels and pods with `ip` alone.
 //! - [`wait`] waits until something holds, with a deadline.
@@ -35,6 +36,7 @@ pub mod far;
 pub mod hand;
 pub mod kubernetes;
 pub mod lab;
+pub mod meter;
 pub mod node;
 pub mod overlay;
 pub mod peer;

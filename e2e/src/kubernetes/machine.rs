@@ -166,6 +166,13 @@ impl Machine {
         .map(drop)
     }
 
+    /// Lets the runtime, from its next start on, look for plugins in this folder of the node.
+    pub fn use_plugins_of(&self, folder: &str) -> Result<()> {
+        let cni = "[plugins.\"io.containerd.grpc.v1.cri\".cni]";
+        let text = format!("{CONTAINERD}{cni}\nbin_dir = \"{folder}\"\n");
+        Ok(fs::write(self.folder.join("containerd.toml"), text)?)
+    }
+
     fn spawn(&mut self, daemon: Daemon) -> Result<()> {
         let own = |name: &str| self.folder.join(name).display().to_string();
         let (program, arguments) = match daemon {

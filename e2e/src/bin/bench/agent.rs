@@ -48,14 +48,14 @@ pub(crate) fn bench() -> Result<()> {
     Ok(())
 }
 
-fn ticks(pid: u32) -> Result<u32> {
+pub(crate) fn ticks(pid: u32) -> Result<u32> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let fields = text.rsplit(')').next().context("stat without a name")?;
     let fields: Vec<_> = fields.split_whitespace().collect();
     Ok(fields[11].parse::<u32>()? + fields[12].parse::<u32>()?)
 }
 
-fn memory(pid: u32, field: &str) -> Result<f64> {
+pub(crate) fn memory(pid: u32, field: &str) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text
         .lines()

@@ -3,14 +3,16 @@
 //! Parts: `cni` (ADD and DEL latency beside `ptp` with `host-local`, a hundred
 //! pods on one node), `routes` (100,000 kernel routes beside `ip -batch`) and
 //! `agent` (memory and idle processor time); without a part, these three. `bgp`
-//! (the speaker under load beside BIRD, FRR and GoBGP) and `overlay` (tunnels
-//! beside those made by hand) take a quarter of an hour and run only when they
-//! are named.
+//! (the speaker under load beside BIRD, FRR and GoBGP), `overlay` (tunnels beside
+//! those made by hand) and `cluster` (pods, agents and the controller with
+//! Kubernetes) take a quarter of an hour and run only when they are named;
+//! `cluster-pods`, `cluster-agents` and `cluster-leaks` are the last one's parts.
 
 #![allow(clippy::print_stdout, reason = "this program exists to print figures")]
 
 mod agent;
 mod bgp;
+mod cluster;
 mod cni;
 mod overlay;
 mod routes;
@@ -22,9 +24,9 @@ use e2e::command;
 /// Figures of Tortie beside its peers, measured on this machine in this run.
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure: cni, routes, agent, bgp, overlay. Nothing means the first three.
+    /// What to measure: cni, routes, agent, bgp, overlay, cluster. Nothing means the first three.
     parts: Vec<String>,
-    /// Parts bgp and overlay: everything once, and no page is written.
+    /// Parts bgp, overlay and cluster: less of everything, and no page is written.
     #[arg(long)]
     quick: bool,
 }
@@ -46,7 +48,13 @@ fn main() -> Result<()> {
             "agent" => agent::bench()?,
             "bgp" => bgp::bench(quick)?,
             "overlay" => overlay::bench(quick)?,
-            other => bail!("no part {other}: there are cni, routes, agent, bgp and overlay"),
+            "cluster" => cluster::bench(quick)?,
+            other => match other.strip_prefix("cluster-") {
+                Some(name) => cluster::one(name, quick)?,
+                None => {
+                    bail!("no part {other}: there are cni, routes, agent, bgp, overlay and cluster")
+                }
+            },
         }
     }
     Ok(())
@@ -60,7 +68,7 @@ fn machine() -> Result<()> {
 }
 
 /// The value below which `share` of the sorted samples lie.
-fn percentile(sorted: &[std::time::Duration], share: f64) -> std::time::Duration {
+fn percentile<T: Copy>(sorted: &[T], share: f64) -> T {
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
