@@ -253,14 +253,21 @@ impl Datastore for KubernetesStore {
     }
 
     async fn list(&self, kind: Kind) -> Result<Vec<Object>, Error> {
+        let mut objects = Vec::new();
+        self.visit(kind, &mut |object| objects.push(object)).await?;
+        objects.sort_by(|one, other| one.key.cmp(&other.key));
+        Ok(objects)
+    }
+
+    async fn visit(&self, kind: Kind, see: &mut (dyn FnMut(Object) + Send)) -> Result<(), Error> {
         if self.follows_whole(kind) && !self.health.is_failing(kind) {
-            return Ok(self.table.list(kind));
+            self.table.visit(kind, see);
+            return Ok(());
         }
         let scope = Scope {
             metadata_only: false,
             ..self.settings.scope(kind)
         };
-        let mut objects = Vec::new();
         let mut from = None;
         loop {
             let page = self.client.list(kind, &scope, from.as_deref()).await?;
@@ -271,14 +278,12 @@ impl Datastore for KubernetesStore {
                     Err(_) => self.table.get(&object.key).map(Arc::unwrap_or_clone),
                 }
             });
-            objects.extend(read);
+            read.for_each(&mut *see);
             from = page.more;
             if from.is_none() {
-                break;
+                return Ok(());
             }
         }
-        objects.sort_by(|one, other| one.key.cmp(&other.key));
-        Ok(objects)
     }
 
     async fn watch(&self, kind: Kind) -> Result<Watch, Error> {

@@ -52,6 +52,13 @@ pub trait Datastore: Send + Sync + 'static {
     /// Reads all objects of a kind, ordered by namespace and name. Of broken objects the last good state, if any.
     async fn list(&self, kind: Kind) -> Result<Vec<Object>, Error>;
 
+    /// As [`Datastore::list`], one after the other: whoever keeps little of each never has all of them in memory.
+    /// After an error some were seen.
+    async fn visit(&self, kind: Kind, see: &mut (dyn FnMut(Object) + Send)) -> Result<(), Error> {
+        self.list(kind).await?.into_iter().for_each(see);
+        Ok(())
+    }
+
     /// Follows all objects of a kind.
     async fn watch(&self, kind: Kind) -> Result<Watch, Error>;
 

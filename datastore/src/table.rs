@@ -20,11 +20,32 @@ pub(crate) struct Table {
 #[derive(Clone)]
 enum Entry {
     Whole(Arc<Object>),
-    /// Its manifest as text: a full address block takes a tenth of what it takes as a tree.
-    Packed {
-        version: String,
-        manifest: Arc<str>,
-    },
+    Packed(Packed),
+}
+
+/// An object with its manifest as text: a full address block takes a tenth of what it takes as a tree.
+#[derive(Clone)]
+pub(crate) struct Packed {
+    version: String,
+    manifest: Arc<str>,
+}
+
+impl Packed {
+    pub(crate) fn new(object: &Object) -> Packed {
+        Packed {
+            version: object.resource_version.clone(),
+            manifest: object.value.to_string().into(),
+        }
+    }
+
+    pub(crate) fn object(&self, key: &Key) -> Object {
+        Object {
+            key: key.clone(),
+            resource_version: self.version.clone(),
+            // It was written by this module, so it can be read.
+            value: serde_json::from_str(&self.manifest).unwrap_or_default(),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -77,19 +98,14 @@ impl Entry {
     fn version(&self) -> &str {
         match self {
             Entry::Whole(object) => &object.resource_version,
-            Entry::Packed { version, .. } => version,
+            Entry::Packed(packed) => &packed.version,
         }
     }
 
     fn object(&self, key: &Key) -> Arc<Object> {
         match self {
             Entry::Whole(object) => Arc::clone(object),
-            Entry::Packed { version, manifest } => Arc::new(Object {
-                key: key.clone(),
-                resource_version: version.clone(),
-                // It was written by this module, so it can be read.
-                value: serde_json::from_str(manifest).unwrap_or_default(),
-            }),
+            Entry::Packed(packed) => Arc::new(packed.object(key)),
         }
     }
 }
@@ -109,6 +125,13 @@ impl Table {
     }
 
     pub(crate) fn list(&self, kind: Kind) -> Vec<Object> {
+        let mut objects = Vec::new();
+        self.visit(kind, &mut |object| objects.push(object));
+        objects
+    }
+
+    /// Shows all objects of a kind, ordered by their keys, one after the other.
+    pub(crate) fn visit(&self, kind: Kind, see: &mut (dyn FnMut(Object) + Send)) {
         let entries: Vec<(Key, Entry)> = {
             let state = lock(&self.state);
             let entries = state.of_kind(kind);
@@ -117,10 +140,9 @@ impl Table {
                 .collect()
         };
         // Read and copied without the lock.
-        let objects = entries.into_iter();
-        objects
-            .map(|(key, entry)| Arc::unwrap_or_clone(entry.object(&key)))
-            .collect()
+        for (key, entry) in entries {
+            see(Arc::unwrap_or_clone(entry.object(&key)));
+        }
     }
 
     /// Which objects of a kind there are, in which versions.
@@ -146,10 +168,7 @@ impl Table {
         let key = object.key.clone();
         let version = object.resource_version.clone();
         let entry = match self.packs {
-            true => Entry::Packed {
-                version: version.clone(),
-                manifest: object.value.to_string().into(),
-            },
+            true => Entry::Packed(Packed::new(&object)),
             false => Entry::Whole(object),
         };
         let mut state = lock(&self.state);

@@ -25,6 +25,7 @@ use std::time::{Duration, SystemTime};
 use crds::Cidr;
 use datastore::Datastore;
 
+use crate::block::{Allocation, Block};
 use crate::error::Error;
 use crate::request::Held;
 pub use collect::Collected;
@@ -103,10 +104,10 @@ impl Ipam {
     /// The datastore. Blocks that cannot be read are left out and logged.
     pub async fn allocations_of_node(&self, node: &str) -> Result<Vec<Held>, Error> {
         let mut held = Vec::new();
-        for (_, block) in self.list_blocks().await?.blocks {
-            let allocations = block
-                .allocations()
-                .filter(|a| objects::node_of(a) == Some(node));
+        let is_of_node = |a: &Allocation| objects::node_of(a) == Some(node);
+        let keep = |block: &Block| block.allocations().any(|a| is_of_node(&a));
+        for (_, block) in self.list_blocks(keep).await?.blocks {
+            let allocations = block.allocations().filter(is_of_node);
             held.extend(allocations.map(|allocation| objects::held(block.cidr(), allocation)));
         }
         Ok(held)

@@ -20,7 +20,7 @@ use super::health::Health;
 use super::object::{is_newer, of_value};
 use super::request::{Client, Scope, path};
 use crate::admission::{same_content, validate};
-use crate::table::Table;
+use crate::table::{Packed, Table};
 use crate::{Broken, Error, Key, Object, Remains};
 
 /// Between two attempts; doubled each time.
@@ -111,19 +111,24 @@ impl Follower {
 
     /// Makes the table what a new list says.
     async fn list(&self, memory: &mut Memory) -> Result<Next, Error> {
-        let mut items = Vec::new();
+        // Ten thousand blocks as trees would be half a gigabyte.
+        let mut listed: Vec<(Key, Packed)> = Vec::new();
         let mut from = None;
         let version = loop {
             let page = self.client.list(self.kind, &self.scope, from.as_deref());
             let page = page.await?;
-            items.extend(page.items);
+            let objects = page.items.into_iter();
+            let objects = objects.filter_map(|value| self.read(value));
+            listed.extend(objects.map(|object| {
+                let packed = Packed::new(&object);
+                (object.key, packed)
+            }));
             from = page.more;
             if from.is_none() {
                 break page.version;
             }
         };
-        let objects = items.into_iter().filter_map(|value| self.read(value));
-        self.reconcile(objects.collect(), &version, memory)?;
+        self.reconcile(listed, &version, memory)?;
         self.health.recovered(self.kind);
         self.progress.send_modify(|progress| {
             progress.listed = true;
@@ -135,7 +140,7 @@ impl Follower {
 
     fn reconcile(
         &self,
-        objects: Vec<Object>,
+        listed: Vec<(Key, Packed)>,
         version: &str,
         memory: &mut Memory,
     ) -> Result<(), Error> {
@@ -147,7 +152,7 @@ impl Follower {
         } else {
             is_newer
         };
-        let present: BTreeSet<&Key> = objects.iter().map(|object| &object.key).collect();
+        let present: BTreeSet<&Key> = listed.iter().map(|(key, _)| key).collect();
         let mut missing = self.table.versions(self.kind);
         let known = missing.len();
         // What this store wrote after the list was made is not missing.
@@ -163,8 +168,8 @@ impl Follower {
         for key in missing.iter().map(|(key, _)| key).chain(&mended) {
             self.remove(key, memory);
         }
-        for object in objects {
-            self.put(object, newer, memory);
+        for (key, packed) in listed {
+            self.put(packed.object(&key), newer, memory);
         }
         Ok(())
     }

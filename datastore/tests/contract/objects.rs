@@ -49,6 +49,18 @@ pub(crate) async fn objects_are_listed_in_order(backend: &impl Backend) {
         .into_iter()
         .map(|t| t.resource.metadata.name.unwrap());
     assert_eq!(names.collect::<Vec<_>>(), ["a", "b", "c"]);
+    // One by one they are the same, whether the kind is followed or not.
+    for follow in [false, true] {
+        let _watch = match follow {
+            true => Some(store.watch(Kind::IpPool).await.unwrap()),
+            false => None,
+        };
+        let mut seen = Vec::new();
+        let mut see = |object| seen.push(object);
+        store.visit(Kind::IpPool, &mut see).await.unwrap();
+        assert_eq!(seen, store.list(Kind::IpPool).await.unwrap());
+        assert_eq!(seen.len(), 3);
+    }
     assert!(store.list(Kind::BgpPeer).await.unwrap().is_empty());
 }
 

@@ -252,7 +252,12 @@ async fn a_long_list_comes_in_pages() {
         .collect();
     cluster.kubectl("create -f -", &manifests);
     let store = cluster.open().await;
-    assert_eq!(store.list(Kind::IpamHandle).await.unwrap().len(), 1100);
+    let listed = store.list(Kind::IpamHandle).await.unwrap();
+    assert_eq!(listed.len(), 1100);
+    let mut visited = Vec::new();
+    let mut see = |object| visited.push(object);
+    store.visit(Kind::IpamHandle, &mut see).await.unwrap();
+    assert_eq!(visited, listed);
     let mut watch = store.watch(Kind::IpamHandle).await.unwrap();
     let mut seen = 0;
     while let Event::Upsert(_) = next(&mut watch).await {

@@ -49,7 +49,7 @@ impl Ipam {
 
     /// Blocks of one size may overlap those of another, and an address must never be in two.
     pub(super) async fn refuse_overlap(&self, cidr: Cidr) -> Result<(), Error> {
-        let cidrs = self.list_blocks().await?.cidrs;
+        let cidrs = self.list_blocks(|_| false).await?.cidrs;
         let other = |existing: &Cidr| *existing != cidr && existing.overlaps(&cidr);
         match cidrs.into_iter().find(other) {
             Some(existing) => Err(Error::Overlap {
@@ -192,7 +192,7 @@ impl Ipam {
         {
             return Ok(expected);
         }
-        let cidrs = self.list_blocks().await?.cidrs;
+        let cidrs = self.list_blocks(|_| false).await?.cidrs;
         let existing = cidrs.into_iter().find(|cidr| cidr.contains(&addr));
         Ok(existing.or(expected))
     }

@@ -198,11 +198,10 @@ impl Ipam {
     /// # Errors
     /// The datastore; call again.
     pub async fn release_node_blocks(&self, node: &str) -> Result<(), Error> {
-        for (_, block) in self.list_blocks().await?.blocks {
-            if block.owned_by(node) {
-                // With its affinity, should an interrupted claim have lost it, there is an order to give it back in.
-                self.claim_or_lose(node, block.cidr()).await?;
-            }
+        let owned = self.list_blocks(|block| block.owned_by(node)).await?;
+        for (_, block) in owned.blocks {
+            // With its affinity, should an interrupted claim have lost it, there is an order to give it back in.
+            self.claim_or_lose(node, block.cidr()).await?;
         }
         for affinity in self.list_affinities(Some(node)).await? {
             Box::pin(self.release_affinity(node, affinity.resource.spec.cidr)).await?;

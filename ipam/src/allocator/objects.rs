@@ -5,7 +5,7 @@ use crds::block_affinity::AffinityType;
 use crds::core::ObjectMeta;
 use crds::ipam_block::attribute;
 use crds::{BlockAffinity, Cidr, FieldError, IpamBlock, IpamHandle, Kind, Resource, names};
-use datastore::Typed;
+use datastore::{Object, Typed};
 
 use crate::block::{Allocation, Block, BrokenBlock};
 use crate::error::Error;
@@ -49,14 +49,40 @@ impl SoftDelete for BlockAffinity {
     }
 }
 
-/// All blocks of the cluster.
+/// The blocks of the cluster: of all what they are, and of some what is in them.
 #[derive(Default)]
 pub(super) struct Blocks {
+    /// Those that were asked for.
     pub(super) blocks: Vec<(Typed<IpamBlock>, Block)>,
     /// The CIDRs of all, of those that cannot be read too.
     pub(super) cidrs: Vec<Cidr>,
     /// What cannot be read.
     pub(super) broken: Vec<BrokenBlock>,
+}
+
+impl Blocks {
+    fn add(&mut self, object: Object, keep: impl Fn(&Block) -> bool) {
+        let name = object.key.name.clone();
+        let cidr = object.value["spec"]["cidr"]
+            .as_str()
+            .and_then(|text| text.parse::<Cidr>().ok());
+        let typed = match Typed::<IpamBlock>::from_object(object) {
+            Ok(typed) if typed.resource.deleted() => return,
+            Ok(typed) => typed,
+            Err(error) => {
+                self.cidrs.extend(cidr);
+                self.broken
+                    .push(BrokenBlock::unreadable(&name, error.to_string()));
+                return;
+            }
+        };
+        self.cidrs.extend(cidr);
+        match Block::decode(&typed.resource) {
+            Ok(block) if keep(&block) => self.blocks.push((typed, block)),
+            Ok(_) => {}
+            Err(broken) => self.broken.push(broken),
+        }
+    }
 }
 
 impl Ipam {
@@ -150,30 +176,14 @@ impl Ipam {
         Ok(lost(datastore::update_typed(self.store.as_ref(), &object).await)?.is_some())
     }
 
-    /// All blocks, except those marked as deleted.
-    pub(super) async fn list_blocks(&self) -> Result<Blocks, Error> {
+    /// Blocks to keep, except those marked as deleted. A large cluster has ten thousand, so ask for few.
+    pub(super) async fn list_blocks(
+        &self,
+        keep: impl Fn(&Block) -> bool + Send + Sync,
+    ) -> Result<Blocks, Error> {
         let mut all = Blocks::default();
-        for object in self.store.list(Kind::IpamBlock).await? {
-            let name = object.key.name.clone();
-            let cidr = object.value["spec"]["cidr"]
-                .as_str()
-                .and_then(|text| text.parse::<Cidr>().ok());
-            let typed = match Typed::<IpamBlock>::from_object(object) {
-                Ok(typed) if typed.resource.deleted() => continue,
-                Ok(typed) => typed,
-                Err(error) => {
-                    all.cidrs.extend(cidr);
-                    all.broken
-                        .push(BrokenBlock::unreadable(&name, error.to_string()));
-                    continue;
-                }
-            };
-            all.cidrs.extend(cidr);
-            match Block::decode(&typed.resource) {
-                Ok(block) => all.blocks.push((typed, block)),
-                Err(broken) => all.broken.push(broken),
-            }
-        }
+        let mut see = |object| all.add(object, &keep);
+        self.store.visit(Kind::IpamBlock, &mut see).await?;
         for broken in &all.broken {
             tracing::warn!(%broken, "block left out");
         }
@@ -186,18 +196,19 @@ impl Ipam {
         node: Option<&str>,
     ) -> Result<Vec<Typed<BlockAffinity>>, Error> {
         let mut affinities = Vec::new();
-        for object in self.store.list(Kind::BlockAffinity).await? {
-            let name = object.key.name.clone();
-            match Typed::<BlockAffinity>::from_object(object) {
-                Ok(affinity) => affinities.push(affinity),
-                Err(problem) => tracing::warn!(%name, %problem, "affinity left out"),
-            }
-        }
-        affinities.retain(|affinity| {
+        let is_wanted = |affinity: &Typed<BlockAffinity>| {
             let spec = &affinity.resource.spec;
             let virtual_host = spec.type_ == Some(AffinityType::Virtual);
             !spec.deleted && !virtual_host && node.is_none_or(|node| spec.node == node)
-        });
+        };
+        let mut see = |object: Object| {
+            let name = object.key.name.clone();
+            match Typed::<BlockAffinity>::from_object(object) {
+                Ok(affinity) => affinities.extend(Some(affinity).filter(is_wanted)),
+                Err(problem) => tracing::warn!(%name, %problem, "affinity left out"),
+            }
+        };
+        self.store.visit(Kind::BlockAffinity, &mut see).await?;
         Ok(affinities)
     }
 }
@@ -239,5 +250,40 @@ pub(super) fn held(block: Cidr, allocation: Allocation) -> Held {
         handle: allocation.attribute.handle_id.clone(),
         attributes: allocation.attribute.secondary.clone(),
         sequence: allocation.stamp,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crds::{IpPool, IpPoolSpec};
+    use datastore::memory::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn of_blocks_nobody_asked_for_only_the_range_is_kept() {
+        let store = MemoryStore::new();
+        let cidr = |text: &str| text.parse::<Cidr>().unwrap();
+        let pool = IpPool {
+            metadata: named("pool".to_owned()),
+            spec: IpPoolSpec::new(cidr("10.0.0.0/16")),
+            status: None,
+        };
+        datastore::create_typed(&store, &pool).await.unwrap();
+        let ipam = Ipam::new(Arc::new(store));
+        let blocks = [cidr("10.0.0.0/26"), cidr("10.0.0.64/26")];
+        for (node, block) in ["a", "b"].into_iter().zip(blocks) {
+            ipam.claim_block(node, block).await.unwrap();
+        }
+        let listed = ipam.list_blocks(|block| block.owned_by("b")).await.unwrap();
+        let kept: Vec<Cidr> = listed
+            .blocks
+            .iter()
+            .map(|(_, block)| block.cidr())
+            .collect();
+        assert_eq!(kept, [blocks[1]]);
+        assert_eq!(listed.cidrs, blocks);
     }
 }

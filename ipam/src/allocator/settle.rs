@@ -189,7 +189,7 @@ impl Ipam {
     async fn repair_affinities(&self) -> Result<Vec<String>, Error> {
         let affinities = self.list_affinities(None).await?;
         let mut unclaimed: BTreeMap<Cidr, String> = BTreeMap::new();
-        for (object, block) in self.list_blocks().await?.blocks {
+        for (object, block) in self.list_blocks(|_| true).await?.blocks {
             let host = object.resource.spec.host().map(str::to_owned);
             unclaimed.extend(host.map(|host| (block.cidr(), host)));
         }
@@ -226,7 +226,7 @@ impl Ipam {
                 Err(problem) => tracing::warn!(%name, %problem, "handle left out"),
             }
         }
-        let listed = self.list_blocks().await?;
+        let listed = self.list_blocks(|_| true).await?;
         let mut actual: BTreeMap<String, BTreeMap<Cidr, u32>> = BTreeMap::new();
         for (id, block) in listed
             .blocks
@@ -268,7 +268,7 @@ impl Ipam {
         let mut deleted = Vec::new();
         let now = self.now();
         let cooldown = self.settings().await?.cooldown;
-        for (object, mut block) in self.list_blocks().await?.blocks {
+        for (object, mut block) in self.list_blocks(|_| true).await?.blocks {
             block.thaw(now, cooldown);
             if block.affinity().is_none() && block.is_empty() && self.remove(object).await? {
                 deleted.push(block.cidr());

@@ -36,7 +36,9 @@ impl Round<'_> {
             return Ok(Limit::Free);
         }
         self.give_back_unserved(&mut owned).await?;
-        let listed = self.job.ipam.list_blocks().await?;
+        let node = &self.job.request.node;
+        let is_to_be_had = |block: &Block| block.owned_by(node) || block.affinity().is_none();
+        let listed = self.job.ipam.list_blocks(is_to_be_had).await?;
         for broken in listed.broken {
             self.note_broken(broken);
         }
@@ -240,12 +242,8 @@ impl Round<'_> {
         let foreign = |block: &Block| {
             !block.owned_by(node) && block.usage(&self.job.context.reserved).free > 0
         };
-        let blocks = self.job.ipam.list_blocks().await?.blocks;
-        let mut cidrs: Vec<Cidr> = blocks
-            .iter()
-            .filter(|(_, block)| foreign(block))
-            .map(|(_, block)| block.cidr())
-            .collect();
+        let blocks = self.job.ipam.list_blocks(foreign).await?.blocks;
+        let mut cidrs: Vec<Cidr> = blocks.iter().map(|(_, block)| block.cidr()).collect();
         if !cidrs.is_empty() {
             let start = fnv32(node) as usize % cidrs.len();
             cidrs.rotate_left(start);
