@@ -164,7 +164,13 @@ impl Stage {
         api.apply_crds()?;
         api.apply(&objects::pool("Always"))?;
         let [address, _] = node_addresses(1);
-        api.apply("{apiVersion: v1, kind: Node, metadata: {name: node1}}")?;
+        let bulk = Bulk::start(&api)?;
+        // As a kubelet makes it: without an address there an agent waits for one.
+        let own = json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"},
+            "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+        });
+        bulk.send(&[Request::create(objects::NODES, own)])?;
         let mut node = Node::new(&lab, "node1", &[&format!("{address}/24")], lab.folder())?;
         node.namespace.ip(&format!("route add default via {API}"))?;
         node.arguments.push("--bgp=false".to_owned());
@@ -180,7 +186,7 @@ impl Stage {
         )?;
         node.use_kubernetes(kubeconfig);
         Ok(Self {
-            bulk: Bulk::start(&api)?,
+            bulk,
             node,
             meter,
             api,
