@@ -5,7 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
@@ -32,39 +34,52 @@ pub(super) enum Durability {
 pub(super) struct Lock(File);
 
 impl Lock {
-    /// Waits for other writers, within reason.
+    /// Waits for other writers, within reason, and in turn.
     pub(super) fn acquire(root: &Path) -> Result<Lock, Error> {
-        let deadline = Instant::now() + LOCK_TIMEOUT;
-        loop {
-            if let Some(lock) = Lock::try_acquire(root)? {
-                return Ok(lock);
-            }
-            if Instant::now() > deadline {
-                let path = root.join(LOCK);
-                return Err(Error::unavailable(format!(
-                    "{} is held by another process for too long",
-                    path.display()
-                )));
-            }
-            std::thread::sleep(Duration::from_micros(200));
+        if let Some(lock) = Lock::try_acquire(root)? {
+            return Ok(lock);
+        }
+        let file = Lock::open(root)?;
+        let path = root.join(LOCK);
+        // Who asks again and again takes the time of whoever writes, and may never be the one that
+        // asks in the right moment; the kernel gives the lock to those that wait for it, but
+        // without an end.
+        let (sender, receiver) = mpsc::sync_channel(1);
+        let wait = move || {
+            // Too late, the lock is given back at once.
+            let _late = sender.send(wait_for(&file).map(|()| Lock(file)));
+        };
+        let fail = |error| unavailable("cannot lock", &path, error);
+        let waiter = thread::Builder::new().name("datastore-lock".to_owned());
+        waiter.spawn(wait).map_err(fail)?;
+        match receiver.recv_timeout(LOCK_TIMEOUT) {
+            Ok(locked) => locked.map_err(fail),
+            Err(_) => Err(Error::unavailable(format!(
+                "{} is held by another process for too long",
+                path.display()
+            ))),
         }
     }
 
     /// Nothing if another process is writing.
     pub(super) fn try_acquire(root: &Path) -> Result<Option<Lock>, Error> {
-        let path = root.join(LOCK);
-        let fail = |error| unavailable("cannot lock", &path, error);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(fail)?;
+        let file = Lock::open(root)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Lock(file))),
             Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(fail(error)),
+            Err(TryLockError::Error(error)) => {
+                Err(unavailable("cannot lock", &root.join(LOCK), error))
+            }
         }
+    }
+
+    fn open(root: &Path) -> Result<File, Error> {
+        let path = root.join(LOCK);
+        let mut options = OpenOptions::new();
+        let options = options.create(true).truncate(false).write(true);
+        options
+            .open(&path)
+            .map_err(|error| unavailable("cannot lock", &path, error))
     }
 
     /// Removes what writers left behind that died while writing; nobody is writing while the lock is held.
@@ -84,6 +99,15 @@ impl Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         let _ = self.0.unlock();
+    }
+}
+
+fn wait_for(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
     }
 }
 
@@ -171,5 +195,35 @@ pub(super) fn unavailable(what: &str, path: &Path, error: io::Error) -> Error {
     Error::Unavailable {
         what: format!("{what} {}: {error}", path.display()),
         source: Some(Box::new(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writers_wait_for_each_other_and_all_get_their_turn() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let held = Lock::acquire(root).unwrap();
+        assert!(Lock::try_acquire(root).unwrap().is_none());
+        let turns = AtomicU64::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let _lock = Lock::acquire(root).unwrap();
+                        // Not atomic: two at a time would lose one.
+                        let turn = turns.load(Ordering::Relaxed);
+                        thread::yield_now();
+                        turns.store(turn + 1, Ordering::Relaxed);
+                    }
+                });
+            }
+            drop(held);
+        });
+        assert_eq!(turns.load(Ordering::Relaxed), 400);
+        assert!(Lock::try_acquire(root).unwrap().is_some());
     }
 }
