@@ -20,7 +20,7 @@ mod user_space;
 mod without_bgp;
 
 use cycle::step;
-use encap::Encap::{Vxlan, VxlanV6};
+use encap::Encap::{Ipip, Vxlan, VxlanV6};
 
 const VXLAN_STEPS: [&str; 6] = [
     "Never",
@@ -41,6 +41,21 @@ fn vxlan_mode_cycle_loses_no_packet() -> Result<()> {
 fn vxlan_v6_mode_cycle_loses_no_packet() -> Result<()> {
     let steps = VXLAN_STEPS.map(|mode| step(VxlanV6, mode));
     cycle::loses_nothing("cyclew", VxlanV6, &steps)
+}
+
+/// Where the kernel has no IPIP the agents carry it themselves, behind a `tunl0` of theirs.
+#[test]
+fn ipip_and_vxlan_mode_cycle_loses_no_packet() -> Result<()> {
+    let steps = [
+        step(Ipip, "Never"),
+        step(Ipip, "Always"),
+        step(Ipip, "CrossSubnet"),
+        step(Vxlan, "Always"),
+        step(Vxlan, "CrossSubnet"),
+        step(Ipip, "Always"),
+        step(Ipip, "Never"),
+    ];
+    cycle::loses_nothing("cyclei", Ipip, &steps)
 }
 
 #[test]
