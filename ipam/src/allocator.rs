@@ -16,6 +16,7 @@ mod release;
 mod retry;
 mod round;
 mod settle;
+mod written;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -30,6 +31,7 @@ use crate::error::Error;
 use crate::request::Held;
 pub use collect::Collected;
 use locks::Locks;
+use written::Written;
 
 /// The wall clock: stamps claims and releases, ends cool-downs.
 pub type Clock = Arc<dyn Fn() -> SystemTime + Send + Sync>;
@@ -49,6 +51,8 @@ pub struct Ipam {
     blocks: Arc<Locks<Cidr>>,
     /// Blocks each node had when last seen: where to look first. Never trusted, the block itself says whose it is.
     owned: Arc<Mutex<BTreeMap<String, BTreeSet<Cidr>>>>,
+    /// Blocks as they were last written here.
+    written: Arc<Written>,
 }
 
 impl Ipam {
@@ -62,6 +66,7 @@ impl Ipam {
             claims: Arc::default(),
             blocks: Arc::default(),
             owned: Arc::default(),
+            written: Arc::default(),
         }
     }
 

@@ -117,6 +117,53 @@ async fn a_warm_node_writes_handle_and_block_once_each() {
     assert_eq!(writes, ["Create IPAMHandle", "Update IPAMBlock"]);
 }
 
+/// Whoever comes next waits for what is asked while the block is locked: only these two writes.
+#[tokio::test]
+async fn a_block_that_was_written_last_is_not_read_again() {
+    let cluster = Cluster::with_pools(&[("pool", "10.0.0.0/24")]).await;
+    cluster.one("node-1", "net.a").await;
+    let calls = cluster.record_calls();
+    cluster.one("node-1", "net.b").await;
+    let all = calls.take();
+    let of = |kind: &str| -> Vec<&str> {
+        let of_kind = all.iter().filter(|call| call.ends_with(kind));
+        of_kind.map(String::as_str).collect()
+    };
+    assert_eq!(of("IPAMBlock"), ["Update IPAMBlock"]);
+    assert_eq!(of("IPAMHandle"), ["Get IPAMHandle", "Create IPAMHandle"]);
+}
+
+#[tokio::test]
+async fn what_others_wrote_into_a_block_counts() {
+    let cluster = Cluster::new();
+    cluster
+        .pool("pool", "10.0.0.0/28", |pool| pool.block_size = Some(30))
+        .await;
+    let other = cluster.another_process();
+    let theirs = |handle: &'static str| {
+        let other = other.clone();
+        async move {
+            other
+                .auto_assign(&v4("node-1", handle, 1))
+                .await
+                .unwrap()
+                .v4[0]
+        }
+    };
+    let mut addresses = BTreeSet::from([cluster.one("node-1", "net.a").await]);
+    addresses.insert(theirs("net.b").await);
+    addresses.insert(cluster.one("node-1", "net.c").await);
+    assert_eq!(cluster.handle_count("net.c").await, Some(1));
+    addresses.insert(theirs("net.d").await);
+    assert_eq!((addresses.len(), cluster.blocks().await.len()), (4, 1));
+    // Full, as far as we know; what they give back is found, and no other block is claimed.
+    cluster.ipam.release_handle("net.a").await.unwrap();
+    cluster.one("node-1", "net.e").await;
+    other.release_handle("net.b").await.unwrap();
+    cluster.one("node-1", "net.f").await;
+    assert_eq!(cluster.blocks().await.len(), 1);
+}
+
 #[tokio::test]
 async fn three_hundred_addresses_span_blocks() {
     let cluster = Cluster::with_pools(&[("pool", "10.0.0.0/16")]).await;

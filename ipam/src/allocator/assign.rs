@@ -33,11 +33,10 @@ impl Ipam {
             return Err(Error::Incomplete("node"));
         }
         let _handle = self.handles.lock(&id).await;
-        let (mut v4, mut v6): (Vec<IpAddr>, Vec<IpAddr>) = self
-            .renew_handle(&id)
-            .await?
-            .into_iter()
-            .partition(IpAddr::is_ipv4);
+        let held = self.renew_handle(&id).await?;
+        let mut is_first = held.is_none();
+        let (mut v4, mut v6): (Vec<IpAddr>, Vec<IpAddr>) =
+            held.into_iter().flatten().partition(IpAddr::is_ipv4);
         v4.truncate(request.v4 as usize);
         v6.truncate(request.v6 as usize);
         let mut assigned = Assigned {
@@ -62,9 +61,10 @@ impl Ipam {
             (Family::V4, &mut assigned.v4),
             (Family::V6, &mut assigned.v6),
         ] {
-            let mut round = Round::new(&job, family, std::mem::take(got));
+            let mut round = Round::new(&job, family, std::mem::take(got), is_first);
             Box::pin(round.run()).await?;
             let (addrs, short) = round.finish();
+            is_first &= addrs.is_empty();
             *got = addrs;
             shortfall.families.extend(short);
         }
@@ -172,10 +172,14 @@ impl Ipam {
         Ok(Step::Done)
     }
 
-    /// Stamps everything a handle holds anew, so that a release decided on before is refused, and returns it.
-    async fn renew_handle(&self, id: &str) -> Result<Vec<IpAddr>, Error> {
+    /// Stamps everything a handle holds anew, so that a release decided on before is refused, and returns it; nothing
+    /// when the handle has no object.
+    async fn renew_handle(&self, id: &str) -> Result<Option<Vec<IpAddr>>, Error> {
+        let Some(settled) = self.settle_handle(id).await? else {
+            return Ok(None);
+        };
         let mut renewed = Vec::new();
-        for cidr in self.settle_handle(id).await?.into_keys() {
+        for cidr in settled.into_keys() {
             let _block = self.blocks.lock(&cidr).await;
             let mut retry = Retry::default();
             while let Some((object, mut block)) = self.block(cidr).await? {
@@ -189,7 +193,7 @@ impl Ipam {
             }
         }
         renewed.sort_unstable();
-        Ok(renewed)
+        Ok(Some(renewed))
     }
 }
 

@@ -153,6 +153,13 @@ impl Ipam {
         Ok(Some((object, block)))
     }
 
+    /// A block as it was last written here, which may have changed since: only to be written, not to be believed.
+    pub(super) fn written_block(&self, cidr: Cidr) -> Option<(Typed<IpamBlock>, Block)> {
+        let object = self.written.take(cidr)?;
+        let block = Block::decode(&object.resource).ok()?;
+        Some((object, block))
+    }
+
     /// Writes a block unless it changed since it was read; `None` = it did.
     pub(super) async fn write_block(
         &self,
@@ -160,7 +167,12 @@ impl Ipam {
         block: &Block,
     ) -> Result<Option<Typed<IpamBlock>>, Error> {
         block.encode(&mut object.resource.spec);
-        lost(datastore::update_typed(self.store.as_ref(), &object).await)
+        let written = lost(datastore::update_typed(self.store.as_ref(), &object).await)?;
+        match &written {
+            Some(object) => self.written.keep(object.clone()),
+            None => drop(self.written.take(block.cidr())),
+        }
+        Ok(written)
     }
 
     /// Writes a block, or deletes it when nobody owns it and nobody has an address of it. `false` = it changed since read.
@@ -169,11 +181,11 @@ impl Ipam {
         mut object: Typed<IpamBlock>,
         block: &Block,
     ) -> Result<bool, Error> {
-        block.encode(&mut object.resource.spec);
         if block.affinity().is_none() && block.is_empty() {
+            block.encode(&mut object.resource.spec);
             return self.remove(object).await;
         }
-        Ok(lost(datastore::update_typed(self.store.as_ref(), &object).await)?.is_some())
+        Ok(self.write_block(object, block).await?.is_some())
     }
 
     /// Blocks to keep, except those marked as deleted. A large cluster has ten thousand, so ask for few.

@@ -53,10 +53,17 @@ pub(super) struct Round<'a> {
     reasons: Vec<Reason>,
     /// A count of the handle may be too high.
     collided: bool,
+    /// The handle had no object of late.
+    is_first: bool,
 }
 
 impl<'a> Round<'a> {
-    pub(super) fn new(job: &'a Job<'a>, family: Family, got: Vec<IpAddr>) -> Round<'a> {
+    pub(super) fn new(
+        job: &'a Job<'a>,
+        family: Family,
+        got: Vec<IpAddr>,
+        is_first: bool,
+    ) -> Round<'a> {
         let wanted = match family {
             Family::V4 => job.request.v4,
             Family::V6 => job.request.v6,
@@ -70,6 +77,7 @@ impl<'a> Round<'a> {
             usage: BTreeMap::new(),
             reasons: Vec::new(),
             collided: false,
+            is_first,
         }
     }
 
@@ -185,31 +193,46 @@ impl<'a> Round<'a> {
         let ipam = self.job.ipam;
         let _block = ipam.blocks.lock(&cidr).await;
         let mut retry = Retry::default();
+        let mut written = match source {
+            Source::Own => ipam.written_block(cidr),
+            Source::Any => None,
+        };
         loop {
-            let (object, mut block) = match ipam.block(cidr).await {
-                Ok(Some(found)) => found,
-                Ok(None) => return Ok(()),
-                Err(Error::BrokenBlock(broken)) => {
-                    self.note_broken(broken);
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
+            let is_guess = written.is_some();
+            let (object, mut block) = match written.take() {
+                Some(found) => found,
+                None => match ipam.block(cidr).await {
+                    Ok(Some(found)) => found,
+                    Ok(None) => return Ok(()),
+                    Err(Error::BrokenBlock(broken)) => {
+                        self.note_broken(broken);
+                        return Ok(());
+                    }
+                    Err(error) => return Err(error),
+                },
             };
             if source == Source::Own && !block.owned_by(&self.job.request.node) {
+                if is_guess {
+                    continue;
+                }
                 return Ok(());
             }
             block.thaw(ipam.now(), self.job.context.settings.cooldown);
-            let addrs = block.take(
-                self.wanted - self.got.len(),
-                self.job.attribute,
-                &self.job.context.reserved,
-            );
+            let missing = self.wanted - self.got.len();
+            let addrs = block.take(missing, self.job.attribute, &self.job.context.reserved);
+            if is_guess && addrs.len() < missing {
+                continue;
+            }
             self.usage
                 .insert(cidr, block.usage(&self.job.context.reserved));
             if addrs.is_empty() {
                 return Ok(());
             }
-            let handle = ipam.raise(self.job.id, cidr, addrs.len() as u32).await?;
+            let by = addrs.len() as u32;
+            let handle = match std::mem::take(&mut self.is_first) {
+                true => ipam.raise_first(self.job.id, cidr, by).await?,
+                false => ipam.raise(self.job.id, cidr, by).await?,
+            };
             if ipam.write_block(object, &block).await?.is_some() {
                 self.got.extend(addrs);
                 let held = block.held_by(self.job.id).len() as u32;
@@ -221,6 +244,9 @@ impl<'a> Round<'a> {
                 return Ok(());
             }
             self.collided = true;
+            if is_guess {
+                continue;
+            }
             retry
                 .pause(ipam, || format!("IPAMBlock {}", names::block_name(cidr)))
                 .await?;

@@ -31,27 +31,47 @@ impl Ipam {
                 Some(mut object) => {
                     let count = handle::count(&object.resource.spec, block);
                     handle::set(&mut object.resource.spec, block, count.saturating_add(by));
-                    datastore::update_typed(self.store.as_ref(), &object).await
+                    lost(datastore::update_typed(self.store.as_ref(), &object).await)?
                 }
-                None => {
-                    let mut spec = IpamHandleSpec {
-                        handle_id: id.to_owned(),
-                        block: BTreeMap::new(),
-                        deleted: false,
-                    };
-                    handle::set(&mut spec, block, by);
-                    let object = IpamHandle {
-                        metadata: named(names::handle_name(id)),
-                        spec,
-                    };
-                    datastore::create_typed(self.store.as_ref(), &object).await
-                }
+                None => self.create_handle(id, block, by).await?,
             };
-            if let Some(object) = lost(written)? {
+            if let Some(object) = written {
                 return Ok(object);
             }
             retry.pause(self, || format!("IPAMHandle {id}")).await?;
         }
+    }
+
+    /// The same for a handle that had no object of late, which is not looked for.
+    pub(super) async fn raise_first(
+        &self,
+        id: &str,
+        block: Cidr,
+        by: u32,
+    ) -> Result<Typed<IpamHandle>, Error> {
+        match self.create_handle(id, block, by).await? {
+            Some(object) => Ok(object),
+            None => self.raise(id, block, by).await,
+        }
+    }
+
+    async fn create_handle(
+        &self,
+        id: &str,
+        block: Cidr,
+        by: u32,
+    ) -> Result<Option<Typed<IpamHandle>>, Error> {
+        let mut spec = IpamHandleSpec {
+            handle_id: id.to_owned(),
+            block: BTreeMap::new(),
+            deleted: false,
+        };
+        handle::set(&mut spec, block, by);
+        let object = IpamHandle {
+            metadata: named(names::handle_name(id)),
+            spec,
+        };
+        lost(datastore::create_typed(self.store.as_ref(), &object).await)
     }
 
     /// Writes what a handle really has in some blocks; one without addresses is deleted.
@@ -80,15 +100,15 @@ impl Ipam {
     }
 
     /// Makes the counts of a handle agree with the blocks, and returns what it holds there. Without a handle object it
-    /// holds nothing.
+    /// holds nothing, and there is no answer.
     pub(super) async fn settle_handle(
         &self,
         id: &str,
-    ) -> Result<BTreeMap<Cidr, Vec<IpAddr>>, Error> {
+    ) -> Result<Option<BTreeMap<Cidr, Vec<IpAddr>>>, Error> {
         let mut retry = Retry::default();
         loop {
             let Some(object) = self.handle(id).await? else {
-                return Ok(BTreeMap::new());
+                return Ok(None);
             };
             let mut held = BTreeMap::new();
             for (cidr, count) in &object.resource.spec.block {
@@ -100,7 +120,7 @@ impl Ipam {
                 .collect();
             if self.correct(object, &actual).await? {
                 held.retain(|_, addrs| !addrs.is_empty());
-                return Ok(held);
+                return Ok(Some(held));
             }
             retry.pause(self, || format!("IPAMHandle {id}")).await?;
         }
