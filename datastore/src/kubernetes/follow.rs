@@ -111,7 +111,7 @@ impl Follower {
 
     /// Makes the table what a new list says.
     async fn list(&self, memory: &mut Memory) -> Result<Next, Error> {
-        // Ten thousand blocks as trees would be half a gigabyte.
+        // A large cluster has ten thousand blocks, and a tree takes more than its text.
         let mut listed: Vec<(Key, Packed)> = Vec::new();
         let mut from = None;
         let version = loop {

@@ -110,9 +110,9 @@ pub(crate) fn measure(modes: &[Mode], rounds: usize) -> Result<Vec<Row>> {
         overlay.wait_all_reach(false)?;
         let hand = by_hand(&overlay, *mode)?;
         let (mut throughput, mut packets) = (Vec::new(), Vec::new());
-        for _ in 0..rounds {
-            throughput.push((ours.throughput()?, hand.throughput()?));
-            packets.push((ours.packets()?, hand.packets()?));
+        for round in 0..rounds {
+            throughput.push(both(round, || ours.throughput(), || hand.throughput())?);
+            packets.push(both(round, || ours.packets(), || hand.packets())?);
         }
         rows.push(Row {
             mode: mode.name().to_owned(),
@@ -128,6 +128,20 @@ pub(crate) fn measure(modes: &[Mode], rounds: usize) -> Result<Vec<Row>> {
         }
     }
     Ok(rows)
+}
+
+/// Ours and the other, each first in every second round: what comes first may be favoured.
+fn both(
+    round: usize,
+    ours: impl Fn() -> Result<f64>,
+    hand: impl Fn() -> Result<f64>,
+) -> Result<(f64, f64)> {
+    if round % 2 == 0 {
+        Ok((ours()?, hand()?))
+    } else {
+        let hand = hand()?;
+        Ok((ours()?, hand))
+    }
 }
 
 fn by_hand(overlay: &Overlay, mode: Mode) -> Result<Ends> {
