@@ -349,7 +349,11 @@ impl Datastore for KubernetesStore {
     }
 
     async fn record(&self, notice: &Notice) -> Result<(), Error> {
-        let uid = self.uid(notice.kind, &notice.object).await;
+        // That of a Node is its name.
+        let uid = match notice.kind {
+            Kind::Node => None,
+            kind => self.uid(kind, &notice.object).await,
+        };
         let manager = &self.settings.field_manager;
         events::create(&self.client, notice, uid.as_deref(), manager).await
     }
