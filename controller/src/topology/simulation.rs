@@ -376,6 +376,9 @@ impl World {
             (agent.is_cordoned, agent.leaves) = (false, false);
         }
         let mut before = self.paths();
+        // Whoever has just died is missed first.
+        self.pass(LATE.as_secs() + 1);
+        before = self.check(before, &Op::Wait(LATE.as_secs() + 1), false)?;
         for _ in 0..400 {
             let plan = self.look(usize::MAX);
             self.pass(5);
