@@ -34,7 +34,7 @@ pub(super) enum Durability {
 pub(super) struct Lock(File);
 
 impl Lock {
-    /// Waits for other writers, within reason, and in turn.
+    /// Waits for other writers, within reason.
     pub(super) fn acquire(root: &Path) -> Result<Lock, Error> {
         if let Some(lock) = Lock::try_acquire(root)? {
             return Ok(lock);
