@@ -116,6 +116,14 @@ pub(crate) async fn a_slow_watch_gets_the_newest_state(backend: &impl Backend) {
         typed = update_typed(&*store, &typed).await.unwrap();
     }
     store.delete(&key("gone"), None).await.unwrap();
+    // A store knows at once what it has written, and what it has deleted when it is told.
+    let is_gone = async {
+        while (store.list(Kind::IpPool).await.unwrap().iter()).any(|one| one.key == key("gone")) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let limit = Duration::from_secs(10);
+    tokio::time::timeout(limit, is_gone).await.unwrap();
     create_typed(&*store, &pool("mark", "10.2.0.0/16"))
         .await
         .unwrap();
