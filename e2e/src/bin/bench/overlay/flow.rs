@@ -136,7 +136,7 @@ fn both(
     ours: impl Fn() -> Result<f64>,
     hand: impl Fn() -> Result<f64>,
 ) -> Result<(f64, f64)> {
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         Ok((ours()?, hand()?))
     } else {
         let hand = hand()?;
