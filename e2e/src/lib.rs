@@ -41,6 +41,7 @@ pub mod node;
 pub mod overlay;
 pub mod peer;
 pub mod pod;
+pub mod process;
 pub mod raw;
 pub mod reflectors;
 pub mod rights;

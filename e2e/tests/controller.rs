@@ -12,15 +12,15 @@ use std::fs::File;
 use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use e2e::apiserver::ApiServer;
 use e2e::command::binary;
+use e2e::process::Process;
 use e2e::{rights, wait};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 const NAMESPACE: &str = "kube-system";
 const ACCOUNT: &str = "t-tortie-controller";
@@ -84,10 +84,9 @@ impl Drop for Folder {
 
 /// A running controller.
 struct Controller {
-    child: Child,
+    process: Process,
     name: &'static str,
     address: String,
-    log: PathBuf,
 }
 
 impl Controller {
@@ -114,10 +113,9 @@ impl Controller {
             .spawn()
             .context("start tortie-controller")?;
         Ok(Self {
-            child,
+            process: Process::new(child, log),
             name,
             address,
-            log,
         })
     }
 
@@ -134,25 +132,6 @@ impl Controller {
         Ok(page
             .lines()
             .any(|line| line == "tortie_controller_leader 1"))
-    }
-
-    fn end(&mut self, signal: Signal) -> Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?;
-        wait::until("the controller to end", LIMIT, || {
-            Ok(self.child.try_wait()?)
-        })
-        .map(drop)
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        let _dead_already = self.child.kill();
-        let _reaped = self.child.wait();
-        if std::thread::panicking() || std::env::var_os("VERBOSE").is_some() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            eprintln!("log of {}:\n{log}", self.name);
-        }
     }
 }
 
@@ -292,7 +271,7 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
 
     // Killed, it is waited for; ended, it is not.
     let start = Instant::now();
-    controllers[after].end(Signal::SIGKILL)?;
+    controllers[after].process.end(Signal::SIGKILL)?;
     let other = 1 - after;
     wait::until("the other one to lead", LIMIT, || {
         Ok(controllers[other].leads()?.then_some(()))
@@ -308,7 +287,7 @@ fn one_of_two_controllers_leads_and_uses_what_the_chart_grants() -> Result<()> {
             .then_some(()))
     })?;
     let start = Instant::now();
-    controllers[other].end(Signal::SIGTERM)?;
+    controllers[other].process.end(Signal::SIGTERM)?;
     wait::until("the next one to lead", LIMIT, || {
         Ok(controllers[after].leads()?.then_some(()))
     })?;

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::Child;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,11 +17,11 @@ use e2e::diagnostics;
 use e2e::lab::Lab;
 use e2e::node::Node;
 use e2e::pod::Pod;
+use e2e::process::Process;
 use e2e::traffic::{Count, Flow};
 use e2e::wait;
 use e2e::{pod, rights};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const NODES: usize = 5;
@@ -53,34 +52,6 @@ struct Cluster {
     kubeconfig: PathBuf,
     api: ApiServer,
     lab: Lab,
-}
-
-/// A running controller.
-struct Controller {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Controller {
-    fn kill(&mut self) -> Result<()> {
-        kill(
-            Pid::from_raw(i32::try_from(self.child.id())?),
-            Signal::SIGKILL,
-        )?;
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-impl Drop for Controller {
-    fn drop(&mut self) {
-        let _dead_already = self.child.kill();
-        let _reaped = self.child.wait();
-        if std::thread::panicking() || std::env::var_os("VERBOSE").is_some() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            eprintln!("log of {}:\n{log}", self.log.display());
-        }
-    }
 }
 
 impl Cluster {
@@ -127,7 +98,7 @@ impl Cluster {
         Ok(())
     }
 
-    fn controller(&mut self) -> Result<Controller> {
+    fn controller(&mut self) -> Result<Process> {
         self.controllers += 1;
         let log = format!("controller{}.log", self.controllers);
         let arguments = [
@@ -139,10 +110,8 @@ impl Cluster {
             "--topology-settle=10s".to_owned(),
         ];
         let program = binary("tortie-controller")?;
-        Ok(Controller {
-            child: self.api.spawn(&program, &arguments, &log)?,
-            log: self.api.file(&log),
-        })
+        let child = self.api.spawn(&program, &arguments, &log)?;
+        Ok(Process::new(child, self.api.file(&log)))
     }
 
     fn items(&self, what: &str) -> Result<Vec<Value>> {
@@ -310,7 +279,7 @@ fn mesh_and_reflectors_follow_the_number_of_nodes_without_a_lost_packet() -> Res
         nothing_is_lost(flows)?;
 
         rights_are_used(cluster)?;
-        controller.kill()
+        controller.end(Signal::SIGKILL)
     })
 }
 
@@ -318,12 +287,12 @@ fn mesh_and_reflectors_follow_the_number_of_nodes_without_a_lost_packet() -> Res
 fn to_reflectors(
     cluster: &mut Cluster,
     all: &BTreeSet<usize>,
-) -> Result<(Controller, BTreeSet<usize>)> {
+) -> Result<(Process, BTreeSet<usize>)> {
     let mut first = cluster.controller()?;
     slowly("the first BGPPeer", || {
         Ok((!cluster.peerings()?.is_empty()).then_some(()))
     })?;
-    first.kill()?;
+    first.end(Signal::SIGKILL)?;
     let second = cluster.controller()?;
     slowly("the end of the mesh", || {
         ensure!(cluster.mesh()? == Some(false));

@@ -136,8 +136,7 @@ impl Ipam {
             Ok(()) => {}
             Err(Some(holder)) if is_handle(&holder.attribute, id) => {
                 block.renew(id);
-                let written = self.write_block(object, &block).await?;
-                return Ok(if written.is_some() {
+                return Ok(if self.write_block(object, &block).await? {
                     Step::Done
                 } else {
                     Step::Again
@@ -161,7 +160,7 @@ impl Ipam {
             });
         }
         let handle = self.raise(id, cidr, 1).await?;
-        if self.write_block(object, &block).await?.is_none() {
+        if !self.write_block(object, &block).await? {
             return Ok(Step::Again);
         }
         self.correct(
@@ -185,7 +184,7 @@ impl Ipam {
             while let Some((object, mut block)) = self.block(cidr).await? {
                 let held = block.held_by(id);
                 block.renew(id);
-                if held.is_empty() || self.write_block(object, &block).await?.is_some() {
+                if held.is_empty() || self.write_block(object, &block).await? {
                     renewed.extend(held);
                     break;
                 }

@@ -146,7 +146,7 @@ impl Ipam {
                     metadata: named(names::block_name(cidr)),
                     spec,
                 };
-                lost(datastore::create_typed(self.store.as_ref(), &object).await)?
+                lost(datastore::create_typed(self.store.as_ref(), &object).await)?.is_some()
             }
             Some((object, mut block)) => {
                 match judge(&block, node) {
@@ -159,11 +159,7 @@ impl Ipam {
                 self.write_block(object, &block).await?
             }
         };
-        Ok(if written.is_some() {
-            Taken::Yes
-        } else {
-            Taken::Again
-        })
+        Ok(if written { Taken::Yes } else { Taken::Again })
     }
 
     /// `None` = it changed meanwhile.

@@ -160,19 +160,20 @@ impl Ipam {
         Some((object, block))
     }
 
-    /// Writes a block unless it changed since it was read; `None` = it did.
+    /// Writes a block. `false` = it changed since it was read.
     pub(super) async fn write_block(
         &self,
         mut object: Typed<IpamBlock>,
         block: &Block,
-    ) -> Result<Option<Typed<IpamBlock>>, Error> {
+    ) -> Result<bool, Error> {
         block.encode(&mut object.resource.spec);
         let written = lost(datastore::update_typed(self.store.as_ref(), &object).await)?;
-        match &written {
-            Some(object) => self.written.keep(object.clone()),
+        let is_written = written.is_some();
+        match written {
+            Some(object) => self.written.keep(object),
             None => drop(self.written.take(block.cidr())),
         }
-        Ok(written)
+        Ok(is_written)
     }
 
     /// Writes a block, or deletes it when nobody owns it and nobody has an address of it. `false` = it changed since read.
@@ -185,7 +186,7 @@ impl Ipam {
             block.encode(&mut object.resource.spec);
             return self.remove(object).await;
         }
-        Ok(self.write_block(object, block).await?.is_some())
+        self.write_block(object, block).await
     }
 
     /// Blocks to keep, except those marked as deleted. A large cluster has ten thousand, so ask for few.

@@ -233,7 +233,7 @@ impl<'a> Round<'a> {
                 true => ipam.raise_first(self.job.id, cidr, by).await?,
                 false => ipam.raise(self.job.id, cidr, by).await?,
             };
-            if ipam.write_block(object, &block).await?.is_some() {
+            if ipam.write_block(object, &block).await? {
                 self.got.extend(addrs);
                 let held = block.held_by(self.job.id).len() as u32;
                 // Of no consequence when it fails: a count too high is settled later.

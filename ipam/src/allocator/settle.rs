@@ -140,7 +140,7 @@ impl Ipam {
                 return Ok(Vec::new());
             };
             let held = block.held_by(id);
-            if held.len() as u32 >= count || self.write_block(object, &block).await?.is_some() {
+            if held.len() as u32 >= count || self.write_block(object, &block).await? {
                 return Ok(held);
             }
             retry.pause(self, || format!("IPAMBlock {cidr}")).await?;

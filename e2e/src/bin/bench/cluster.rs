@@ -7,9 +7,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use e2e::command::{require, run};
+use e2e::command::require;
 
 mod collecting;
+mod monitor;
 mod objects;
 mod starting;
 mod watching;
@@ -138,13 +139,7 @@ impl Figures {
     }
 
     fn page(&self) -> Result<String> {
-        let kernel = run("uname", &["-sr"])?;
-        let cores = std::thread::available_parallelism()?;
-        let processor = std::fs::read_to_string("/proc/cpuinfo")?;
-        let processor = processor
-            .lines()
-            .find_map(|line| line.strip_prefix("model name"))
-            .map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':']));
+        let machine = crate::machine()?;
         let build = if cfg!(debug_assertions) {
             "**Our programs were built without optimisation: times, processor and memory are not those of a release.**\n"
         } else {
@@ -155,7 +150,7 @@ impl Figures {
             "# Performance with Kubernetes
 
 Written by `make bench BENCH=cluster`, which took {:.0} minutes; do not edit it, run that.
-{build}Machine: {cores} cores, {processor}, {}.
+{build}Machine: {machine}.
 kube-apiserver and the other programs of Kubernetes are those of 1.34, etcd and containerd Debian's; everything shares the cores.
 Nothing here is extrapolated: each figure was measured with as many nodes, blocks and pods as it says.
 
@@ -194,7 +189,6 @@ On a node that is there the controller only lists leaks, and the node's agent fr
 
 {}",
             self.took.as_secs_f64() / 60.0,
-            kernel.trim(),
             pods(&self.crowds),
             watching::BLOCKS_PER_NODE,
             watching::USED,

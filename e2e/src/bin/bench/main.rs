@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     if parts == [overlay::INSIDE] {
         return overlay::inside(quick);
     }
-    machine()?;
+    println!("machine: {}", machine()?);
     for part in &parts {
         match part.as_str() {
             "cni" => cni::bench()?,
@@ -60,11 +60,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn machine() -> Result<()> {
+/// What was measured on: cores, processor and kernel.
+fn machine() -> Result<String> {
     let kernel = command::run("uname", &["-sr"])?;
     let cores = std::thread::available_parallelism()?;
-    println!("machine: {cores} cores, {}", kernel.trim());
-    Ok(())
+    let processor = std::fs::read_to_string("/proc/cpuinfo")?;
+    let mut lines = processor.lines();
+    let processor = lines.find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let processor = processor.map_or("unknown", |(_, name)| name.trim());
+    Ok(format!("{cores} cores, {processor}, {}", kernel.trim()))
 }
 
 /// The value below which `share` of the sorted samples lie.

@@ -134,13 +134,7 @@ fn table(rows: &[Row]) -> String {
 
 impl Figures {
     fn page(&self) -> Result<String> {
-        let kernel = run("uname", &["-sr"])?;
-        let cores = std::thread::available_parallelism()?;
-        let processor = std::fs::read_to_string("/proc/cpuinfo")?;
-        let processor = processor
-            .lines()
-            .find_map(|line| line.strip_prefix("model name"))
-            .map_or("unknown", |name| name.trim_start_matches([' ', '\t', ':']));
+        let machine = crate::machine()?;
         let iperf = run("iperf3", &["--version"])?;
         let iperf = iperf.lines().next().unwrap_or_default();
         let place = if self.emulated {
@@ -152,7 +146,7 @@ impl Figures {
             "# Performance of the overlay
 
 Written by `make bench BENCH=overlay`.
-Machine: {cores} cores, {processor}, {}; {iperf}.
+Machine: {machine}; {iperf}.
 Everything is in network namespaces of that machine: two nodes in two subnets, a router between them, a pod on each.
 
 ## From pod to pod
@@ -174,7 +168,6 @@ Beside it `ip -batch` with the same routes, which were written before.
 | change | routes | median ms | `ip -batch` ms |
 |---|---|---|---|
 ",
-            kernel.trim(),
             table(&self.rows),
             table(&self.ipip)
         );
