@@ -26,8 +26,8 @@ pub struct Config {
     pub tunnel_linger: Duration,
     /// When tunnels are carried by this process.
     pub user_tunnels: UserTunnels,
-    /// How long a route stays that leads through no tunnel, and is to lead through one whose other
-    /// end is not ready. One that leads through another tunnel stays for [`Config::tunnel_linger`].
+    /// How long a route stays that is to lead through a tunnel whose other end is not ready; no
+    /// longer than [`Config::tunnel_linger`], or it would lead through a device that is gone.
     pub route_hold: Duration,
     /// Where sysctls are; another directory only in tests.
     pub sysctl_root: PathBuf,
@@ -56,7 +56,7 @@ impl Default for Config {
             retry_interval: Duration::from_secs(10),
             tunnel_linger: Duration::from_secs(60),
             user_tunnels: UserTunnels::Fallback,
-            route_hold: Duration::from_secs(10),
+            route_hold: Duration::from_secs(60),
             sysctl_root: PathBuf::from("/proc/sys"),
         }
     }

@@ -248,14 +248,7 @@ impl Dataplane {
             self.read_events(now)?;
         }
         self.look_up(&changed, now)?;
-        let (host, config) = (&self.host, &self.config);
-        self.table.settle_holds(now, |route| {
-            if overlay::is_through_tunnel(route, host) {
-                config.tunnel_linger
-            } else {
-                config.route_hold
-            }
-        });
+        self.table.settle_holds(now, self.config.route_hold);
         self.write_routes(now)?;
         self.due.plan = self.table.next();
         let under_way = || self.under_way.iter().flatten();

@@ -41,16 +41,6 @@ pub(crate) fn is_tunnel(name: &str) -> bool {
     NAMES.contains(&name)
 }
 
-/// Whether every way out of a route is a tunnel.
-pub(crate) fn is_through_tunnel(route: &netlink::Route, host: &Host) -> bool {
-    let is_through = |device| {
-        host.by_index(device)
-            .is_some_and(|link| is_tunnel(&link.name))
-    };
-    let mut devices = route.nexthops.iter().map(|nexthop| nexthop.device);
-    !route.nexthops.is_empty() && devices.all(|device| device.is_some_and(is_through))
-}
-
 /// The tunnels of this node.
 #[derive(Debug)]
 pub(crate) struct Overlay {

@@ -52,19 +52,14 @@ impl Holds {
 }
 
 impl Table {
-    /// Decides what is kept, and ends what has been kept long enough or is there no more.
-    /// `hold` says for how long a route may stay.
-    pub(crate) fn settle_holds(
-        &mut self,
-        now: Instant,
-        hold: impl Fn(&netlink::Route) -> Duration,
-    ) {
-        let (delta, shapes) = (&self.delta, self.shapes.get_mut());
+    /// Decides what is kept, and ends what has been kept for as long as `hold` or is there no more.
+    pub(crate) fn settle_holds(&mut self, now: Instant, hold: Duration) {
+        let delta = &self.delta;
         let over = self.holds.kept.extract_if(|key, kept| {
             let actual = delta.get(key).actual;
             match (&kept, actual) {
                 (None, Some(shape)) => {
-                    let until = now + hold(shapes.get(shape));
+                    let until = now + hold;
                     *kept = Some(Kept { shape, until });
                     false
                 }
