@@ -1,5 +1,5 @@
-//! From the mesh to reflectors in pods, to reflectors on nodes, and back, as the notes of the chart
-//! say it: packets flow all the while, and none is lost.
+//! From the mesh to reflectors in pods, to reflectors on nodes, and back, and to those that the
+//! controller chooses, as the notes of the chart say it: packets flow all the while, and none is lost.
 
 use anyhow::{Context, Result, ensure};
 use e2e::kubernetes::{Kubernetes, LIMIT, NAMESPACE, NODES, RELEASE};
@@ -29,6 +29,8 @@ fn mesh_and_reflectors_are_exchanged_without_loss() -> Result<()> {
         nothing_is_lost(cluster, &pods, |cluster| a_reflector_is_killed(cluster))?;
         nothing_is_lost(cluster, &pods, |cluster| to_nodes(cluster))?;
         nothing_is_lost(cluster, &pods, |cluster| to_mesh(cluster))?;
+        nothing_is_lost(cluster, &pods, |cluster| to_chosen_nodes(cluster))?;
+        nothing_is_lost(cluster, &pods, |cluster| below_the_limit(cluster))?;
         cluster.all_reach_each_other(&pods)?;
         nothing_is_refused(cluster)
     })
@@ -115,19 +117,58 @@ fn to_mesh(cluster: &Kubernetes) -> Result<()> {
     sessions(cluster, MESH)
 }
 
+/// More nodes than a mesh may have: the controller makes two of them reflect and ends the mesh.
+fn to_chosen_nodes(cluster: &Kubernetes) -> Result<()> {
+    choose(cluster, NODES - 1)?;
+    let all = Sessions {
+        mesh: 0,
+        objects: 2,
+    };
+    sessions(cluster, all)
+}
+
+/// A mesh may have more than there are: it comes back, and what was made for the reflectors goes.
+fn below_the_limit(cluster: &Kubernetes) -> Result<()> {
+    choose(cluster, 2 * NODES)?;
+    sessions(cluster, MESH)?;
+    let left = cluster.items("bgppeers")?;
+    ensure!(left.is_empty(), "{left:#?}");
+    Ok(())
+}
+
+/// Asks Helm for reflectors above so many nodes.
+fn choose(cluster: &Kubernetes, limit: usize) -> Result<()> {
+    upgrade(
+        cluster,
+        &format!(
+            "reflectors:
+  mode: auto
+  auto: {{meshLimit: {limit}, count: 2, settle: 10s}}
+"
+        ),
+    )
+}
+
 /// Asks Helm for reflectors of this kind, with or without the mesh.
 fn change(cluster: &Kubernetes, mode: &str, mesh: bool) -> Result<()> {
-    let file = cluster.lab().folder().join("values.yaml");
-    let text = format!(
-        "bgp: {{mesh: {mesh}}}
+    upgrade(
+        cluster,
+        &format!(
+            "bgp: {{mesh: {mesh}}}
 reflectors:
   mode: {mode}
   deployment:
     replicas: 2
     nodeSelector: {{reflects: 'yes'}}
 "
-    );
-    std::fs::write(&file, text)?;
+        ),
+    )
+}
+
+/// With these values.
+fn upgrade(cluster: &Kubernetes, values: &str) -> Result<()> {
+    let file = cluster.lab().folder().join("values.yaml");
+    std::fs::write(&file, values)?;
     let values = format!("-f {}", file.display());
     cluster.deploy("upgrade", &values).map(drop)
 }
