@@ -1,7 +1,8 @@
 //! Reads, decides with the pure parts, writes by compare and swap, tries again.
 //!
-//! Locks of this process only spare it conflicts with itself; what is correct is decided by the datastore alone, so any
-//! number of processes may work on the same objects and die at any point. The rules are told in [`crate::handle`] and
+//! Locks of this process spare it conflicts with itself, and the lock of a handle keeps its release apart from who raises
+//! it (see [`group`]); all else is decided by the datastore alone, so any number of processes may work on the same objects
+//! and die at any point. The rules are told in [`crate::handle`] and
 //! [`crate::affinity`].
 
 mod assign;
@@ -9,6 +10,7 @@ mod claim;
 mod collect;
 mod context;
 mod give_back;
+mod group;
 mod locks;
 mod objects;
 mod pools;
@@ -30,6 +32,7 @@ use crate::block::{Allocation, Block};
 use crate::error::Error;
 use crate::request::Held;
 pub use collect::Collected;
+use group::Queues;
 use locks::Locks;
 use written::Written;
 
@@ -49,9 +52,11 @@ pub struct Ipam {
     /// By node.
     claims: Arc<Locks<String>>,
     blocks: Arc<Locks<Cidr>>,
+    /// Who waits for those.
+    queues: Arc<Queues>,
     /// Blocks each node had when last seen: where to look first. Never trusted, the block itself says whose it is.
     owned: Arc<Mutex<BTreeMap<String, BTreeSet<Cidr>>>>,
-    /// Blocks as they were last written here.
+    /// Blocks as they were last written or read here.
     written: Arc<Written>,
 }
 
@@ -65,6 +70,7 @@ impl Ipam {
             handles: Arc::default(),
             claims: Arc::default(),
             blocks: Arc::default(),
+            queues: Arc::default(),
             owned: Arc::default(),
             written: Arc::default(),
         }

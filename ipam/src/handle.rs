@@ -4,6 +4,9 @@
 //! of addresses the handle has there, and listing the blocks of a handle finds all its addresses.
 //! A count may be lowered only by who read the handle, then wrote the block, and then writes the handle unchanged since:
 //! whoever had raised it in between and was about to write the block has lost that race and raises it again.
+//! It notices because its write of the block is made of a version that it knew before it raised the count, or of one that
+//! such a version became by writes that lower no count of this handle. So counts may be raised while others write the
+//! block, but not while nobody knows it.
 
 use crds::{Cidr, IpamHandleSpec};
 

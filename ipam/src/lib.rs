@@ -14,6 +14,7 @@
 mod affinity;
 mod allocator;
 mod block;
+mod edit;
 mod error;
 pub mod gc;
 mod handle;

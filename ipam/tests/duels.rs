@@ -54,7 +54,7 @@ async fn repair(ipam: Ipam) -> Result<(), Error> {
     ipam.repair().await.map(|_| ())
 }
 
-/// Runs random operations of the list against each other, each in a process of its own.
+/// Runs random operations of the list against each other, each in a process of its own or some in one.
 fn duel(operations: &[fn(Ipam) -> Operation]) {
     let number = |variable: &str| {
         std::env::var(variable)
@@ -98,8 +98,13 @@ fn one_order(seed: u64, operations: &[fn(Ipam) -> Operation]) {
         block_on(process().auto_assign(&request("node-1", "net.old"))).unwrap();
     }
     let mut tasks = Tasks::new(random.clone());
+    let (shared, share) = (process(), *random.pick(&[0, 50, 100]));
     for index in 0..OPERATIONS {
-        tasks.start(index, random.pick(operations)(process()));
+        let ipam = match random.percent(share) {
+            true => shared.clone(),
+            false => process(),
+        };
+        tasks.start(index, random.pick(operations)(ipam));
     }
     for _ in 0..MAX_STEPS {
         if let Some((_, outcome)) = tasks.step() {

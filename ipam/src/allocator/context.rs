@@ -1,6 +1,7 @@
 //! What the cluster says about addresses: settings, pools, reservations, labels of the node.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crds::core::Node;
@@ -28,7 +29,7 @@ pub(super) struct Context {
     pub(super) pools: Vec<Pool>,
     /// Pools that cannot be read: name and problem.
     pub(super) unreadable: Vec<(String, String)>,
-    pub(super) reserved: Ranges,
+    pub(super) reserved: Arc<Ranges>,
     pub(super) node_labels: BTreeMap<String, String>,
 }
 
@@ -87,7 +88,7 @@ impl Ipam {
             settings,
             pools,
             unreadable,
-            reserved,
+            reserved: Arc::new(reserved),
             node_labels,
         })
     }

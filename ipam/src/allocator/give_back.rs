@@ -74,7 +74,7 @@ impl Ipam {
                 return Ok(if kept { Given::Kept } else { Given::Back });
             }
             block.disown();
-            if self.write_or_delete_block(object, &block).await? {
+            if self.write_or_delete_block(object, &block, None).await? {
                 break;
             }
             retry.pause(self, || format!("IPAMBlock {cidr}")).await?;

@@ -153,40 +153,47 @@ impl Ipam {
         Ok(Some((object, block)))
     }
 
-    /// A block as it was last written here, which may have changed since: only to be written, not to be believed.
-    pub(super) fn written_block(&self, cidr: Cidr) -> Option<(Typed<IpamBlock>, Block)> {
-        let object = self.written.take(cidr)?;
-        let block = Block::decode(&object.resource).ok()?;
-        Some((object, block))
-    }
-
     /// Writes a block. `false` = it changed since it was read.
     pub(super) async fn write_block(
         &self,
+        object: Typed<IpamBlock>,
+        block: &Block,
+    ) -> Result<bool, Error> {
+        self.write_in_era(object, block, None).await
+    }
+
+    async fn write_in_era(
+        &self,
         mut object: Typed<IpamBlock>,
         block: &Block,
+        era: Option<u64>,
     ) -> Result<bool, Error> {
         block.encode(&mut object.resource.spec);
         let written = lost(datastore::update_typed(self.store.as_ref(), &object).await)?;
-        let is_written = written.is_some();
-        match written {
-            Some(object) => self.written.keep(object),
-            None => drop(self.written.take(block.cidr())),
+        let Some(object) = written else {
+            return Ok(false);
+        };
+        match Block::decode(&object.resource) {
+            Ok(block) => drop(self.written.keep(object, block, era)),
+            Err(_) => self.written.forget(block.cidr()),
         }
-        Ok(is_written)
+        Ok(true)
     }
 
-    /// Writes a block, or deletes it when nobody owns it and nobody has an address of it. `false` = it changed since read.
+    /// Writes a block, in an era or beginning one, or deletes it when nobody owns it and nobody has an address of it.
+    /// `false` = it changed since read.
     pub(super) async fn write_or_delete_block(
         &self,
         mut object: Typed<IpamBlock>,
         block: &Block,
+        era: Option<u64>,
     ) -> Result<bool, Error> {
         if block.affinity().is_none() && block.is_empty() {
             block.encode(&mut object.resource.spec);
+            self.written.forget(block.cidr());
             return self.remove(object).await;
         }
-        self.write_block(object, block).await
+        self.write_in_era(object, block, era).await
     }
 
     /// Blocks to keep, except those marked as deleted. A large cluster has ten thousand, so ask for few.

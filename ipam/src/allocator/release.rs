@@ -8,6 +8,7 @@ use crds::Cidr;
 use crds::ipam_block::attribute;
 
 use crate::block::{Guard, Refusal};
+use crate::edit::Edit;
 use crate::error::Error;
 use crate::request::{Held, LiveHandles, Release, Released};
 
@@ -56,15 +57,14 @@ impl Ipam {
         cidr: Cidr,
         cooldown: Duration,
     ) -> Result<Vec<IpAddr>, Error> {
-        let _block = self.blocks.lock(&cidr).await;
         let mut retry = Retry::default();
         loop {
-            let Some((object, mut block)) = self.block(cidr).await? else {
-                return Ok(Vec::new());
+            let edit = Edit::Release {
+                handle: id.to_owned(),
+                cooldown,
             };
-            let addrs = block.release_handle(id, self.now(), cooldown);
-            if self.write_or_delete_block(object, &block).await? {
-                return Ok(addrs);
+            if let Some(done) = self.commit(cidr, None, edit).await? {
+                return Ok(done.addrs);
             }
             retry.pause(self, || format!("IPAMBlock {cidr}")).await?;
         }
@@ -151,7 +151,7 @@ impl Ipam {
                 // Read before the block is written, as `correct` demands.
                 handles.push((self.handle(&id).await?, id));
             }
-            if here.released.is_empty() || self.write_or_delete_block(object, &block).await? {
+            if here.released.is_empty() || self.write_or_delete_block(object, &block, None).await? {
                 for (handle, id) in handles {
                     let left = BTreeMap::from([(cidr, block.held_by(&id).len() as u32)]);
                     if let Some(handle) = handle

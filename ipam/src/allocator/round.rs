@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use crds::ipam_block::AllocationAttribute;
 use crds::{Cidr, names};
+use tokio::sync::OwnedMutexGuard;
 
-use crate::block::{BrokenBlock, Usage};
+use crate::block::{Block, BrokenBlock, Usage};
+use crate::edit::Edit;
 use crate::error::Error;
 use crate::pool::{self, Pool, Query};
 use crate::request::{AutoAssign, Family};
@@ -85,13 +87,12 @@ impl<'a> Round<'a> {
         if !self.short() || !self.select_pools()? {
             return Ok(());
         }
-        let known = self
-            .job
-            .ipam
-            .owned_blocks(&self.job.request.node, |owned| owned.clone());
-        self.take_own(&known).await?;
-        if self.short() && Box::pin(self.claim()).await? == Limit::Free && self.short() {
-            self.borrow().await?;
+        if let Some(node) = self.take_known().await? {
+            let limit = Box::pin(self.claim()).await?;
+            drop(node);
+            if limit == Limit::Free && self.short() {
+                self.borrow().await?;
+            }
         }
         if self.collided {
             self.job.ipam.settle_handle(self.job.id).await?;
@@ -132,8 +133,12 @@ impl<'a> Round<'a> {
         }
     }
 
+    fn missing(&self) -> usize {
+        self.wanted.saturating_sub(self.got.len())
+    }
+
     fn short(&self) -> bool {
-        self.got.len() < self.wanted
+        self.missing() > 0
     }
 
     /// `false` = there is none.
@@ -179,6 +184,27 @@ impl<'a> Round<'a> {
             .any(|pool| pool.cidr.contains(&cidr.net()))
     }
 
+    /// Takes of the blocks the node is known to have. When that is not enough, returns the lock of the node for claiming
+    /// more; one request of a node at a time claims, so that the next finds the block of the first instead of claiming
+    /// its own.
+    async fn take_known(&mut self) -> Result<Option<OwnedMutexGuard<()>>, Error> {
+        let (ipam, node) = (self.job.ipam, &self.job.request.node);
+        let mut tried = BTreeSet::new();
+        loop {
+            let known = ipam.owned_blocks(node, |owned| &*owned - &tried);
+            self.take_own(&known).await?;
+            if !self.short() {
+                return Ok(None);
+            }
+            tried.extend(known);
+            let lock = ipam.claims.lock(node).await;
+            // A block that was claimed while this one waited is for all who waited, at the same time.
+            if ipam.owned_blocks(node, |owned| owned.is_subset(&tried)) {
+                return Ok(Some(lock));
+            }
+        }
+    }
+
     async fn take_own(&mut self, owned: &BTreeSet<Cidr>) -> Result<(), Error> {
         for cidr in owned {
             if self.short() && self.in_pools(*cidr) {
@@ -191,65 +217,80 @@ impl<'a> Round<'a> {
     /// Takes what is missing, as far as the block has it.
     async fn take(&mut self, cidr: Cidr, source: Source) -> Result<(), Error> {
         let ipam = self.job.ipam;
-        let _block = ipam.blocks.lock(&cidr).await;
         let mut retry = Retry::default();
-        let mut written = match source {
-            Source::Own => ipam.written_block(cidr),
-            Source::Any => None,
-        };
-        loop {
-            let is_guess = written.is_some();
-            let (object, mut block) = match written.take() {
-                Some(found) => found,
-                None => match ipam.block(cidr).await {
-                    Ok(Some(found)) => found,
-                    Ok(None) => return Ok(()),
-                    Err(Error::BrokenBlock(broken)) => {
-                        self.note_broken(broken);
-                        return Ok(());
-                    }
-                    Err(error) => return Err(error),
-                },
-            };
-            if source == Source::Own && !block.owned_by(&self.job.request.node) {
-                if is_guess {
-                    continue;
-                }
-                return Ok(());
-            }
-            block.thaw(ipam.now(), self.job.context.settings.cooldown);
-            let missing = self.wanted - self.got.len();
-            let addrs = block.take(missing, self.job.attribute, &self.job.context.reserved);
-            if is_guess && addrs.len() < missing {
-                continue;
-            }
-            self.usage
-                .insert(cidr, block.usage(&self.job.context.reserved));
-            if addrs.is_empty() {
-                return Ok(());
-            }
-            let by = addrs.len() as u32;
+        let mut is_raised = false;
+        while let Some((era, by)) = self.look(cidr, source).await? {
             let handle = match std::mem::take(&mut self.is_first) {
-                true => ipam.raise_first(self.job.id, cidr, by).await?,
-                false => ipam.raise(self.job.id, cidr, by).await?,
+                true => ipam.raise_first(self.job.id, cidr, by as u32).await?,
+                false => ipam.raise(self.job.id, cidr, by as u32).await?,
             };
-            if ipam.write_block(object, &block).await? {
-                self.got.extend(addrs);
-                let held = block.held_by(self.job.id).len() as u32;
-                // Of no consequence when it fails: a count too high is settled later.
+            let edit = Edit::Take {
+                handle: self.job.id.to_owned(),
+                want: by,
+                known: self.got.clone(),
+                attribute: Arc::clone(self.job.attribute),
+                reserved: Arc::clone(&self.job.context.reserved),
+                cooldown: self.job.context.settings.cooldown,
+            };
+            if let Some(mut done) = ipam.commit(cidr, Some(era), edit).await? {
+                self.got.append(&mut done.addrs);
+                // Lowers what earlier attempts counted too. Of no consequence when it fails: a count too high is settled later.
                 self.collided |= !ipam
-                    .correct(handle, &BTreeMap::from([(cidr, held)]))
+                    .correct(handle, &BTreeMap::from([(cidr, done.held)]))
                     .await
                     .unwrap_or(false);
                 return Ok(());
             }
-            self.collided = true;
-            if is_guess {
-                continue;
-            }
+            is_raised = true;
             retry
                 .pause(ipam, || format!("IPAMBlock {}", names::block_name(cidr)))
                 .await?;
         }
+        self.collided |= is_raised;
+        Ok(())
+    }
+
+    /// The era of a block and how much of what is missing it has. What is known is enough when it has all; that it has
+    /// not, or is another's, is only believed when read.
+    async fn look(&mut self, cidr: Cidr, source: Source) -> Result<Option<(u64, usize)>, Error> {
+        let ipam = self.job.ipam;
+        if let Some(era) = self.known_to_have_all(cidr, source) {
+            return Ok(Some((era, self.missing())));
+        }
+        let _block = ipam.blocks.lock(&cidr).await;
+        // Whoever had the lock may have read or written it.
+        if let Some(era) = self.known_to_have_all(cidr, source) {
+            return Ok(Some((era, self.missing())));
+        }
+        match ipam.block(cidr).await {
+            Ok(Some((object, block))) => {
+                let by = self.free_of(&block, source).min(self.missing());
+                let era = (by > 0).then(|| ipam.written.keep(object, block, None).era);
+                Ok(era.map(|era| (era, by)))
+            }
+            Ok(None) => Ok(None),
+            Err(Error::BrokenBlock(broken)) => {
+                self.note_broken(broken);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn known_to_have_all(&mut self, cidr: Cidr, source: Source) -> Option<u64> {
+        let known = self.job.ipam.written.get(cidr)?;
+        (self.free_of(&known.block, source) >= self.missing()).then_some(known.era)
+    }
+
+    /// How many addresses the request may have of a block.
+    fn free_of(&mut self, block: &Block, source: Source) -> usize {
+        if source == Source::Own && !block.owned_by(&self.job.request.node) {
+            return 0;
+        }
+        let mut block = block.clone();
+        block.thaw(self.job.ipam.now(), self.job.context.settings.cooldown);
+        let usage = block.usage(&self.job.context.reserved);
+        self.usage.insert(block.cidr(), usage);
+        usage.free as usize
     }
 }

@@ -173,7 +173,7 @@ pub(crate) struct Tasks<L, O> {
     random: Random,
     pub(crate) running: Vec<Task<L, O>>,
     /// The one that went on last.
-    current: usize,
+    pub(crate) current: usize,
 }
 
 impl<L, O> Tasks<L, O> {

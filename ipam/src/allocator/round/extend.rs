@@ -22,10 +22,8 @@ pub(super) enum Limit {
 }
 
 impl Round<'_> {
-    /// Claims blocks until the request is met or none is left. One request of a node at a time, so that the next finds
-    /// the block of the first instead of claiming its own.
+    /// Claims blocks until the request is met or none is left; the lock of the node is held.
     pub(super) async fn claim(&mut self) -> Result<Limit, Error> {
-        let _node = self.job.ipam.claims.lock(&self.job.request.node).await;
         let mut owned = Box::pin(self.job.ipam.settle_node(&self.job.request.node)).await?;
         self.take_own(&owned).await?;
         if !self.short() {
