@@ -1,6 +1,6 @@
 //! nftables: one table of ours in family `inet`, written in one transaction and read back.
 //!
-//! A [`Ruleset`] is a table as somebody wants it: interval sets of addresses and base chains with
+//! A [`Ruleset`] is a table as somebody wants it: interval sets of addresses and chains with
 //! their rules. [`Nftables::commit`] makes changes all at once or not at all,
 //! [`Nftables::show`] reads what is there, and [`Shown`] says where the two differ without
 //! understanding expressions: the kernel repeats the attributes that it was given.
@@ -93,8 +93,8 @@ pub struct Set {
 pub struct Chain {
     /// Its name.
     pub name: String,
-    /// Where it is.
-    pub base: Base,
+    /// Where packets meet it; nothing for one that rules of other chains send them to.
+    pub base: Option<Base>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
 }
@@ -188,9 +188,19 @@ struct ShownSet {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct ShownChain {
-    /// Nothing for a chain that no chain of ours looks like.
-    base: Option<(String, u32, i32)>,
+    place: ShownPlace,
     rules: Vec<WireRule>,
+}
+
+/// Where packets meet a chain, as messages have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ShownPlace {
+    /// Type, hook and priority.
+    Hook(String, u32, i32),
+    /// Where rules send them to it.
+    NoHook,
+    /// Where no chain of ours is, or with a policy that none of ours has.
+    Foreign,
 }
 
 /// A rule as attributes.
@@ -212,7 +222,7 @@ impl Shown {
         });
         let chains = ruleset.chains.iter().map(|chain| {
             let shown = ShownChain {
-                base: Some(chain.base.on_the_wire()),
+                place: chain.place(),
                 rules: chain.rules.iter().map(Rule::on_the_wire).collect(),
             };
             (chain.name.clone(), shown)
@@ -232,7 +242,7 @@ impl Shown {
         };
         let chain = |chain: &Chain| {
             let shown = self.chains.get(&chain.name);
-            shown.is_some_and(|shown| shown.base.as_ref() == Some(&chain.base.on_the_wire()))
+            shown.is_some_and(|shown| shown.place == chain.place())
         };
         !self.flagged
             && self.sets.len() == ruleset.sets.len()
@@ -274,6 +284,15 @@ impl Base {
             ChainKind::Nat => "nat",
         };
         (kind.to_owned(), self.hook as u32, self.priority)
+    }
+}
+
+impl Chain {
+    fn place(&self) -> ShownPlace {
+        self.base.map_or(ShownPlace::NoHook, |base| {
+            let (kind, hook, priority) = base.on_the_wire();
+            ShownPlace::Hook(kind, hook, priority)
+        })
     }
 }
 

@@ -38,6 +38,11 @@ pub(crate) fn firewall(basis: &Basis<'_>, overlay: &Overlay) -> Firewall {
         hosts: nodes.map(IpNet::from).chain(others).collect(),
         ipip: overlay.ipip.is_some(),
         vxlan: vxlan.into_iter().flatten().map(|device| device.port).next(),
+        vxlan_ends: vxlan
+            .into_iter()
+            .flatten()
+            .map(|device| device.local)
+            .collect(),
         workload_ipip: felix.workload_ipip.unwrap_or(false),
         workload_vxlan: felix.workload_vxlan.unwrap_or(false),
         tunnels: tunnels.collect(),

@@ -68,7 +68,8 @@ impl Facts<'_> {
     fn table(&self) -> model::Table {
         let mut chains = vec![
             filter::prerouting(self),
-            filter::input(self),
+            filter::pods(self),
+            filter::vxlan_in(self),
             filter::output(self),
         ];
         // With it the kernel tracks every packet.

@@ -7,7 +7,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 
 use super::{
     DATA_VALUE, ELEMENT_END, ELEMENT_FLAGS, ELEMENT_KEY, INET, Kind, LIST_ELEMENT, OBJECT_TABLE,
-    Range, Shown, ShownChain, ShownSet, WireRule,
+    Range, Shown, ShownChain, ShownPlace, ShownSet, WireRule,
 };
 use crate::attribute::{Attribute, attributes};
 use crate::netfilter::{HEADER_BYTES, Head, LISTING, Writer};
@@ -100,19 +100,23 @@ fn name_of(answer: &Answer<'_>, kind: u16) -> Option<String> {
 }
 
 fn read_chain(answer: &Answer<'_>) -> Option<(String, ShownChain)> {
-    let base = || {
-        let place = value(answer, 4)?;
+    let hook = value(answer, 4);
+    let place = |hook: &Attribute<'_>| {
         let number = |kind| {
-            attributes(place.value, 0)
+            attributes(hook.value, 0)
                 .find(|attribute| attribute.kind == kind)?
                 .u32_be()
         };
         // A policy other than accept makes it another chain.
         value(answer, 5)?.u32_be().filter(|policy| *policy == 1)?;
-        Some((name_of(answer, 7)?, number(1)?, number(2)?.cast_signed()))
+        let kind = name_of(answer, 7)?;
+        Some(ShownPlace::Hook(kind, number(1)?, number(2)?.cast_signed()))
     };
     let chain = ShownChain {
-        base: base(),
+        place: match hook {
+            Some(hook) => place(&hook).unwrap_or(ShownPlace::Foreign),
+            None => ShownPlace::NoHook,
+        },
         rules: Vec::new(),
     };
     Some((name_of(answer, 3)?, chain))

@@ -15,6 +15,10 @@ const REGISTER: u32 = 1;
 const REGISTER_MIN_PORT: u32 = 2;
 const REGISTER_MAX_PORT: u32 = 3;
 const VERDICT: u32 = 0;
+/// `NF_DROP`, `NFT_GOTO` and `NFT_RETURN`.
+const DROP: u32 = 0;
+const GO_TO: u32 = (-4_i32).cast_unsigned();
+const RETURN: u32 = (-5_i32).cast_unsigned();
 /// `NFT_PAYLOAD_NETWORK_HEADER` and `NFT_PAYLOAD_TRANSPORT_HEADER`.
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
@@ -67,6 +71,10 @@ pub enum Expression {
     NoTrack,
     /// Ends the packet.
     Drop,
+    /// Goes on in the chain of this name, which has no hook, and does not come back.
+    GoTo(String),
+    /// Looks at no more rules of this table at this hook.
+    Return,
     /// Gives the flow the source address of the interface it leaves by, and any free port.
     Masquerade(Option<NatPorts>),
     /// Gives the flow this source address, and any free port.
@@ -150,11 +158,9 @@ impl Expression {
             Expression::NotIn(set) => lookup(to, 1, set),
             Expression::Counter => step(to, "counter", |_| {}),
             Expression::NoTrack => step(to, "notrack", |_| {}),
-            Expression::Drop => step(to, "immediate", |data| {
-                data.big_u32(1, VERDICT);
-                // NFTA_DATA_VERDICT, NFTA_VERDICT_CODE, NF_DROP.
-                data.nested(2, |data| data.nested(2, |verdict| verdict.big_u32(1, 0)));
-            }),
+            Expression::Drop => verdict(to, DROP, None),
+            Expression::GoTo(chain) => verdict(to, GO_TO, Some(chain)),
+            Expression::Return => verdict(to, RETURN, None),
             Expression::Masquerade(ports) => masquerade(to, *ports),
             Expression::SourceNat(address, ports) => source_nat(to, *address, *ports),
         }
@@ -210,6 +216,21 @@ fn lookup(to: &mut Writer, flags: u32, set: &str) {
         data.string(1, set);
         data.big_u32(2, REGISTER);
         data.big_u32(5, flags);
+    });
+}
+
+fn verdict(to: &mut Writer, code: u32, chain: Option<&str>) {
+    step(to, "immediate", |data| {
+        data.big_u32(1, VERDICT);
+        // NFTA_DATA_VERDICT, in it NFTA_VERDICT_CODE and NFTA_VERDICT_CHAIN.
+        data.nested(2, |data| {
+            data.nested(2, |verdict| {
+                verdict.big_u32(1, code);
+                if let Some(chain) = chain {
+                    verdict.string(2, chain);
+                }
+            });
+        });
     });
 }
 
@@ -361,6 +382,10 @@ mod tests {
         let mut longer = drops_port(4789);
         longer.push(Expression::Counter);
         assert!(!said.is_repeated_by(&wire(longer)));
+        let goes_to = |chain: &str| wire(vec![Expression::GoTo(chain.to_owned())]);
+        assert!(goes_to("one").is_repeated_by(&goes_to("one")));
+        assert!(!goes_to("one").is_repeated_by(&goes_to("other")));
+        assert!(!goes_to("one").is_repeated_by(&wire(vec![Expression::Return])));
         assert!(!said.is_repeated_by(&wire(drops_port(4789)[..5].to_vec())));
     }
 

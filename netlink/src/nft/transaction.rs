@@ -98,6 +98,10 @@ impl Batch {
         for chain in &ruleset.chains {
             self.chain(table, chain);
         }
+        // Only now: rules name chains.
+        for chain in &ruleset.chains {
+            self.rules(table, chain);
+        }
     }
 
     fn set(&mut self, table: &str, set: &Set) {
@@ -121,18 +125,19 @@ impl Batch {
     }
 
     fn chain(&mut self, table: &str, chain: &Chain) {
-        let (kind, hook, priority) = chain.base.on_the_wire();
         self.add(Kind::NewChain, NLM_F_CREATE, &chain.name, |message| {
             message.string(1, table);
             message.string(3, &chain.name);
-            message.nested(4, |place| {
-                place.big_u32(1, hook);
-                place.attribute(2, &priority.to_be_bytes());
-            });
-            message.big_u32(5, ACCEPT);
-            message.string(7, &kind);
+            if let Some(base) = chain.base {
+                let (kind, hook, priority) = base.on_the_wire();
+                message.nested(4, |place| {
+                    place.big_u32(1, hook);
+                    place.attribute(2, &priority.to_be_bytes());
+                });
+                message.big_u32(5, ACCEPT);
+                message.string(7, &kind);
+            }
         });
-        self.rules(table, chain);
     }
 
     fn rules(&mut self, table: &str, chain: &Chain) {

@@ -47,11 +47,11 @@ fn rule(expressions: Vec<Expression>) -> Rule {
 fn chain(name: &str, kind: ChainKind, hook: Hook, priority: i32, rules: Vec<Rule>) -> Chain {
     Chain {
         name: name.to_owned(),
-        base: Base {
+        base: Some(Base {
             kind,
             hook,
             priority,
-        },
+        }),
         rules,
     }
 }
@@ -80,9 +80,12 @@ fn everything() -> Ruleset {
         ]
     };
     let local = || Expression::Is(2_u32.to_ne_bytes().to_vec());
-    let mut spoofed = rule(vec![
+    let from_pod = rule(vec![
         Expression::Meta(MetaKey::InName),
         Expression::Is(b"cali".to_vec()),
+        Expression::GoTo("pods".to_owned()),
+    ]);
+    let mut spoofed = rule(vec![
         Expression::Fib(FibResult::SourceBehindInput),
         Expression::Is(vec![0; 4]),
         Expression::Counter,
@@ -96,6 +99,7 @@ fn everything() -> Ruleset {
         Expression::Fib(FibResult::DestinationType),
         local(),
         Expression::NoTrack,
+        Expression::Return,
     ]);
     let mut outgoing = family(2).to_vec();
     outgoing.extend([
@@ -148,9 +152,15 @@ fn everything() -> Ruleset {
                 ChainKind::Filter,
                 Hook::Prerouting,
                 -300,
-                vec![spoofed, rule(tunnel)],
+                vec![from_pod, rule(tunnel)],
             ),
             chain("post", ChainKind::Nat, Hook::Postrouting, 99, nat),
+            // Behind the one that sends packets to it.
+            Chain {
+                name: "pods".to_owned(),
+                base: None,
+                rules: vec![spoofed],
+            },
         ],
     }
 }
@@ -161,14 +171,15 @@ const EVERYTHING: &str = r#"table inet ours {
     set six { type ipv6_addr flags interval elements = { 2001:db8::/32 } }
     set none { type ipv4_addr flags interval }
     chain raw { type filter hook prerouting priority raw; policy accept;
-        iifname "cali*" fib saddr . iif oif missing counter drop comment "not its source"
-        udp dport 4789 fib daddr type local notrack }
+        iifname "cali*" goto pods
+        udp dport 4789 fib daddr type local notrack return }
     chain post { type nat hook postrouting priority srcnat - 1; policy accept;
         ip saddr @four ip daddr != @four meta l4proto tcp masquerade to :1000-2000 fully-random
         ip saddr @four ip daddr != @four meta l4proto tcp snat ip to 192.0.2.1:1000-2000 fully-random
         ip saddr @four ip daddr != @four masquerade fully-random
         ip6 saddr @six snat ip6 to 2001:db8::1 fully-random
         oifname "tunl0" fib saddr . oif type != local fib saddr type local masquerade fully-random }
+    chain pods { fib saddr . iif oif missing counter drop comment "not its source" }
     }"#;
 
 fn words(text: &str) -> String {
@@ -222,12 +233,16 @@ fn what_others_do_to_the_table_is_seen() {
             "delete table inet ours",
             "flush table inet ours",
             "flush chain inet ours raw",
+            "flush chain inet ours pods",
+            "add rule inet ours pods accept",
+            "flush chain inet ours raw ; delete chain inet ours pods",
             "flush set inet ours four",
             "delete element inet ours four { 10.0.0.0/8 }",
             "add element inet ours none { 198.51.100.7 }",
             "insert rule inet ours raw accept",
             "add rule inet ours raw accept",
             "add set inet ours more { type ipv4_addr; }",
+            "add chain inet ours more",
             "add chain inet ours more { type filter hook input priority 0; policy drop; }",
             "add chain inet ours raw { policy drop; }",
             "add table inet ours { flags dormant; }",
@@ -289,6 +304,7 @@ fn parts_are_changed_without_the_rest() {
             "{now}"
         );
         assert!(!now.contains("notrack"), "{now}");
+        assert!(now.contains("goto pods"), "{now}");
         assert_eq!(handle(), post, "the other chain has its rules of before");
         let shown = nftables.show(TABLE).unwrap().unwrap();
         assert_eq!(shown.difference(&ruleset.sets[0]), (vec![], vec![]));

@@ -24,6 +24,9 @@ pub struct Firewall {
     pub ipip: bool,
     /// VXLAN is in use on this UDP port: it is taken from `hosts` only, and not tracked.
     pub vxlan: Option<u16>,
+    /// Addresses of this node that its VXLAN devices have for their own: what comes for another
+    /// one of the host is treated the same, at the price of a look-up.
+    pub vxlan_ends: BTreeSet<IpAddr>,
     /// Pods may send IPIP packets (`allowIPIPPacketsFromWorkloads`).
     pub workload_ipip: bool,
     /// Pods may send VXLAN packets (`allowVXLANPacketsFromWorkloads`).

@@ -176,6 +176,12 @@ fn firewall(firewall: &Firewall) -> Vec<String> {
         format!("nat from {}", nets(&firewall.masq_pools)),
         format!("hosts {}", nets(&firewall.hosts)),
     ];
+    let ends: Vec<String> = firewall
+        .vxlan_ends
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let ends = ends.join(" ");
     let ports = nat.ports.map(|(first, last)| format!("{first}-{last}"));
     for (line, present) in [
         (
@@ -190,7 +196,10 @@ fn firewall(firewall: &Firewall) -> Vec<String> {
         ("nat not to hosts".to_owned(), nat.exclude_hosts),
         ("ipip from hosts only".to_owned(), firewall.ipip),
         (
-            format!("vxlan from hosts only{}", told(" port", firewall.vxlan)),
+            format!(
+                "vxlan from hosts only{} to {ends}",
+                told(" port", firewall.vxlan)
+            ),
             firewall.vxlan.is_some(),
         ),
         ("pods may send ipip".to_owned(), firewall.workload_ipip),

@@ -16,7 +16,8 @@ pub(super) struct Table {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
     pub(super) name: &'static str,
-    pub(super) base: Base,
+    /// Nothing where only rules of other chains send packets.
+    pub(super) base: Option<Base>,
     pub(super) rules: Vec<Rule>,
 }
 
@@ -42,6 +43,8 @@ pub(super) enum Condition {
         set: &'static str,
         inside: bool,
     },
+    /// It goes to this address.
+    To(IpAddr),
     /// The protocol above IP.
     Protocol(Protocol),
     /// UDP to this port.
@@ -54,6 +57,8 @@ pub(super) enum Condition {
     NotFromOut,
     /// Its destination is an address of this host.
     ToHost,
+    /// It is not to be forwarded: it is for this host, if only as one of many.
+    NotForwarded,
 }
 
 /// Interfaces by name.
@@ -81,8 +86,10 @@ pub(super) enum Protocol {
 pub(super) enum Verdict {
     /// It is counted and dropped.
     Drop,
-    /// It is not tracked.
+    /// It is not tracked, and no rule behind this one looks at it.
     NoTrack,
+    /// The rules of this chain say, and none behind this one.
+    GoTo(&'static str),
     /// Its flow gets the source address of the interface it leaves by.
     Masquerade(Option<NatPorts>),
     /// Its flow gets this source address.

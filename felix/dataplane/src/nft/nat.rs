@@ -30,11 +30,11 @@ pub(super) fn postrouting(firewall: &Firewall) -> Chain {
     let tunnels = devices.into_iter().map(tunnel_source);
     Chain {
         name: CHAIN,
-        base: Base {
+        base: Some(Base {
             kind: ChainKind::Nat,
             hook: Hook::Postrouting,
             priority: PRIORITY,
-        },
+        }),
         rules: outgoing.chain(tunnels).collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! The model as the kernel takes it, and as `nft` lists it.
 
 use std::fmt::{self, Display, Formatter};
+use std::net::IpAddr;
 
 use netlink::Family;
 use netlink::nft::{
@@ -15,6 +16,8 @@ const FAMILY_V4: u8 = 2;
 const FAMILY_V6: u8 = 10;
 /// `RTN_LOCAL`: an address of this host.
 const LOCAL: u32 = 2;
+/// `RTN_UNICAST`: an address of others.
+const UNICAST: u32 = 1;
 
 impl Table {
     /// As the kernel takes it.
@@ -41,7 +44,8 @@ impl Rule {
         }
         match self.verdict {
             Verdict::Drop => expressions.extend([Expression::Counter, Expression::Drop]),
-            Verdict::NoTrack => expressions.push(Expression::NoTrack),
+            Verdict::NoTrack => expressions.extend([Expression::NoTrack, Expression::Return]),
+            Verdict::GoTo(chain) => expressions.push(Expression::GoTo(chain.to_owned())),
             Verdict::Masquerade(ports) => expressions.push(Expression::Masquerade(ports)),
             Verdict::SourceNat(address, ports) => {
                 expressions.push(Expression::SourceNat(address, ports));
@@ -66,16 +70,7 @@ impl Condition {
                 set,
                 inside,
             } => {
-                if family.replace(*wanted) != Some(*wanted) {
-                    let number = match wanted {
-                        Family::V4 => FAMILY_V4,
-                        Family::V6 => FAMILY_V6,
-                    };
-                    to.extend([
-                        Expression::Meta(MetaKey::Family),
-                        Expression::Is(vec![number]),
-                    ]);
-                }
+                make_sure_of(*wanted, family, to);
                 to.push(Expression::Address {
                     family: *wanted,
                     side: *side,
@@ -85,6 +80,18 @@ impl Condition {
                     true => Expression::In(set),
                     false => Expression::NotIn(set),
                 });
+            }
+            Condition::To(address) => {
+                let wanted = Family::of(*address);
+                make_sure_of(wanted, family, to);
+                to.push(Expression::Address {
+                    family: wanted,
+                    side: AddressSide::Destination,
+                });
+                to.push(Expression::Is(match address {
+                    IpAddr::V4(address) => address.octets().to_vec(),
+                    IpAddr::V6(address) => address.octets().to_vec(),
+                }));
             }
             Condition::Protocol(protocol) => to.extend(protocol.compile()),
             Condition::UdpPort(port) => {
@@ -108,8 +115,27 @@ impl Condition {
                 Expression::Fib(FibResult::DestinationType),
                 Expression::Is(LOCAL.to_ne_bytes().to_vec()),
             ]),
+            Condition::NotForwarded => to.extend([
+                Expression::Fib(FibResult::DestinationType),
+                Expression::IsNot(UNICAST.to_ne_bytes().to_vec()),
+            ]),
         }
     }
+}
+
+/// Adds the steps that let only one family pass, if there are none yet.
+fn make_sure_of(wanted: Family, family: &mut Option<Family>, to: &mut Vec<Expression>) {
+    if family.replace(wanted) == Some(wanted) {
+        return;
+    }
+    let number = match wanted {
+        Family::V4 => FAMILY_V4,
+        Family::V6 => FAMILY_V6,
+    };
+    to.extend([
+        Expression::Meta(MetaKey::Family),
+        Expression::Is(vec![number]),
+    ]);
 }
 
 impl Interface {
@@ -161,28 +187,29 @@ impl Display for Table {
 
 impl Display for Chain {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let kind = match self.base.kind {
-            ChainKind::Filter => "filter",
-            ChainKind::Nat => "nat",
-        };
-        let hook = match self.base.hook {
-            Hook::Prerouting => "prerouting",
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-            Hook::Output => "output",
-            Hook::Postrouting => "postrouting",
-        };
-        let priority = match self.base.priority {
-            -300 => "raw".to_owned(),
-            0 => "filter".to_owned(),
-            99 => "srcnat - 1".to_owned(),
-            other => other.to_string(),
-        };
         writeln!(f, "\tchain {} {{", self.name)?;
-        writeln!(
-            f,
-            "\t\ttype {kind} hook {hook} priority {priority}; policy accept;"
-        )?;
+        if let Some(base) = &self.base {
+            let kind = match base.kind {
+                ChainKind::Filter => "filter",
+                ChainKind::Nat => "nat",
+            };
+            let hook = match base.hook {
+                Hook::Prerouting => "prerouting",
+                Hook::Input => "input",
+                Hook::Forward => "forward",
+                Hook::Output => "output",
+                Hook::Postrouting => "postrouting",
+            };
+            let priority = match base.priority {
+                -300 => "raw".to_owned(),
+                99 => "srcnat - 1".to_owned(),
+                other => other.to_string(),
+            };
+            writeln!(
+                f,
+                "\t\ttype {kind} hook {hook} priority {priority}; policy accept;"
+            )?;
+        }
         for rule in &self.rules {
             writeln!(f, "\t\t{rule}")?;
         }
@@ -225,12 +252,15 @@ impl Display for Condition {
                 let not = if *inside { "" } else { "!= " };
                 write!(f, "{family} {side} {not}@{set}")
             }
+            Condition::To(address @ IpAddr::V4(_)) => write!(f, "ip daddr {address}"),
+            Condition::To(address @ IpAddr::V6(_)) => write!(f, "ip6 daddr {address}"),
             Condition::Protocol(protocol) => write!(f, "meta l4proto {protocol}"),
             Condition::UdpPort(port) => write!(f, "udp dport {port}"),
             Condition::NoWayBack => f.write_str("fib saddr . iif oif missing"),
             Condition::FromHost => f.write_str("fib saddr type local"),
             Condition::NotFromOut => f.write_str("fib saddr . oif type != local"),
             Condition::ToHost => f.write_str("fib daddr type local"),
+            Condition::NotForwarded => f.write_str("fib daddr type != unicast"),
         }
     }
 }
@@ -260,7 +290,8 @@ impl Display for Verdict {
         let range = |ports: NatPorts| format!(":{}-{}", ports.first, ports.last);
         match self {
             Verdict::Drop => f.write_str("counter drop"),
-            Verdict::NoTrack => f.write_str("notrack"),
+            Verdict::NoTrack => f.write_str("notrack return"),
+            Verdict::GoTo(chain) => write!(f, "goto {chain}"),
             Verdict::Masquerade(None) => f.write_str("masquerade fully-random"),
             Verdict::Masquerade(Some(ports)) => {
                 write!(f, "masquerade to {} fully-random", range(*ports))

@@ -79,6 +79,19 @@ fn an_option_changes_the_rules_of_its_chain_only() {
 }
 
 #[test]
+fn a_new_address_of_the_node_changes_the_rules_about_vxlan_only() {
+    let before = Shown::after(&ruleset(&firewalls::tunnels()));
+    let mut firewall = firewalls::tunnels();
+    firewall.vxlan_ends = ["192.0.2.3".parse().unwrap()].into();
+    let wanted = ruleset(&firewall);
+    let plan = plan::plan(&wanted, Some(&before));
+    let [Change::Rules { chain, .. }] = plan.as_slice() else {
+        panic!("{plan:?}");
+    };
+    assert_eq!(chain.name, "vxlan-in");
+}
+
+#[test]
 fn tunnels_that_linger_are_filtered_as_those_in_use() {
     let unused = firewalls::pools();
     let lingering = Lingering {
@@ -87,6 +100,8 @@ fn tunnels_that_linger_are_filtered_as_those_in_use() {
     };
     let mut used = firewalls::tunnels();
     used.tunnels.clear();
+    // Whose they are is looked up.
+    used.vxlan_ends.clear();
     used.hosts.clone_from(&unused.hosts);
     assert_eq!(
         table(&unused, lingering),

@@ -13,6 +13,7 @@ pub(crate) fn all() -> Vec<(&'static str, Firewall)> {
         ("nothing", Firewall::default()),
         ("pools", pools()),
         ("tunnels", tunnels()),
+        ("free_pods", free_pods()),
         ("options", options()),
         ("address6", address6()),
     ]
@@ -46,11 +47,23 @@ pub(crate) fn tunnels() -> Firewall {
         ]),
         ipip: true,
         vxlan: Some(4790),
+        vxlan_ends: ["192.0.2.1", "2001:db8::1"]
+            .map(|end| end.parse().unwrap())
+            .into(),
         tunnels: vec![
             ("tunl0", "10.244.1.1".parse().unwrap()),
             ("vxlan.calico", "10.244.1.2".parse().unwrap()),
         ],
         ..pools()
+    }
+}
+
+/// Tunnels, and pods that may send their packets: to others, not to this host.
+pub(crate) fn free_pods() -> Firewall {
+    Firewall {
+        workload_ipip: true,
+        workload_vxlan: true,
+        ..tunnels()
     }
 }
 

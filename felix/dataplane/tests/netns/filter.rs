@@ -50,7 +50,7 @@ fn a_pod_sends_from_its_own_addresses_only() {
         world.pod.send("2001:db8:244:1::5", "2001:db8:ffff::9");
         assert_eq!(seen.next_source().0.to_string(), "2001:db8:244:1::5");
         // More where the pod says without an address what multicast it listens to.
-        assert!(dropped("prerouting", "not an address of this pod") > spoofed.len());
+        assert!(dropped("pods", "not an address of this pod") > spoofed.len());
     });
 }
 
@@ -91,7 +91,39 @@ fn pods_send_no_tunnel_packets_unless_they_may() {
             .pod
             .send_raw(&udp_packet(POD, "192.0.2.2", VXLAN_PORT));
         assert_eq!(seen.next(), format!("{POD}.5000 > 192.0.2.2.{VXLAN_PORT}"));
+
+        // To others, that is: nothing of theirs comes out of a tunnel of this host.
+        let received = world.node.receiver(IPIP);
+        let vxlan = Vxlan::new(&world);
+        world.pod.send_raw(&ipip(POD, "192.0.2.1"));
+        world
+            .pod
+            .send_raw(&udp_packet(POD, "192.0.2.1", VXLAN_PORT));
+        world.router.send_raw(&ipip("192.0.2.2", "192.0.2.1"));
+        world
+            .router
+            .send_raw(&udp_packet("192.0.2.2", "192.0.2.1", VXLAN_PORT));
+        assert_eq!(source_of_next(&received).to_string(), "192.0.2.2");
+        assert_eq!(vxlan.source_of_next(), "192.0.2.2");
     });
+}
+
+/// What receives VXLAN packets of the node.
+struct Vxlan(UdpSocket);
+
+impl Vxlan {
+    fn new(world: &World) -> Vxlan {
+        let socket = world
+            .node
+            .run(|| UdpSocket::bind(("::", VXLAN_PORT)).unwrap());
+        socket.set_read_timeout(Some(crate::lab::DEADLINE)).unwrap();
+        Vxlan(socket)
+    }
+
+    fn source_of_next(&self) -> String {
+        let from = self.0.recv_from(&mut [0; 64]).expect("a packet").1;
+        from.ip().to_canonical().to_string()
+    }
 }
 
 #[test]
@@ -100,32 +132,42 @@ fn tunnel_packets_come_from_nodes_only() {
     world.router.ip(&[
         "address add 198.51.100.7/32 dev lo",
         "address add 2001:db8::66/64 dev eth0 nodad",
+        "route add 224.0.0.0/4 dev eth0",
     ]);
+    // An address of the host that is not the node's, such as the one of before a change.
+    world.node.ip(&["address add 192.0.2.11/24 dev eth0"]);
     let received = world.node.receiver(IPIP);
-    let vxlan = world
-        .node
-        .run(|| UdpSocket::bind(("::", VXLAN_PORT)).unwrap());
-    vxlan.set_read_timeout(Some(crate::lab::DEADLINE)).unwrap();
-    let next_vxlan = || {
-        let from = vxlan.recv_from(&mut [0; 64]).expect("a packet").1;
-        from.ip().to_canonical().to_string()
-    };
+    let vxlan = Vxlan::new(&world);
     let mut firewall = firewalls::tunnels();
     firewall.hosts = nets(&["192.0.2.2/32", "2001:db8::254/128"]);
     world.with(firewall.clone(), |node| {
-        for stranger in ["192.0.2.254", "203.0.113.9", "198.51.100.7"] {
-            world.router.send_raw(&ipip(stranger, "192.0.2.1"));
+        // To the node, to another address of its host, to all on the link and to all hosts.
+        let targets = ["192.0.2.1", "192.0.2.11", "192.0.2.255", "224.0.0.1"];
+        let strangers = ["192.0.2.254", "203.0.113.9", "198.51.100.7"];
+        for (stranger, target) in strangers
+            .into_iter()
+            .flat_map(|stranger| targets.map(|target| (stranger, target)))
+        {
+            world.router.send_raw(&ipip(stranger, target));
             world
                 .router
-                .send_raw(&udp_packet(stranger, "192.0.2.1", VXLAN_PORT));
+                .send_raw(&udp_packet(stranger, target, VXLAN_PORT));
         }
         world.router.send_raw(&ipip("192.0.2.2", "192.0.2.1"));
         assert_eq!(source_of_next(&received).to_string(), "192.0.2.2");
         world
             .router
             .send_raw(&udp_packet("192.0.2.2", "192.0.2.1", VXLAN_PORT));
-        assert_eq!(next_vxlan(), "192.0.2.2");
-        assert_eq!(dropped("input", "meta l4proto"), 3);
+        assert_eq!(vxlan.source_of_next(), "192.0.2.2");
+        let forged = strangers.len() * targets.len();
+        assert_eq!(dropped("prerouting", "meta l4proto ipencap"), forged);
+        assert_eq!(dropped("vxlan-in", "ip saddr"), forged);
+        world.router.send_raw(&ipip("192.0.2.2", "192.0.2.11"));
+        assert_eq!(source_of_next(&received).to_string(), "192.0.2.2");
+        world
+            .router
+            .send_raw(&udp_packet("192.0.2.2", "192.0.2.11", VXLAN_PORT));
+        assert_eq!(vxlan.source_of_next(), "192.0.2.2");
 
         world
             .router
@@ -133,7 +175,7 @@ fn tunnel_packets_come_from_nodes_only() {
         world
             .router
             .send_to("2001:db8::254", "2001:db8::1", VXLAN_PORT);
-        assert_eq!(next_vxlan(), "2001:db8::254");
+        assert_eq!(vxlan.source_of_next(), "2001:db8::254");
 
         // externalNodesList, and a node that is gone.
         firewall.hosts = nets(&["198.51.100.0/24"]);

@@ -142,7 +142,9 @@ impl Place {
 }
 
 fn raw_socket(protocol: i32) -> Socket {
-    Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(protocol))).unwrap()
+    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(protocol))).unwrap();
+    socket.set_broadcast(true).unwrap();
+    socket
 }
 
 /// Connects two places with a cable.

@@ -386,7 +386,7 @@ fn what_lingers_over_a_restart_is_filtered_until_it_is_gone() {
         });
         node.overlay(Overlay::default());
         node.firewall(Firewall::default()).apply();
-        let filtered = || run("nft", "list chain inet tortie input").contains("dport 4789");
+        let filtered = || run("nft", "list chain inet tortie vxlan-in").contains("drop");
         assert!(exists(DEVICE) && filtered());
         node.until("gone", |_| !exists(DEVICE) && !exists("vxlan-v6.calico"));
         node.until("unfiltered", |_| !filtered());
