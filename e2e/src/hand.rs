@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::command::ip_batch;
-use crate::fabric::{Fabric, addresses};
+use crate::fabric::{self, Fabric};
 use crate::lab::{Lab, Namespace};
 
 /// Name of the IPIP device: the one that the kernel module brings.
@@ -13,6 +13,11 @@ pub const IPIP_DEVICE: &str = "tunl0";
 pub const VXLAN_DEVICE: &str = "vxlan.hand";
 /// Network identifier of the VXLAN: Calico's default.
 pub const VNI: u32 = 4096;
+
+/// What IPIP packets are to nftables.
+pub const IPIP_PACKETS: &str = "meta l4proto ipencap";
+/// What VXLAN packets are to nftables.
+pub const VXLAN_PACKETS: &str = "udp dport 4789";
 
 /// The far end of a tunnel, and the pods behind it.
 #[derive(Debug, Clone)]
@@ -124,6 +129,10 @@ pub struct Pair {
     pub hosts: [Namespace; 2],
     /// Their pods.
     pub pods: [Namespace; 2],
+    /// Addresses of the pods.
+    pub addresses: [String; 2],
+    /// What the hosts call the pods' interfaces.
+    interfaces: [String; 2],
     /// How each is seen by the other.
     pub ends: [Remote; 2],
 }
@@ -137,33 +146,73 @@ const NAT: &str = "table ip hand {
 }
 ";
 
-/// Addresses of the pods of a [`Pair`].
-pub const PODS: [&str; 2] = ["10.243.1.10", "10.243.2.10"];
-
 impl Pair {
-    /// Makes hosts and pods; no tunnel.
-    pub fn new(lab: &Lab, fabric: &Fabric) -> Result<Self> {
-        let hosts = [
-            host(lab, fabric, "hand1", 0, 21)?,
-            host(lab, fabric, "hand2", 1, 22)?,
-        ];
-        let pods = [
-            pod(lab, &hosts[0], "handpod1", PODS[0])?,
-            pod(lab, &hosts[1], "handpod2", PODS[1])?,
-        ];
-        let ends = [1, 2].map(|number| Remote {
-            node: addresses(number - 1, 20 + number)[0].clone(),
-            block: format!("10.243.{number}.0/26"),
-            tunnel: format!("10.243.{number}.0"),
-            mac: format!("66:00:00:00:00:0{number}"),
+    /// Makes hosts and pods; no tunnel. The first pair of a lab is number 0; its hosts are `hand1`
+    /// and `hand2`, those of the next one `hand3` and `hand4`.
+    pub fn new(lab: &Lab, fabric: &Fabric, pair: usize) -> Result<Self> {
+        let numbers = [2 * pair + 1, 2 * pair + 2];
+        let addresses = numbers.map(|number| format!("10.243.{number}.10"));
+        let interfaces = numbers.map(|number| format!("handpod{number}"));
+        let make = |end: usize| -> Result<_> {
+            let number = numbers[end];
+            let host = host(lab, fabric, &format!("hand{number}"), end, 20 + number)?;
+            let pod = pod(lab, &host, &interfaces[end], &addresses[end])?;
+            Ok((host, pod))
+        };
+        let (first, second) = (make(0)?, make(1)?);
+        let ends = [0, 1].map(|end| {
+            let number = numbers[end];
+            Remote {
+                node: fabric::addresses(end, 20 + number)[0].clone(),
+                block: format!("10.243.{number}.0/26"),
+                tunnel: format!("10.243.{number}.0"),
+                mac: format!("66:00:00:00:00:{number:02x}"),
+            }
         });
-        Ok(Self { hosts, pods, ends })
+        Ok(Self {
+            hosts: [first.0, second.0],
+            pods: [first.1, second.1],
+            addresses,
+            interfaces,
+            ends,
+        })
     }
 
     /// Lets pods leave with the addresses of their hosts.
     pub fn nat(&self) -> Result<()> {
         for host in &self.hosts {
             host.feed("nft -f -", NAT)?;
+        }
+        Ok(())
+    }
+
+    /// Lets pods send from their addresses only and no tunnel packets, and takes those of the
+    /// tunnel from the two hosts only; `tunnel` is what nftables calls them.
+    pub fn guard(&self, tunnel: Option<&str>) -> Result<()> {
+        let nodes = format!("{{ {}, {} }}", self.ends[0].node, self.ends[1].node);
+        let strangers = tunnel.map_or_else(String::new, |packets| {
+            format!(
+                "    chain in {{
+        type filter hook input priority filter;
+        {packets} ip saddr != {nodes} drop
+    }}
+"
+            )
+        });
+        for (end, host) in self.hosts.iter().enumerate() {
+            let (interface, address) = (&self.interfaces[end], &self.addresses[end]);
+            let rules = format!(
+                "table ip guard {{
+    chain pre {{
+        type filter hook prerouting priority raw;
+        iifname \"{interface}\" ip saddr != {address} drop
+        iifname \"{interface}\" {IPIP_PACKETS} drop
+        iifname \"{interface}\" {VXLAN_PACKETS} drop
+    }}
+{strangers}}}
+"
+            );
+            host.feed("nft -f -", &rules)?;
         }
         Ok(())
     }

@@ -1,10 +1,9 @@
-//! iperf3 from pod to pod, ours and by hand in turn.
+//! iperf3 from pod to pod: ours, by hand, by hand with a filter, and by hand once more, in turn.
 
 use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result};
-use e2e::fabric::Fabric;
-use e2e::hand::{PODS, Pair};
+use e2e::hand::{self, Pair};
 use e2e::lab::Namespace;
 use e2e::overlay::{Overlay, POOL, Pool, Setup};
 use e2e::wait;
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Seconds of one run.
-const SECONDS: u32 = 2;
+const SECONDS: u32 = 1;
 
 /// A way from pod to pod.
 #[derive(Clone, Copy)]
@@ -46,6 +45,15 @@ impl Mode {
         }
     }
 
+    /// What nftables calls the packets of the tunnel.
+    fn packets(self) -> Option<&'static str> {
+        match self {
+            Mode::Direct => None,
+            Mode::Vxlan => Some(hand::VXLAN_PACKETS),
+            Mode::Ipip => Some(hand::IPIP_PACKETS),
+        }
+    }
+
     fn device(self) -> &'static str {
         match self {
             Mode::Direct => "eth0",
@@ -65,20 +73,58 @@ pub(crate) struct Row {
     pub(crate) packets: Beside,
 }
 
-/// Medians of ours and of what was made by hand, and of the ratios of neighbouring runs.
+/// What one round brought.
+struct Round {
+    ours: f64,
+    /// By hand, and nothing but the tunnel and NAT.
+    bare: f64,
+    /// By hand, with rules that protect as ours do.
+    guarded: f64,
+    /// As `bare`, on hosts of its own.
+    again: f64,
+}
+
+/// Medians of the rounds, and ratios within them.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Beside {
     pub(crate) ours: f64,
-    pub(crate) hand: f64,
-    pub(crate) ratio: f64,
+    pub(crate) bare: f64,
+    pub(crate) guarded: f64,
+    /// Ours to by hand.
+    pub(crate) to_bare: Ratio,
+    /// Ours to by hand with rules that protect.
+    pub(crate) to_guarded: Ratio,
+    /// By hand to by hand: what the machine does by itself.
+    pub(crate) noise: Ratio,
+}
+
+/// A quarter of the ratios is below `low`, half below `median`, three quarters below `high`.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct Ratio {
+    pub(crate) low: f64,
+    pub(crate) median: f64,
+    pub(crate) high: f64,
+}
+
+impl Ratio {
+    fn of(ratios: impl Iterator<Item = f64>) -> Self {
+        let mut ratios: Vec<_> = ratios.collect();
+        ratios.sort_by(f64::total_cmp);
+        let [low, median, high] = [0.25, 0.5, 0.75].map(|share| crate::percentile(&ratios, share));
+        Self { low, median, high }
+    }
 }
 
 impl Beside {
-    fn of(runs: &[(f64, f64)]) -> Self {
+    fn of(rounds: &[Round]) -> Self {
+        let rounds = || rounds.iter();
         Self {
-            ours: median(runs.iter().map(|(ours, _)| *ours)),
-            hand: median(runs.iter().map(|(_, hand)| *hand)),
-            ratio: median(runs.iter().map(|(ours, hand)| ours / hand)),
+            ours: median(rounds().map(|round| round.ours)),
+            bare: median(rounds().map(|round| round.bare)),
+            guarded: median(rounds().map(|round| round.guarded)),
+            to_bare: Ratio::of(rounds().map(|round| round.ours / round.bare)),
+            to_guarded: Ratio::of(rounds().map(|round| round.ours / round.guarded)),
+            noise: Ratio::of(rounds().map(|round| round.again / round.bare)),
         }
     }
 }
@@ -99,7 +145,7 @@ pub(crate) fn measure(modes: &[Mode], rounds: usize) -> Result<Vec<Row>> {
     let target = overlay.pod("to")?.address(false)?;
     let ours = Ends {
         from: overlay.pod("from")?.namespace.clone(),
-        server: Server::start(&overlay.pod("to")?.namespace)?,
+        _server: Server::start(&overlay.pod("to")?.namespace)?,
         target: target.to_string(),
     };
     let mut rows = Vec::new();
@@ -108,71 +154,118 @@ pub(crate) fn measure(modes: &[Mode], rounds: usize) -> Result<Vec<Row>> {
         overlay.wait_device(0, target, mode.device())?;
         overlay.wait_device(1, overlay.pod("from")?.address(false)?, mode.device())?;
         overlay.wait_all_reach(false)?;
-        let hand = by_hand(&overlay, *mode)?;
+        let pairs = ByHand::new(&overlay, *mode)?;
+        let all = [&ours, &pairs.bare, &pairs.guarded, &pairs.again];
         let (mut throughput, mut packets) = (Vec::new(), Vec::new());
         for round in 0..rounds {
-            throughput.push(both(round, || ours.throughput(), || hand.throughput())?);
-            packets.push(both(round, || ours.packets(), || hand.packets())?);
+            throughput.push(in_turn(round, &all, Ends::throughput)?);
+            packets.push(in_turn(round, &all, Ends::packets)?);
         }
         rows.push(Row {
             mode: mode.name().to_owned(),
             throughput: Beside::of(&throughput),
             packets: Beside::of(&packets),
         });
-        drop(hand.server);
-        for name in ["hand1", "hand2", "handpod1", "handpod2"] {
-            let namespace = Namespace {
-                name: format!("bench-{name}"),
-            };
-            overlay.lab.remove_namespace(&namespace)?;
-        }
+        pairs.remove(&overlay)?;
     }
     Ok(rows)
 }
 
-/// Ours and the other, each first in every second round: what comes first may be favoured.
-fn both(
+/// Each once; another one begins each time, and every other four rounds they go backwards, since
+/// who comes first, or after whom, may count.
+fn in_turn(
     round: usize,
-    ours: impl Fn() -> Result<f64>,
-    hand: impl Fn() -> Result<f64>,
-) -> Result<(f64, f64)> {
-    if round.is_multiple_of(2) {
-        Ok((ours()?, hand()?))
-    } else {
-        let hand = hand()?;
-        Ok((ours()?, hand))
+    [ours, bare, guarded, again]: &[&Ends; 4],
+    measure: impl Fn(&Ends) -> Result<f64>,
+) -> Result<Round> {
+    let ends = [ours, bare, guarded, again];
+    let mut figures = [f64::NAN; 4];
+    for step in 0..4 {
+        let step = if (round / 4).is_multiple_of(2) {
+            step
+        } else {
+            3 - step
+        };
+        let turn = (round + step) % 4;
+        figures[turn] = measure(ends[turn])?;
+    }
+    let [ours, bare, guarded, again] = figures;
+    Ok(Round {
+        ours,
+        bare,
+        guarded,
+        again,
+    })
+}
+
+/// Pairs of hosts made by hand.
+struct ByHand {
+    bare: Ends,
+    guarded: Ends,
+    again: Ends,
+}
+
+impl ByHand {
+    const PAIRS: usize = 3;
+
+    fn new(overlay: &Overlay, mode: Mode) -> Result<Self> {
+        let (bare, guarded, again) = (
+            Pair::new(&overlay.lab, &overlay.fabric, 0)?,
+            Pair::new(&overlay.lab, &overlay.fabric, 1)?,
+            Pair::new(&overlay.lab, &overlay.fabric, 2)?,
+        );
+        guarded.guard(mode.packets())?;
+        Ok(Self {
+            bare: joined(overlay, mode, bare)?,
+            guarded: joined(overlay, mode, guarded)?,
+            again: joined(overlay, mode, again)?,
+        })
+    }
+
+    fn remove(self, overlay: &Overlay) -> Result<()> {
+        drop(self);
+        for number in 1..=2 * Self::PAIRS {
+            for kind in ["hand", "handpod"] {
+                let namespace = Namespace {
+                    name: format!("bench-{kind}{number}"),
+                };
+                overlay.lab.remove_namespace(&namespace)?;
+            }
+        }
+        Ok(())
     }
 }
 
-fn by_hand(overlay: &Overlay, mode: Mode) -> Result<Ends> {
-    let fabric: &Fabric = &overlay.fabric;
-    let pair = Pair::new(&overlay.lab, fabric)?;
+/// Makes the way between the pods of a pair.
+fn joined(overlay: &Overlay, mode: Mode, pair: Pair) -> Result<Ends> {
     pair.nat()?;
     match mode {
         Mode::Direct => {
             for end in &pair.ends {
-                fabric.route(&end.block, &end.node)?;
+                overlay.fabric.route(&end.block, &end.node)?;
             }
         }
         Mode::Vxlan => pair.vxlan()?,
         Mode::Ipip => pair.ipip()?,
     }
     let [from, to] = pair.pods;
+    let [_, target] = pair.addresses;
     wait::until("the tunnel by hand", e2e::overlay::LIMIT, || {
-        from.run(&format!("ping -n -q -c 1 -W 2 {}", PODS[1]))
+        from.run(&format!("ping -n -q -c 1 -W 2 {target}"))
             .map(Some)
     })?;
     Ok(Ends {
         from,
-        server: Server::start(&to)?,
-        target: PODS[1].to_owned(),
+        _server: Server::start(&to)?,
+        target,
     })
 }
 
 /// Where iperf3 runs.
 struct Ends {
     from: Namespace,
-    server: Server,
+    /// Lives as long as somebody measures.
+    _server: Server,
     target: String,
 }
 
