@@ -5,6 +5,8 @@ use anyhow::Result;
 
 #[path = "../overlay/addresses.rs"]
 mod addresses;
+#[path = "../overlay/cycle.rs"]
+mod cycle;
 #[path = "../overlay/encap.rs"]
 mod encap;
 #[path = "../overlay/fabric_drops.rs"]
@@ -36,6 +38,11 @@ use hand_made::Tunnel;
 #[test]
 fn a_hand_made_ipip_joins_pods_over_a_fabric_that_drops_their_addresses() -> Result<()> {
     hand_made::joins("handipip", Tunnel::Ipip)
+}
+
+#[test]
+fn mode_cycle_loses_no_packet() -> Result<()> {
+    cycle::loses_nothing("cyclek", Ipip, &cycle::both_kinds())
 }
 
 #[test]
