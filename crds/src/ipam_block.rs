@@ -27,6 +27,7 @@ use crate::{Cidr, FieldError};
     category = "tortie",
     derive = "PartialEq",
     doc = "Addresses of a block and who has them. Written by address management, not by people.",
+    selectable = ".spec.affinity",
     printcolumn = r#"{"name": "CIDR", "type": "string", "jsonPath": ".spec.cidr"}"#,
     printcolumn = r#"{"name": "Affinity", "type": "string", "jsonPath": ".spec.affinity"}"#,
     printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#

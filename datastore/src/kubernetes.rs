@@ -2,8 +2,8 @@
 //!
 //! One list and one watch per kind, shared by everybody who follows it. Reads and writes of single objects go to the API
 //! server at once, so they are never behind. A watch, and a list of a kind that is followed whole, is behind by what is
-//! on the way, but for the writes of this store: address management lists blocks for every pod, which would be too much
-//! to ask of the API server.
+//! on the way, but for the writes of this store. Of blocks, those of one node may be followed ([`Settings::blocks_of_node`]):
+//! they all together are the bulk of what changes in a cluster. [`Datastore::list`] is still about all of them.
 //!
 //! What is wrong is reported and never stops the rest:
 //! - An object that does not pass `crds` is [`crate::Event::Broken`]; its last good state stays until it is mended or
@@ -69,6 +69,9 @@ pub struct Settings {
     pub field_manager: String,
     /// Follow and list only pods of this node.
     pub pods_of_node: Option<String>,
+    /// Follow only blocks that are affine to this node. All are followed where the API server cannot select them: the
+    /// CRDs must say that it can.
+    pub blocks_of_node: Option<String>,
     /// Follow and list only pods that this selects.
     pub pods_selected: Option<PodSelection>,
     /// Follow and list only Secrets of this namespace.
@@ -88,6 +91,7 @@ impl Settings {
             kubeconfig: None,
             field_manager: field_manager.into(),
             pods_of_node: None,
+            blocks_of_node: None,
             pods_selected: None,
             secrets_of_namespace: None,
             metadata_only: BTreeSet::new(),
@@ -96,6 +100,32 @@ impl Settings {
         }
     }
 
+    /// What is followed.
+    fn followed(&self, kind: Kind) -> Scope {
+        let mut scope = self.scope(kind);
+        if kind == Kind::IpamBlock
+            && let Some(affinity) = self.affinity()
+        {
+            scope.fields = Some(format!("spec.affinity={affinity}"));
+        }
+        scope
+    }
+
+    /// What the blocks say that are followed, if not all are.
+    fn affinity(&self) -> Option<String> {
+        let node = self.blocks_of_node.as_ref()?;
+        Some(format!("host:{node}"))
+    }
+
+    /// Whether an object belongs to a part of its kind that is followed.
+    fn selects(&self, object: &Object) -> bool {
+        let affinity = self.affinity();
+        object.key.kind == Kind::IpamBlock
+            && affinity.is_some()
+            && object.value["spec"]["affinity"].as_str() == affinity.as_deref()
+    }
+
+    /// What is listed.
     fn scope(&self, kind: Kind) -> Scope {
         let pods = self.pods_of_node.as_ref().filter(|_| kind == Kind::Pod);
         let selected = self.pods_selected.as_ref().filter(|_| kind == Kind::Pod);
@@ -178,7 +208,7 @@ impl KubernetesStore {
             let (sender, progress) = watch::channel(Progress::default());
             let follower = Follower {
                 kind,
-                scope: self.settings.scope(kind),
+                scope: self.settings.followed(kind),
                 every_change_of: self.settings.every_change_of.clone(),
                 believe: self.settings.believe_losses_after,
                 client: self.client.clone(),
@@ -194,12 +224,45 @@ impl KubernetesStore {
 
     /// Whether all objects of a kind, whole, are in the table.
     fn follows_whole(&self, kind: Kind) -> bool {
-        self.settings.scope(kind).is_everything() && self.has_listed(kind)
+        let whole = |followed: &Followed| {
+            let progress = followed.progress.borrow();
+            progress.listed && progress.is_everything
+        };
+        lock(&self.followed).get(&kind).is_some_and(whole)
     }
 
     fn has_listed(&self, kind: Kind) -> bool {
         let listed = |followed: &Followed| followed.progress.borrow().listed;
         lock(&self.followed).get(&kind).is_some_and(listed)
+    }
+
+    /// Asks for all of these, page by page.
+    async fn visit_pages(
+        &self,
+        kind: Kind,
+        mut scope: Scope,
+        see: &mut (dyn FnMut(Object) + Send),
+    ) -> Result<(), Error> {
+        let mut from = None;
+        loop {
+            let listed = self.client.list_selected(kind, &scope, from.as_deref());
+            let Some(page) = listed.await? else {
+                scope = scope.unselected();
+                continue;
+            };
+            let read = page.items.into_iter().filter_map(|value| {
+                let object = object::of_value(kind, value).ok()?;
+                match validate(&object.key, &object.value) {
+                    Ok(()) => Some(object),
+                    Err(_) => self.table.get(&object.key).map(Arc::unwrap_or_clone),
+                }
+            });
+            read.for_each(&mut *see);
+            from = page.more;
+            if from.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// What tells an object from another of the same name; one that cannot be read has it too.
@@ -213,7 +276,7 @@ impl KubernetesStore {
             metadata_only: true,
             ..Scope::default()
         };
-        let page = self.client.list(kind, &scope, None).await.ok()?;
+        let page = self.client.list_selected(kind, &scope, None).await.ok()??;
         page.items.first().and_then(of)
     }
 
@@ -224,7 +287,8 @@ impl KubernetesStore {
         if object.value["metadata"]["deletionTimestamp"].is_string() {
             return Ok(object);
         }
-        let shown = if self.follows_whole(key.kind) {
+        let is_followed = self.settings.selects(&object) && self.has_listed(key.kind);
+        let shown = if is_followed || self.follows_whole(key.kind) {
             Some(object.clone())
         } else if self.settings.metadata_only.contains(&key.kind) && self.has_listed(key.kind) {
             // The watch may be behind, or dead: an agent that gives its node another address loses it.
@@ -268,22 +332,25 @@ impl Datastore for KubernetesStore {
             metadata_only: false,
             ..self.settings.scope(kind)
         };
-        let mut from = None;
-        loop {
-            let page = self.client.list(kind, &scope, from.as_deref()).await?;
-            let read = page.items.into_iter().filter_map(|value| {
-                let object = object::of_value(kind, value).ok()?;
-                match validate(&object.key, &object.value) {
-                    Ok(()) => Some(object),
-                    Err(_) => self.table.get(&object.key).map(Arc::unwrap_or_clone),
-                }
-            });
-            read.for_each(&mut *see);
-            from = page.more;
-            if from.is_none() {
-                return Ok(());
-            }
+        self.visit_pages(kind, scope, see).await
+    }
+
+    async fn visit_followed(
+        &self,
+        kind: Kind,
+        see: &mut (dyn FnMut(Object) + Send),
+    ) -> Result<(), Error> {
+        let scope = self.settings.followed(kind);
+        let is_told = !self.health.is_failing(kind) && !scope.metadata_only;
+        if is_told && self.has_listed(kind) {
+            self.table.visit(kind, see);
+            return Ok(());
         }
+        let whole = Scope {
+            metadata_only: false,
+            ..scope
+        };
+        self.visit_pages(kind, whole, see).await
     }
 
     async fn watch(&self, kind: Kind) -> Result<Watch, Error> {

@@ -59,7 +59,17 @@ pub trait Datastore: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Follows all objects of a kind.
+    /// As [`Datastore::visit`], but only what a watch of this store is about, which may be a part of the kind. What is
+    /// followed already is not asked for.
+    async fn visit_followed(
+        &self,
+        kind: Kind,
+        see: &mut (dyn FnMut(Object) + Send),
+    ) -> Result<(), Error> {
+        self.visit(kind, see).await
+    }
+
+    /// Follows all objects of a kind, or the part of them that the store was told to follow.
     async fn watch(&self, kind: Kind) -> Result<Watch, Error>;
 
     /// Writes a new object. Its version and creation time are set here; `status` may be ignored by a back end.

@@ -334,16 +334,16 @@ fn a_password_in_a_secret_changes_without_a_lost_session() -> Result<()> {
 
 /// What an agent does not obey, and a pool that is nearly full, is shown with the object by kubectl.
 fn refused_objects_say_so_where_people_look(cluster: &mut Cluster) -> Result<()> {
-    let (all, attributes) = (["0"; 64].join(", "), "[{secondary: {node: node2}}]");
-    cluster.api.apply(&format!(
-        "{{apiVersion: crd.projectcalico.org/v1, kind: BGPPeer, metadata: {{name: role}}, \
-         spec: {{node: node1, peerIP: 192.0.2.99, asNumber: 64512, role: Customer}}}}\n---\n\
-         {{apiVersion: crd.projectcalico.org/v1, kind: IPPool, metadata: {{name: full}}, \
-         spec: {{cidr: 10.246.0.0/26, ipipMode: Never, vxlanMode: Never}}}}\n---\n\
-         {{apiVersion: crd.projectcalico.org/v1, kind: IPAMBlock, metadata: {{name: 10-246-0-0-26}}, \
-         spec: {{cidr: 10.246.0.0/26, affinity: 'host:node2', deleted: false, strictAffinity: false, \
-         allocations: [{all}], attributes: {attributes}, unallocated: []}}}}\n"
-    ))?;
+    cluster.api.apply(
+        "{apiVersion: crd.projectcalico.org/v1, kind: BGPPeer, metadata: {name: role}, \
+         spec: {node: node1, peerIP: 192.0.2.99, asNumber: 64512, role: Customer}}\n---\n\
+         {apiVersion: crd.projectcalico.org/v1, kind: IPPool, metadata: {name: full}, \
+         spec: {cidr: 10.246.0.0/26, ipipMode: Never, vxlanMode: Never}}\n",
+    )?;
+    // As the controller counts.
+    cluster.api.kubectl(
+        "patch ippool full --subresource=status --type=merge -p={\"status\":{\"used\":60,\"free\":4}}",
+    )?;
     // An agent looks at its start, and every five minutes.
     cluster.nodes[0].stop(nix::sys::signal::Signal::SIGTERM)?;
     cluster.nodes[0].start()?;
@@ -359,7 +359,7 @@ fn refused_objects_say_so_where_people_look(cluster: &mut Cluster) -> Result<()>
             Ok(Some(()))
         })?;
     }
-    for object in ["bgppeer/role", "ippool/full", "ipamblock/10-246-0-0-26"] {
+    for object in ["bgppeer/role", "ippool/full"] {
         cluster.api.kubectl(&format!("delete {object}"))?;
     }
     Ok(())

@@ -32,6 +32,7 @@ use datastore::{Datastore, Key};
 use felix_calc::calc::NEEDED;
 use felix_calc::{Bgp, Calc, NextHops, Update};
 use futures_util::future::select_all;
+use ipam::Ipam;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -162,13 +163,18 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     tasks.spawn("node address", common.node_address().run(addressed));
     let tunnels = common.tunnel_addresses();
     tasks.spawn("tunnel addresses", tunnels.run(recalled));
+    let is_kubernetes = matches!(config.datastore, DatastoreKind::Kubernetes { .. });
     let (store, board) = (common.store.clone(), common.board.clone());
-    let run = events::run(store, config.node_name.clone(), board);
+    let count = match is_kubernetes {
+        true => events::Count::InStatus,
+        false => events::Count::InBlocks,
+    };
+    let run = events::run(store, config.node_name.clone(), count, board);
     tasks.spawn("events", run);
     let earlier = speaker::Earlier::open(&config.state_dir);
     let drain = drain::run(common.board.clone(), earlier.were_none());
     tasks.spawn("drain", drain);
-    if matches!(config.datastore, DatastoreKind::Kubernetes { .. }) {
+    if is_kubernetes {
         let (store, board) = (common.store.clone(), common.board.clone());
         let run = network_unavailable::run(store, config.node_name.clone(), board);
         tasks.spawn("network unavailable", run);
@@ -228,13 +234,23 @@ impl Common<'_> {
     fn tunnel_addresses(&self) -> Keeper {
         let node = self.config.node_name.clone();
         let (store, board) = (self.store.clone(), self.board.clone());
-        Keeper::new(store, node, self.updates.clone(), board)
+        Keeper::new(store, self.ipam(), node, self.updates.clone(), board)
+    }
+
+    /// An API server is asked for all blocks of the cluster, so not for every request that comes too early.
+    fn ipam(&self) -> Ipam {
+        let ipam = Ipam::new(self.store.clone());
+        match self.config.datastore {
+            DatastoreKind::Kubernetes { .. } => ipam.with_patience(),
+            DatastoreKind::File(_) => ipam,
+        }
     }
 
     fn cni_server(&self) -> Result<(Arc<cni::Server>, mpsc::Receiver<cni::pod::Note>)> {
         let (pods, notes) = mpsc::channel(NOTES);
         let ends = cni::Ends {
             store: self.store.clone(),
+            ipam: self.ipam(),
             updates: self.updates.clone(),
             pods,
             board: self.board.clone(),

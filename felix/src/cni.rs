@@ -50,6 +50,8 @@ pub struct Settings {
 pub struct Ends {
     /// Where pods, pools and addresses are.
     pub store: Arc<dyn Datastore>,
+    /// Gives addresses.
+    pub ipam: Ipam,
     /// Endpoints go here.
     pub updates: mpsc::Sender<Update>,
     /// Notes on pods go here.
@@ -90,7 +92,7 @@ impl Server {
         std::fs::create_dir_all(&tombstones)
             .with_context(|| format!("create {}", tombstones.display()))?;
         let server = Server {
-            ipam: Ipam::new(ends.store.clone()),
+            ipam: ends.ipam,
             settings,
             store: ends.store,
             updates: ends.updates,

@@ -34,11 +34,25 @@ const POOLS: Duration = Duration::from_secs(300);
 const FULL: u64 = 90;
 const ROOM: u64 = 85;
 
+/// Where it stands how full a pool is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// In its status, which the controller writes; without one nothing is known.
+    InStatus,
+    /// Nowhere: the blocks are counted.
+    InBlocks,
+}
+
 /// Writes Events for ever.
 ///
 /// # Errors
 /// None.
-pub async fn run(store: Arc<dyn Datastore>, node: String, board: Arc<Board>) -> Result<()> {
+pub async fn run(
+    store: Arc<dyn Datastore>,
+    node: String,
+    count: Count,
+    board: Arc<Board>,
+) -> Result<()> {
     let mut judge = Judge::new(Instant::now());
     let mut calc = board.calc.subscribe();
     let mut speaker = board.speaker.subscribe();
@@ -53,7 +67,7 @@ pub async fn run(store: Arc<dyn Datastore>, node: String, board: Arc<Board>) -> 
             Ok(()) = speaker.changed() => {}
             Ok(()) = own.changed() => {}
             Ok(()) = stored.changed() => {}
-            _ = pools_due.tick() => full = nearly_full(&*store, full).await,
+            _ = pools_due.tick() => full = nearly_full(&*store, count, full).await,
         }
         sleep(TOGETHER).await;
         let mut incidents = sessions.down(&board);
@@ -198,12 +212,14 @@ fn refused(board: &Board) -> Vec<Incident> {
 /// Pools of which most addresses are in use. A datastore that is away changes nothing.
 async fn nearly_full(
     store: &dyn Datastore,
+    count: Count,
     before: BTreeMap<String, Incident>,
 ) -> BTreeMap<String, Incident> {
-    let (Ok(pools), Ok(blocks)) = (
-        list_typed::<IpPool>(store).await,
-        list_typed::<IpamBlock>(store).await,
-    ) else {
+    let blocks = match count {
+        Count::InStatus => Ok(Vec::new()),
+        Count::InBlocks => list_typed::<IpamBlock>(store).await,
+    };
+    let (Ok(pools), Ok(blocks)) = (list_typed::<IpPool>(store).await, blocks) else {
         return before;
     };
     let pools = pools
@@ -215,9 +231,16 @@ async fn nearly_full(
         let Some(name) = pool.metadata.name.clone() else {
             continue;
         };
-        let used = pool
-            .spec
-            .used(blocks.iter().map(|block| &block.resource.spec));
+        let counted = match count {
+            Count::InStatus => pool.status.as_ref().and_then(|status| status.used),
+            Count::InBlocks => {
+                let blocks = blocks.iter().map(|block| &block.resource.spec);
+                Some(pool.spec.used(blocks))
+            }
+        };
+        let Some(used) = counted else {
+            continue;
+        };
         let size = pool.spec.cidr.size();
         let limit = if before.contains_key(&name) {
             ROOM

@@ -124,13 +124,14 @@ impl Keeper {
     /// A keeper that has told nothing yet.
     pub fn new(
         store: Arc<dyn Datastore>,
+        ipam: Ipam,
         node: String,
         updates: mpsc::Sender<Update>,
         board: Arc<Board>,
     ) -> Keeper {
         Keeper {
-            ipam: Ipam::new(store.clone()),
             store,
+            ipam,
             node,
             updates,
             board,

@@ -30,10 +30,12 @@ use datastore::Datastore;
 
 use crate::block::{Allocation, Block};
 use crate::error::Error;
+use crate::patience::Patience;
 use crate::request::Held;
 pub use collect::Collected;
 use group::Queues;
 use locks::Locks;
+use objects::Extent;
 use written::Written;
 
 /// The wall clock: stamps claims and releases, ends cool-downs.
@@ -58,6 +60,8 @@ pub struct Ipam {
     owned: Arc<Mutex<BTreeMap<String, BTreeSet<Cidr>>>>,
     /// Blocks as they were last written or read here.
     written: Arc<Written>,
+    /// Looks at all blocks that found nothing; without it every request looks.
+    patience: Option<Arc<Mutex<Patience>>>,
 }
 
 impl Ipam {
@@ -73,7 +77,16 @@ impl Ipam {
             queues: Arc::default(),
             owned: Arc::default(),
             written: Arc::default(),
+            patience: None,
         }
+    }
+
+    /// Does not list all blocks for every request while the pools are used up: after the second fruitless look in a row
+    /// the next ones are ever further apart, up to five minutes, and the shortfall says so.
+    #[must_use]
+    pub fn with_patience(mut self) -> Ipam {
+        self.patience = Some(Arc::default());
+        self
     }
 
     /// Replaces the clock.
@@ -114,10 +127,23 @@ impl Ipam {
     /// # Errors
     /// The datastore. Blocks that cannot be read are left out and logged.
     pub async fn allocations_of_node(&self, node: &str) -> Result<Vec<Held>, Error> {
+        self.allocations(node, Extent::All).await
+    }
+
+    /// As [`Ipam::allocations_of_node`], of the blocks that a watch of the datastore is about: those of the node at
+    /// least. Asks the datastore for no others, so what is borrowed may be missing.
+    ///
+    /// # Errors
+    /// The datastore. Blocks that cannot be read are left out and logged.
+    pub async fn allocations_in_own_blocks(&self, node: &str) -> Result<Vec<Held>, Error> {
+        self.allocations(node, Extent::Followed).await
+    }
+
+    async fn allocations(&self, node: &str, extent: Extent) -> Result<Vec<Held>, Error> {
         let mut held = Vec::new();
         let is_of_node = |a: &Allocation| objects::node_of(a) == Some(node);
         let keep = |block: &Block| block.allocations().any(|a| is_of_node(&a));
-        for (_, block) in self.list_blocks(keep).await?.blocks {
+        for (_, block) in self.list_blocks_of(extent, keep).await?.blocks {
             let allocations = block.allocations().filter(is_of_node);
             held.extend(allocations.map(|allocation| objects::held(block.cidr(), allocation)));
         }

@@ -18,6 +18,7 @@ mod edit;
 mod error;
 pub mod gc;
 mod handle;
+mod patience;
 mod pool;
 mod range;
 mod request;

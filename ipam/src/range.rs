@@ -49,7 +49,7 @@ fn bounds(cidr: Cidr) -> (u128, u128) {
 }
 
 /// A set of addresses of both families: sorted ranges that neither touch nor overlap.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ranges {
     v4: Vec<(u128, u128)>,
     v6: Vec<(u128, u128)>,

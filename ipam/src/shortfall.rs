@@ -1,8 +1,10 @@
 //! Why a request got fewer addresses than it asked for. Pure.
 
 use std::fmt;
+use std::time::SystemTime;
 
 use crds::Cidr;
+use crds::core::time_text;
 
 use crate::block::BrokenBlock;
 use crate::request::{Family, IntendedUse};
@@ -72,6 +74,13 @@ pub enum Reason {
     },
     /// A block could not be used.
     Broken(BrokenBlock),
+    /// The other reasons are those of an earlier look at all blocks.
+    Remembered {
+        /// When that was.
+        looked: SystemTime,
+        /// From when on they are looked at again.
+        again: SystemTime,
+    },
 }
 
 /// Why a pool was not used.
@@ -156,6 +165,12 @@ impl fmt::Display for Reason {
                  give the pool its former size, or use a new pool for the new one"
             ),
             Reason::Broken(broken) => broken.fmt(f),
+            Reason::Remembered { looked, again } => write!(
+                f,
+                "so it was when all blocks were looked at, at {}; they are again from {} on",
+                time_text(*looked),
+                time_text(*again)
+            ),
         }
     }
 }

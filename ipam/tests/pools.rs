@@ -4,6 +4,10 @@
 #[path = "support/cluster.rs"]
 mod support;
 
+use std::time::Duration;
+
+use crds::Kind;
+use datastore::memory::{Fault, Operation};
 use ipam::{AutoAssign, IntendedUse, Release};
 use support::{Cluster, cidr, v4};
 
@@ -228,4 +232,74 @@ async fn labels_of_an_unknown_node_are_an_error_not_a_guess() {
             .starts_with("node \"node-1\" has no Node object, and IPPool a selects"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn who_is_patient_lists_all_blocks_ever_less_often_while_the_pools_are_used_up() {
+    let mut cluster = Cluster::with_pools(&[("pool", "10.0.0.0/26")]).await;
+    cluster.some("node-2", "net.all", 64).await;
+    cluster.ipam = cluster.ipam.clone().with_patience();
+    let calls = cluster.record_calls();
+    let listed = || {
+        let calls = calls.take();
+        calls
+            .iter()
+            .filter(|call| *call == "List IPAMBlock")
+            .count()
+    };
+    let mut pauses = Vec::new();
+    for number in 0..200 {
+        let handle = format!("net.{number}");
+        let refused = cluster.some("node-1", &handle, 1).await;
+        let text = refused.shortfall.unwrap().to_string();
+        assert!(text.contains("is left in IPPool pool"), "{text}");
+        match listed() {
+            // Claiming and borrowing share it.
+            1 => pauses.push(0),
+            0 => {
+                assert!(text.contains("all blocks were looked at"), "{text}");
+                *pauses.last_mut().unwrap() += 5;
+            }
+            many => panic!("{many} lists for one request"),
+        }
+        cluster.pass(5);
+    }
+    assert_eq!(pauses[..6], [0, 5, 15, 35, 75, 155]);
+    // Another pool is another question.
+    cluster.pool("new", "10.1.0.0/26", |_| {}).await;
+    cluster.one("node-1", "net.more").await;
+    assert_eq!(listed(), 1);
+}
+
+#[tokio::test]
+async fn an_address_of_an_own_block_is_found_without_any_patience() {
+    let mut cluster = Cluster::with_pools(&[("pool", "10.0.0.0/26")]).await;
+    cluster.some("node-1", "net.most", 63).await;
+    let last = cluster.one("node-1", "net.last").await;
+    cluster.ipam = cluster.ipam.clone().with_patience();
+    for number in 0..3 {
+        let refused = cluster.some("node-1", &format!("net.{number}"), 1).await;
+        assert!(refused.shortfall.is_some());
+    }
+    cluster.ipam.release_handle("net.last").await.unwrap();
+    assert_eq!(cluster.one("node-1", "net.next").await, last);
+}
+
+#[tokio::test]
+async fn the_last_block_that_another_node_claims_first_is_borrowed_of() {
+    let cluster = Cluster::with_pools(&[("pool", "10.0.0.0/26")]).await;
+    let other = cluster.another_process();
+    let mut is_first = true;
+    cluster.store.on_call(move |call| {
+        let claims = call.kind == Kind::BlockAffinity && call.operation == Operation::Create;
+        let slow = claims && std::mem::take(&mut is_first);
+        slow.then_some(Fault::Delay(Duration::from_millis(300)))
+    });
+    let (slow, fast) = tokio::join!(cluster.some("node-1", "net.a", 1), async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        other.auto_assign(&v4("node-2", "net.b", 1)).await.unwrap()
+    });
+    assert_eq!((slow.v4.len(), fast.v4.len()), (1, 1), "{slow:?}");
+    let blocks = cluster.blocks().await;
+    assert_eq!((blocks.len(), blocks[0].spec.host()), (1, Some("node-2")));
 }

@@ -30,14 +30,18 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 const SHORTEST_WATCH: Duration = Duration::from_secs(1);
 /// How long the API server is asked to keep a watch open, at most; half of it at least.
 const WATCH_SECS: u32 = 290;
+/// Where the API server cannot select, it is asked so often whether it can by now.
+const SELECT_AGAIN: Duration = Duration::from_secs(600);
 /// A watch says something at least every minute (bookmarks); one that is silent for this long is dead.
 const SILENCE: Duration = Duration::from_secs(150);
 
 /// How far a follower is.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
-    /// Everything that existed at some time is in the table.
+    /// Everything that existed at some time is in the table, or the part of it that is followed.
     pub(super) listed: bool,
+    /// All objects of the kind are, and the whole of them.
+    pub(super) is_everything: bool,
     /// What went wrong last, before that.
     pub(super) problem: Option<String>,
 }
@@ -73,6 +77,8 @@ struct Memory {
     doubted: Option<Instant>,
     /// Newest version that the API server told.
     told: Option<String>,
+    /// It could not select by fields, so everything is followed: when it was asked last.
+    unselectable: Option<Instant>,
 }
 
 impl Follower {
@@ -89,10 +95,13 @@ impl Follower {
                 Next::Watch { after } => self.watch(after, &mut memory).await,
             };
             match done {
-                Ok(then) => {
+                Ok(mut then) => {
                     since = SystemTime::now();
                     if matches!(next, Next::Watch { .. }) {
                         tokio::time::sleep(SHORTEST_WATCH.saturating_sub(begun.elapsed())).await;
+                        if self.can_select_now(&mut memory).await {
+                            then = Next::List;
+                        }
                     }
                     next = then;
                     pause = RETRY;
@@ -111,12 +120,71 @@ impl Follower {
 
     /// Makes the table what a new list says.
     async fn list(&self, memory: &mut Memory) -> Result<Next, Error> {
+        let followed_all = memory.unselectable.is_some();
+        let selected = self.pages(&self.scope).await?;
+        memory.unselectable = selected.is_none().then(Instant::now);
+        let (listed, version) = match selected {
+            Some(selected) => selected,
+            None => {
+                if !followed_all {
+                    tracing::warn!(
+                        kind = %self.kind,
+                        fields = self.scope.fields,
+                        "the API server cannot select by these fields, so all objects of the kind are followed, which \
+                         costs memory and traffic: apply the CRDs of this release (kubectl apply --server-side -f crds/)"
+                    );
+                }
+                let all = self.pages(&self.scope.unselected()).await?;
+                all.ok_or_else(|| {
+                    Error::unavailable("the API server refuses a selection that was not asked for")
+                })?
+            }
+        };
+        // What is selected out is not lost.
+        let narrowed = followed_all && memory.unselectable.is_none();
+        self.reconcile(listed, &version, narrowed, memory)?;
+        self.health.recovered(self.kind);
+        let is_everything = self.scope(memory).is_everything();
+        self.progress.send_modify(|progress| {
+            progress.listed = true;
+            progress.is_everything = is_everything;
+            progress.problem = None;
+        });
+        memory.told = Some(version.clone());
+        Ok(Next::Watch { after: version })
+    }
+
+    /// What is followed now.
+    fn scope(&self, memory: &Memory) -> Scope {
+        match memory.unselectable {
+            Some(_) => self.scope.unselected(),
+            None => self.scope.clone(),
+        }
+    }
+
+    /// Whether the API server, which could not select before, can by now; seldom asked.
+    async fn can_select_now(&self, memory: &mut Memory) -> bool {
+        let Some(asked) = &mut memory.unselectable else {
+            return false;
+        };
+        if asked.elapsed() < SELECT_AGAIN {
+            return false;
+        }
+        *asked = Instant::now();
+        let page = self.client.list_selected(self.kind, &self.scope, None);
+        matches!(page.await, Ok(Some(_)))
+    }
+
+    /// All pages of a list, and its version; nothing when the API server cannot select by the fields.
+    async fn pages(&self, scope: &Scope) -> Result<Option<(Vec<(Key, Packed)>, String)>, Error> {
         // A large cluster has ten thousand blocks, and a tree takes more than its text.
         let mut listed: Vec<(Key, Packed)> = Vec::new();
         let mut from = None;
         let version = loop {
-            let page = self.client.list(self.kind, &self.scope, from.as_deref());
-            let page = page.await?;
+            let page = self.client.list_selected(self.kind, scope, from.as_deref());
+            let Some(page) = page.await? else {
+                return Ok(None);
+            };
             let objects = page.items.into_iter();
             let objects = objects.filter_map(|value| self.read(value));
             listed.extend(objects.map(|object| {
@@ -128,20 +196,14 @@ impl Follower {
                 break page.version;
             }
         };
-        self.reconcile(listed, &version, memory)?;
-        self.health.recovered(self.kind);
-        self.progress.send_modify(|progress| {
-            progress.listed = true;
-            progress.problem = None;
-        });
-        memory.told = Some(version.clone());
-        Ok(Next::Watch { after: version })
+        Ok(Some((listed, version)))
     }
 
     fn reconcile(
         &self,
         listed: Vec<(Key, Packed)>,
         version: &str,
+        narrowed: bool,
         memory: &mut Memory,
     ) -> Result<(), Error> {
         // Its versions begin anew, and no state known before is newer than what it says.
@@ -162,7 +224,9 @@ impl Follower {
             known,
             missing: missing.len(),
         };
-        memory.judge(self.believe, self.kind, shrinkage)?;
+        if !narrowed {
+            memory.judge(self.believe, self.kind, shrinkage)?;
+        }
         let mended = memory.broken.iter().filter(|key| !present.contains(key));
         let mended: Vec<Key> = mended.cloned().collect();
         for key in missing.iter().map(|(key, _)| key).chain(&mended) {
@@ -180,7 +244,8 @@ impl Follower {
         let secs = u32::try_from(secs).unwrap_or(WATCH_SECS);
         let mut client = self.client.current();
         client.mark_unchanged();
-        let opened = self.client.watch(self.kind, &self.scope, after, secs).await;
+        let scope = self.scope(memory);
+        let opened = self.client.watch(self.kind, &scope, after, secs).await;
         let mut events = match opened {
             Ok(events) => events,
             Err(not_opened) if not_opened.relist => return Ok(Next::List),

@@ -46,6 +46,14 @@ impl Scope {
             && self.labels.is_none()
             && !self.metadata_only
     }
+
+    /// The same without what the API server may be unable to select by.
+    pub(super) fn unselected(&self) -> Scope {
+        Scope {
+            fields: None,
+            ..self.clone()
+        }
+    }
 }
 
 /// A part of a list.
@@ -196,13 +204,13 @@ impl Client {
         self.about(key, "annotate", built).await
     }
 
-    /// A page of a list that is not older than this request.
-    pub(super) async fn list(
+    /// A page of a list that is not older than this request; nothing when the API server cannot select by these fields.
+    pub(super) async fn list_selected(
         &self,
         kind: Kind,
         scope: &Scope,
         from: Option<&str>,
-    ) -> Result<Page, Error> {
+    ) -> Result<Option<Page>, Error> {
         let mut params = ListParams::default().limit(PAGE_OBJECTS);
         params.field_selector.clone_from(&scope.fields);
         params.label_selector.clone_from(&scope.labels);
@@ -213,16 +221,22 @@ impl Client {
             false => request.list(&params),
         };
         let question = self.question(None, format!("list objects of kind {kind}"));
-        let mut list: Value = self.ask(&question, PAGE, built).await?;
+        let mut list: Value = match self.answer(&question, PAGE, built).await? {
+            Ok(list) => list,
+            Err(kube::Error::Api(status)) if scope.fields.is_some() && is_unselectable(&status) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(question.failed(error)),
+        };
         let Value::Array(items) = list["items"].take() else {
             return Err(question.unanswered("the answer is no list"));
         };
         let text = |field: &str| list["metadata"][field].as_str().unwrap_or_default();
-        Ok(Page {
+        Ok(Some(Page {
             items,
             more: Some(text("continue").to_owned()).filter(|token| !token.is_empty()),
             version: text("resourceVersion").to_owned(),
-        })
+        }))
     }
 
     /// Opens a watch that begins after `version` and lasts about `secs` seconds.
@@ -340,6 +354,11 @@ async fn read(path: &Path) -> Result<kube::Config, Error> {
     kube::Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
         .map_err(unusable)
+}
+
+/// Whether a field is none of those that the definition of the kind allows to select by.
+fn is_unselectable(status: &Status) -> bool {
+    status.code == 400 && status.message.contains("field label not supported")
 }
 
 /// How long to wait before asking again.

@@ -265,3 +265,135 @@ async fn a_long_list_comes_in_pages() {
     }
     assert_eq!(seen, 1100);
 }
+
+fn block(cidr: &str, affinity: &str) -> Object {
+    let name = cidr.replace(['.', '/'], "-");
+    let spec = json!({
+        "cidr": cidr, "affinity": affinity, "strictAffinity": false,
+        "allocations": [null, null, null, null], "unallocated": [0, 1, 2, 3], "attributes": [],
+    });
+    object(Key::cluster(Kind::IpamBlock, name), json!({ "spec": spec }))
+}
+
+async fn told(watch: &mut Watch) -> String {
+    match next(watch).await {
+        Event::Upsert(object) => format!("+{}", object.key.name),
+        Event::Delete(key) => format!("-{}", key.name),
+        other => format!("{other:?}"),
+    }
+}
+
+async fn followed(store: &impl Datastore) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut see = |object: Object| names.push(object.key.name);
+    store
+        .visit_followed(Kind::IpamBlock, &mut see)
+        .await
+        .unwrap();
+    names
+}
+
+#[tokio::test]
+async fn blocks_of_one_node_are_followed_as_they_come_and_go() {
+    let cluster = Cluster::new().await;
+    let others = cluster.open().await;
+    others
+        .create(block("10.0.0.0/30", "host:n1"))
+        .await
+        .unwrap();
+    others
+        .create(block("10.0.0.4/30", "host:n2"))
+        .await
+        .unwrap();
+    let store = cluster
+        .store(|settings| settings.blocks_of_node = Some("n1".into()))
+        .await;
+    assert_eq!(followed(&store).await, ["10-0-0-0-30"], "by a list");
+    let mut watch = store.watch(Kind::IpamBlock).await.unwrap();
+    assert_eq!(told(&mut watch).await, "+10-0-0-0-30");
+    assert_eq!(told(&mut watch).await, "InSync");
+
+    // One comes to the node, another goes from it, and its node had it never.
+    let give = async |cidr: &str, affinity: Value| {
+        let name = cidr.replace(['.', '/'], "-");
+        let mut object = others
+            .get(&Key::cluster(Kind::IpamBlock, name))
+            .await
+            .unwrap();
+        object.value["spec"]["affinity"] = affinity;
+        others.update(object).await.unwrap();
+    };
+    give("10.0.0.4/30", json!("host:n1")).await;
+    assert_eq!(told(&mut watch).await, "+10-0-0-4-30");
+    give("10.0.0.0/30", json!("host:n10")).await;
+    assert_eq!(told(&mut watch).await, "-10-0-0-0-30");
+    give("10.0.0.4/30", Value::Null).await;
+    assert_eq!(told(&mut watch).await, "-10-0-0-4-30");
+    give("10.0.0.4/30", json!("host:n1")).await;
+    assert_eq!(told(&mut watch).await, "+10-0-0-4-30");
+
+    // What the store itself writes is there for the next look, if it is the node's.
+    store.create(block("10.0.0.8/30", "host:n1")).await.unwrap();
+    store
+        .create(block("10.0.0.12/30", "host:n2"))
+        .await
+        .unwrap();
+    assert_eq!(followed(&store).await, ["10-0-0-4-30", "10-0-0-8-30"]);
+    assert_eq!(store.list(Kind::IpamBlock).await.unwrap().len(), 4);
+    assert_eq!(told(&mut watch).await, "+10-0-0-8-30");
+    let last = Key::cluster(Kind::IpamBlock, "10-0-0-8-30");
+    others.delete(&last, None).await.unwrap();
+    assert_eq!(told(&mut watch).await, "-10-0-0-8-30");
+}
+
+#[tokio::test]
+async fn without_selectable_fields_all_blocks_are_followed() {
+    let cluster = Cluster::new().await;
+    let crd = "crd/ipamblocks.crd.projectcalico.org";
+    let patch = |fields: &str| {
+        let patch = r#"[{"op":"OP","path":"/spec/versions/0/selectableFields"VALUE}]"#;
+        let patch = match fields {
+            "" => patch.replace("OP\"", "remove\"").replace("VALUE", ""),
+            some => patch
+                .replace("OP\"", "add\"")
+                .replace("VALUE", &format!(",\"value\":{some}")),
+        };
+        cluster.kubectl(&format!("patch {crd} --type=json -p={patch}"), "");
+    };
+    patch("");
+    let others = cluster.open().await;
+    others
+        .create(block("10.0.0.0/30", "host:n1"))
+        .await
+        .unwrap();
+    others
+        .create(block("10.0.0.4/30", "host:n2"))
+        .await
+        .unwrap();
+    // The API server takes a moment to serve the definition of before.
+    let mut seen = Vec::new();
+    for _ in 0..100 {
+        let store = cluster
+            .store(|settings| settings.blocks_of_node = Some("n1".into()))
+            .await;
+        let _watch = store.watch(Kind::IpamBlock).await.unwrap();
+        seen = followed(&store).await;
+        if seen.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    patch(r#"[{"jsonPath":".spec.affinity"}]"#);
+    assert_eq!(seen, ["10-0-0-0-30", "10-0-0-4-30"]);
+    for _ in 0..100 {
+        let store = cluster
+            .store(|settings| settings.blocks_of_node = Some("n1".into()))
+            .await;
+        seen = followed(&store).await;
+        if seen.len() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(seen, ["10-0-0-0-30"], "the next test needs them again");
+}

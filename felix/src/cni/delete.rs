@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use felix_api::cni::{self as api, Attachment, Collected, Del, Gc, code, tombstone};
+use ipam::Held;
 use tokio::time::timeout;
 
 use super::record::{handle, remove};
+use super::start::Search;
 use super::{Server, checked_names, failure, host_failure, lock};
 
 /// How long a deletion waits for an addition of the same container, and for the datastore.
@@ -118,7 +120,11 @@ impl Server {
             .iter()
             .map(|a| handle(&gc.network, &a.container_id))
             .collect();
-        if let Err(error) = self.reclaim(Some(&gc.network), extra).await {
+        let reclaimed = async {
+            let held = self.search(Search::Own).await?;
+            self.reclaim(held, Some(&gc.network), extra).await
+        };
+        if let Err(error) = reclaimed.await {
             return Err(failure(
                 code::TRY_AGAIN,
                 "leaked addresses are not released",
@@ -237,21 +243,16 @@ impl Server {
         }
     }
 
-    /// Releases addresses of this node whose container is unknown here.
+    /// Releases those of these addresses of this node whose container is unknown here.
     ///
     /// Alive are: containers with a record, those being added at this moment, those with a
     /// deletion still to be served, those whose veth is there, and `extra`.
     pub(super) async fn reclaim(
         &self,
+        held: Vec<Held>,
         network: Option<&str>,
         mut extra: ipam::LiveHandles,
     ) -> Result<(), String> {
-        let node = &self.settings.node;
-        let held = self
-            .ipam
-            .allocations_of_node(node)
-            .await
-            .map_err(|e| e.to_string())?;
         let veths = super::start::veths(&self.settings.interface_prefix)
             .map_err(|error| format!("{error:#}"))?;
         let suffixes: Vec<String> = veths
@@ -259,26 +260,23 @@ impl Server {
             .map(|veth| format!(".{}", veth.attachment.container_id.to_lowercase()))
             .collect();
         let with_veth = held
-            .into_iter()
-            .filter_map(|held| held.handle)
+            .iter()
+            .filter_map(|held| held.handle.clone())
             .filter(|handle| {
                 let handle = handle.to_lowercase();
                 suffixes.iter().any(|suffix| handle.ends_with(suffix))
             });
         extra.extend(with_veth);
-        let live = || {
-            extra.extend(lock(&self.in_flight).iter().cloned());
-            extra.extend(self.records().iter().map(super::record::Record::handle));
-            let buried = self
-                .tombstones()
-                .into_iter()
-                .filter_map(|path| read(&path).ok());
-            extra.extend(buried.map(|del| handle(&del.network, &del.container_id)));
-            extra
-        };
+        extra.extend(lock(&self.in_flight).iter().cloned());
+        extra.extend(self.records().iter().map(super::record::Record::handle));
+        let buried = self
+            .tombstones()
+            .into_iter()
+            .filter_map(|path| read(&path).ok());
+        extra.extend(buried.map(|del| handle(&del.network, &del.container_id)));
         let freed = self
             .ipam
-            .reconcile_node(node, network, live)
+            .release_dead(held, network, extra)
             .await
             .map_err(|e| e.to_string())?;
         if !freed.is_empty() {

@@ -3,6 +3,7 @@
 //! later, and from then on from time to time: whether a sandbox is gone is known here only.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::time::Duration;
 
@@ -29,6 +30,17 @@ const RECLAIM_RETRY: Duration = Duration::from_secs(30);
 /// How often it is searched again: for sandboxes that ended without a DEL, and for what an
 /// addition that failed could not give back.
 const RECLAIM_EVERY: Duration = Duration::from_secs(300);
+/// How often what is borrowed is looked at too, at most: that needs every block of the cluster.
+const RECLAIM_BORROWED_EVERY: Duration = Duration::from_secs(2 * 3600);
+
+/// Which addresses of this node are looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    /// Those of its own blocks.
+    Own,
+    /// Borrowed ones too.
+    Borrowed,
+}
 
 impl Server {
     /// Tells the endpoints of this node. Waits for the datastore only when a record is lost, or another plugin's pods
@@ -126,10 +138,21 @@ impl Server {
     /// None so far.
     pub async fn housekeep(&self) -> Result<()> {
         let mut reclaim_at = tokio::time::Instant::now() + RECLAIM_AFTER;
+        let mut borrowed_at = tokio::time::Instant::now() + until_borrowed();
         loop {
-            if reclaim_at <= tokio::time::Instant::now() {
-                let wait = match self.collect_own().await {
-                    Ok(()) => RECLAIM_EVERY,
+            let now = tokio::time::Instant::now();
+            if reclaim_at <= now {
+                let search = match borrowed_at <= now {
+                    true => Search::Borrowed,
+                    false => Search::Own,
+                };
+                let wait = match self.collect_own(search).await {
+                    Ok(()) => {
+                        if search == Search::Borrowed {
+                            borrowed_at = now + until_borrowed();
+                        }
+                        RECLAIM_EVERY
+                    }
                     Err(error) => {
                         tracing::warn!(error, "leaked addresses are searched for later");
                         RECLAIM_RETRY
@@ -143,20 +166,28 @@ impl Server {
     }
 
     /// Buries containers that ended without a DEL, and releases addresses nobody remembers.
-    pub(super) async fn collect_own(&self) -> Result<(), String> {
+    pub(super) async fn collect_own(&self, search: Search) -> Result<(), String> {
         let veths = veths(&self.settings.interface_prefix).map_err(|error| format!("{error:#}"))?;
         let buried = self.bury_gone(&veths).await;
         buried.map_err(|error| format!("{error:#}"))?;
-        let alive = self.unknown_but_alive().await?;
-        self.reclaim(None, alive).await
+        let held = self.search(search).await?;
+        let alive = self.unknown_but_alive(&held).await?;
+        self.reclaim(held, None, alive).await
+    }
+
+    /// Addresses of this node.
+    pub(super) async fn search(&self, search: Search) -> Result<Vec<Held>, String> {
+        let node = &self.settings.node;
+        let held = match search {
+            Search::Own => self.ipam.allocations_in_own_blocks(node).await,
+            Search::Borrowed => self.ipam.allocations_of_node(node).await,
+        };
+        held.map_err(|error| error.to_string())
     }
 
     /// Handles without record whose pod is there with the address, as its Pod object says: of
     /// another plugin that this agent takes over from.
-    async fn unknown_but_alive(&self) -> Result<ipam::LiveHandles, String> {
-        let node = &self.settings.node;
-        let held = self.ipam.allocations_of_node(node).await;
-        let held = held.map_err(|error| error.to_string())?;
+    async fn unknown_but_alive(&self, held: &[Held]) -> Result<ipam::LiveHandles, String> {
         let known: BTreeSet<String> = self
             .records()
             .iter()
@@ -178,12 +209,18 @@ impl Server {
                 Err(error) if error.is_not_found() => None,
                 Err(error) => return Err(error.to_string()),
             };
-            if !ipam::gc::still_leaked(&held, pod) {
+            if !ipam::gc::still_leaked(held, pod) {
                 alive.insert(handle);
             }
         }
         Ok(alive)
     }
+}
+
+/// At a time of its own: the agents of a cluster that were started together shall not ask together.
+fn until_borrowed() -> Duration {
+    let random = RandomState::new().hash_one(0) % 1000;
+    RECLAIM_BORROWED_EVERY.mul_f64(0.25 + 0.75 * random as f64 / 1000.0)
 }
 
 /// Without veth, and either of another boot, or complete once and without its namespace.

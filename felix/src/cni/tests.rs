@@ -6,6 +6,7 @@ use datastore::{Key, Object};
 use felix_api::cni::{Activate, Add, Added, Attachment, Del, Gc};
 use serde_json::{Value, json};
 
+use super::start::Search;
 use super::*;
 
 /// A server over a store in memory, and somebody who plays calculation and dataplane.
@@ -69,6 +70,7 @@ fn server(store: &MemoryStore, state: &std::path::Path) -> Arc<Server> {
     };
     let ends = Ends {
         store: Arc::new(store.clone()),
+        ipam: ipam::Ipam::new(Arc::new(store.clone())),
         updates,
         pods: mpsc::channel(1).0,
         board,
@@ -401,7 +403,9 @@ async fn addresses_that_nobody_remembers_are_released() {
     bench.add(add("b", "leaked")).await;
     std::fs::remove_file(bench.state.path().join("endpoints/leaked.eth0.json")).unwrap();
     let again = server(&bench.store, bench.state.path());
-    again.reclaim(None, ipam::LiveHandles::new()).await.unwrap();
+    let held = again.search(Search::Own).await.unwrap();
+    let none = ipam::LiveHandles::new();
+    again.reclaim(held, None, none).await.unwrap();
     assert_eq!(bench.held().await.len(), 2);
 }
 
@@ -421,7 +425,7 @@ async fn a_sandbox_that_ended_without_a_deletion_is_found() {
             Reply::Done
         ));
     }
-    bench.server.collect_own().await.unwrap();
+    bench.server.collect_own(Search::Own).await.unwrap();
     // Written down first, then settled; its addresses are held until then.
     assert_eq!((bench.tombstones(), bench.held().await.len()), (1, 4));
     assert!(bench.server.settle().await);
@@ -455,6 +459,6 @@ async fn an_unknown_sandbox_whose_pod_has_the_address_is_spared() {
         }
     }
     let again = server(&bench.store, bench.state.path());
-    again.collect_own().await.unwrap();
+    again.collect_own(Search::Borrowed).await.unwrap();
     assert_eq!(bench.held().await.len(), 2);
 }

@@ -131,11 +131,31 @@ async fn a_pool_is_nearly_full_until_there_is_room_again() {
             .delete(&Key::cluster(Kind::IpamBlock, name), None)
             .await;
         create(&store, Kind::IpamBlock, name, with_used(used)).await;
-        full = nearly_full(&store, full).await;
+        full = nearly_full(&store, Count::InBlocks, full).await;
         assert_eq!(full.len(), expected, "{used} used");
     }
     assert_eq!(
         full["p"].text,
         "64 of the 64 addresses of IPPool/p are in use"
     );
+}
+
+#[tokio::test]
+async fn where_a_controller_counts_no_block_is_read() {
+    let store = MemoryStore::new();
+    let spec = json!({ "cidr": "10.0.0.0/26", "blockSize": 26 });
+    create(&store, Kind::IpPool, "p", json!({ "spec": spec })).await;
+    store.on_call(|call| {
+        assert_ne!(call.kind, Kind::IpamBlock, "{:?}", call.operation);
+        None
+    });
+    let key = Key::cluster(Kind::IpPool, "p");
+    let mut full = nearly_full(&store, Count::InStatus, BTreeMap::new()).await;
+    assert!(full.is_empty(), "nobody has counted yet");
+    for (used, expected) in [(57, 0), (58, 1), (56, 1), (54, 0)] {
+        let status = json!({ "used": used, "free": 64 - used });
+        store.patch_status(&key, status).await.unwrap();
+        full = nearly_full(&store, Count::InStatus, full).await;
+        assert_eq!(full.len(), expected, "{used} used");
+    }
 }

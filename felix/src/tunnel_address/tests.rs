@@ -26,7 +26,11 @@ fn keeper(store: &MemoryStore) -> (Keeper, mpsc::Receiver<Update>) {
     let (updates, told) = mpsc::channel(16);
     let board = Arc::new(Board::default());
     let store: Arc<dyn Datastore> = Arc::new(store.clone());
-    (Keeper::new(store, "a".to_owned(), updates, board), told)
+    let ipam = Ipam::new(store.clone());
+    (
+        Keeper::new(store, ipam, "a".to_owned(), updates, board),
+        told,
+    )
 }
 
 async fn bench(pools: &[(&str, Value)]) -> Bench {

@@ -49,6 +49,14 @@ impl SoftDelete for BlockAffinity {
     }
 }
 
+/// Which blocks to look at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    All,
+    /// Those that a watch of the datastore is about.
+    Followed,
+}
+
 /// The blocks of the cluster: of all what they are, and of some what is in them.
 #[derive(Default)]
 pub(super) struct Blocks {
@@ -61,7 +69,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    fn add(&mut self, object: Object, keep: impl Fn(&Block) -> bool) {
+    fn add(&mut self, object: Object, keep: &mut impl FnMut(&Block) -> bool) {
         let name = object.key.name.clone();
         let cidr = object.value["spec"]["cidr"]
             .as_str()
@@ -199,11 +207,25 @@ impl Ipam {
     /// Blocks to keep, except those marked as deleted. A large cluster has ten thousand, so ask for few.
     pub(super) async fn list_blocks(
         &self,
-        keep: impl Fn(&Block) -> bool + Send + Sync,
+        keep: impl FnMut(&Block) -> bool + Send,
+    ) -> Result<Blocks, Error> {
+        self.list_blocks_of(Extent::All, keep).await
+    }
+
+    /// As [`Ipam::list_blocks`], of these.
+    pub(super) async fn list_blocks_of(
+        &self,
+        extent: Extent,
+        mut keep: impl FnMut(&Block) -> bool + Send,
     ) -> Result<Blocks, Error> {
         let mut all = Blocks::default();
-        let mut see = |object| all.add(object, &keep);
-        self.store.visit(Kind::IpamBlock, &mut see).await?;
+        let mut see = |object| all.add(object, &mut keep);
+        match extent {
+            Extent::All => self.store.visit(Kind::IpamBlock, &mut see).await?,
+            Extent::Followed => {
+                self.store.visit_followed(Kind::IpamBlock, &mut see).await?;
+            }
+        }
         for broken in &all.broken {
             tracing::warn!(%broken, "block left out");
         }

@@ -169,11 +169,7 @@ impl Ipam {
         }
     }
 
-    /// Frees addresses of a node whose handle is not alive, except those of the node itself (tunnels). With a `network`,
-    /// only handles of that network (`<network>.…`) are judged. Returns what was freed.
-    ///
-    /// `live` is asked after the addresses have been read. It must contain the handle of every request that has been sent
-    /// to `auto_assign` or `assign` and not been released: then no address of a request that runs meanwhile is freed.
+    /// Frees addresses of a node whose handle is not alive, as [`Ipam::release_dead`] does it.
     ///
     /// # Errors
     /// The datastore; call again.
@@ -184,7 +180,25 @@ impl Ipam {
         live: impl FnOnce() -> LiveHandles,
     ) -> Result<Vec<IpAddr>, Error> {
         let held = self.allocations_of_node(node).await?;
-        let live: BTreeSet<String> = live()
+        self.release_dead(held, network, live()).await
+    }
+
+    /// Frees of these addresses of a node those whose handle is not alive, except those of the node itself (tunnels).
+    /// With a `network`, only handles of that network (`<network>.…`) are judged. Returns what was freed.
+    ///
+    /// `live` must be from after the addresses have been read. It must contain the handle of every request that has been
+    /// sent to `auto_assign` or `assign` and not been released: then no address of a request that runs meanwhile is
+    /// freed.
+    ///
+    /// # Errors
+    /// The datastore; call again.
+    pub async fn release_dead(
+        &self,
+        held: Vec<Held>,
+        network: Option<&str>,
+        live: LiveHandles,
+    ) -> Result<Vec<IpAddr>, Error> {
+        let live: BTreeSet<String> = live
             .into_iter()
             .map(|handle| handle.to_lowercase())
             .collect();

@@ -21,7 +21,6 @@ use crate::shortfall::{FamilyShortfall, PassedOver, Reason};
 use super::Ipam;
 use super::context::Context;
 use super::retry::Retry;
-use extend::Limit;
 
 /// An empty block of a node is taken back for its pool's sake only when the node has had it for a while.
 const MIN_AGE: Duration = Duration::from_secs(60);
@@ -57,6 +56,8 @@ pub(super) struct Round<'a> {
     collided: bool,
     /// The handle had no object of late.
     is_first: bool,
+    /// Blocks that others claimed meanwhile.
+    lost: Vec<Cidr>,
 }
 
 impl<'a> Round<'a> {
@@ -80,6 +81,7 @@ impl<'a> Round<'a> {
             reasons: Vec::new(),
             collided: false,
             is_first,
+            lost: Vec::new(),
         }
     }
 
@@ -88,11 +90,7 @@ impl<'a> Round<'a> {
             return Ok(());
         }
         if let Some(node) = self.take_known().await? {
-            let limit = Box::pin(self.claim()).await?;
-            drop(node);
-            if limit == Limit::Free && self.short() {
-                self.borrow().await?;
-            }
+            Box::pin(self.extend(node)).await?;
         }
         if self.collided {
             self.job.ipam.settle_handle(self.job.id).await?;

@@ -1,13 +1,16 @@
 //! What a round does when the blocks of the node are used up: claim more, make room for them, borrow.
 
 use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError};
 
 use crds::{Cidr, names};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::affinity::{fnv32, seed};
 use crate::allocator::give_back::{Addresses, Given};
 use crate::block::Block;
 use crate::error::Error;
+use crate::patience::{Question, Remembered};
 use crate::range::{Candidates, Ranges};
 use crate::request::Family;
 use crate::shortfall::Reason;
@@ -16,14 +19,121 @@ use super::{MIN_AGE, Round, Source};
 
 /// Whether the node may have more blocks.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Limit {
+enum Limit {
     Free,
     Reached,
 }
 
+/// What is known of the blocks of the whole cluster.
+enum Look {
+    NotYet,
+    /// Of others, with a free address.
+    Done {
+        foreign: Vec<Cidr>,
+    },
+    /// The last one counts: it found nothing, and it is too early for another.
+    Remembered,
+}
+
+/// What a look found.
+struct Found {
+    /// Of the node, or of nobody.
+    blocks: Vec<Block>,
+    /// All there are.
+    cidrs: Vec<Cidr>,
+}
+
 impl Round<'_> {
-    /// Claims blocks until the request is met or none is left; the lock of the node is held.
-    pub(super) async fn claim(&mut self) -> Result<Limit, Error> {
+    /// Claims blocks until the request is met or none is left, then borrows. The lock of the node is held until all is
+    /// known, so that the next request does not look where this one found nothing.
+    pub(super) async fn extend(&mut self, _node: OwnedMutexGuard<()>) -> Result<(), Error> {
+        let before = self.got.len();
+        let mut look = Look::NotYet;
+        if self.claim(&mut look).await? == Limit::Free && self.short() {
+            self.borrow(&mut look).await?;
+        }
+        if matches!(look, Look::Done { .. }) {
+            self.note_look(self.got.len() > before);
+        }
+        Ok(())
+    }
+
+    /// All blocks; nothing when the last looks were fruitless and it is too early for another.
+    async fn look_at_all(&mut self, look: &mut Look) -> Result<Option<Found>, Error> {
+        if let Some(remembered) = self.remembered() {
+            let Remembered {
+                reasons,
+                looked,
+                again,
+            } = remembered;
+            for reason in reasons {
+                if !self.reasons.contains(&reason) {
+                    self.reasons.push(reason);
+                }
+            }
+            self.reasons.push(Reason::Remembered { looked, again });
+            *look = Look::Remembered;
+            return Ok(None);
+        }
+        let node = &self.job.request.node;
+        let reserved = &self.job.context.reserved;
+        let mut foreign = Vec::new();
+        let keep = |block: &Block| {
+            let is_own = block.owned_by(node);
+            if !is_own && block.usage(reserved).free > 0 {
+                foreign.push(block.cidr());
+            }
+            is_own || block.affinity().is_none()
+        };
+        let listed = self.job.ipam.list_blocks(keep).await?;
+        for broken in listed.broken {
+            self.note_broken(broken);
+        }
+        *look = Look::Done { foreign };
+        Ok(Some(Found {
+            blocks: listed.blocks.into_iter().map(|(_, block)| block).collect(),
+            cidrs: listed.cidrs,
+        }))
+    }
+
+    fn question(&self) -> Question {
+        let settings = &self.job.context.settings;
+        let pools = self.pools.iter();
+        Question {
+            node: self.job.request.node.clone(),
+            pools: pools
+                .map(|pool| (pool.name.clone(), pool.cidr, pool.block_size))
+                .collect(),
+            reserved: Arc::clone(&self.job.context.reserved),
+            settings: (
+                settings.strict_affinity,
+                settings.claim_blocks,
+                settings.max_blocks,
+            ),
+        }
+    }
+
+    fn remembered(&self) -> Option<Remembered> {
+        let patience = self.job.ipam.patience.as_ref()?;
+        let patience = patience.lock().unwrap_or_else(PoisonError::into_inner);
+        patience.remembered(&self.question(), self.job.ipam.now())
+    }
+
+    fn note_look(&self, gained: bool) {
+        let Some(patience) = &self.job.ipam.patience else {
+            return;
+        };
+        let mut patience = patience.lock().unwrap_or_else(PoisonError::into_inner);
+        if gained {
+            patience.fruitful(&self.job.request.node);
+        } else if self.short() {
+            let (question, now) = (self.question(), self.job.ipam.now());
+            patience.fruitless(question, now, self.reasons.clone());
+        }
+    }
+
+    /// Claims blocks until the request is met or none is left.
+    async fn claim(&mut self, look: &mut Look) -> Result<Limit, Error> {
         let mut owned = Box::pin(self.job.ipam.settle_node(&self.job.request.node)).await?;
         self.take_own(&owned).await?;
         if !self.short() {
@@ -34,19 +144,15 @@ impl Round<'_> {
             return Ok(Limit::Free);
         }
         self.give_back_unserved(&mut owned).await?;
-        let node = &self.job.request.node;
-        let is_to_be_had = |block: &Block| block.owned_by(node) || block.affinity().is_none();
-        let listed = self.job.ipam.list_blocks(is_to_be_had).await?;
-        for broken in listed.broken {
-            self.note_broken(broken);
-        }
-        let blocks: Vec<Block> = listed.blocks.into_iter().map(|(_, block)| block).collect();
-        self.claim_forgotten(&mut owned, &blocks).await?;
-        let limit = self.claim_new(&mut owned, &listed.cidrs).await?;
+        let Some(found) = self.look_at_all(look).await? else {
+            return Ok(Limit::Free);
+        };
+        self.claim_forgotten(&mut owned, &found.blocks).await?;
+        let limit = self.claim_new(&mut owned, &found.cidrs).await?;
         if limit == Limit::Reached || !self.short() {
             return Ok(limit);
         }
-        self.claim_ownerless(&mut owned, &blocks).await
+        self.claim_ownerless(&mut owned, &found.blocks).await
     }
 
     /// Blocks that name the node as owner while an interrupted claim left it without the affinity.
@@ -136,7 +242,10 @@ impl Round<'_> {
                 owned.insert(cidr);
                 self.take(cidr, Source::Own).await
             }
-            Err(Error::BlockClaimed { .. }) => Ok(()),
+            Err(Error::BlockClaimed { .. }) => {
+                self.lost.push(cidr);
+                Ok(())
+            }
             Err(Error::BrokenBlock(broken)) => {
                 self.note_broken(broken);
                 Ok(())
@@ -231,19 +340,22 @@ impl Round<'_> {
     }
 
     /// Takes single addresses of blocks of others, beginning at a place that depends on the node.
-    pub(super) async fn borrow(&mut self) -> Result<(), Error> {
+    async fn borrow(&mut self, look: &mut Look) -> Result<(), Error> {
         if self.job.context.settings.strict_affinity {
             self.reasons.push(Reason::StrictAffinity);
             return Ok(());
         }
-        let node = &self.job.request.node;
-        let foreign = |block: &Block| {
-            !block.owned_by(node) && block.usage(&self.job.context.reserved).free > 0
+        if matches!(look, Look::NotYet) {
+            self.look_at_all(look).await?;
+        }
+        let Look::Done { foreign } = look else {
+            return Ok(());
         };
-        let blocks = self.job.ipam.list_blocks(foreign).await?.blocks;
-        let mut cidrs: Vec<Cidr> = blocks.iter().map(|(_, block)| block.cidr()).collect();
+        let mut cidrs = std::mem::take(foreign);
+        // They are newer than the look.
+        cidrs.append(&mut self.lost);
         if !cidrs.is_empty() {
-            let start = fnv32(node) as usize % cidrs.len();
+            let start = fnv32(&self.job.request.node) as usize % cidrs.len();
             cidrs.rotate_left(start);
         }
         for pool in self.pools.clone() {
