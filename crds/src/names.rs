@@ -37,6 +37,8 @@ pub mod annotation {
     pub const NODE_ROUTE_REFLECTOR_CLUSTER_ID: &str = "projectcalico.org/RouteReflectorClusterID";
     /// Node: `true` while it shall leave the routing of the cluster (our own).
     pub const NODE_DRAIN: &str = "tortie.dev/drain";
+    /// Node: addresses that it has of blocks of other nodes, `10.0.1.5,fd00::5` (our own).
+    pub const NODE_BORROWED: &str = "tortie.dev/borrowed-addresses";
     /// Pod: JSON list with the address it has, `["10.0.1.5/32"]`.
     pub const POD_IPS: &str = "cni.projectcalico.org/podIPs";
     /// Pod: the first address it has.

@@ -5,6 +5,7 @@
 //!
 //! Pods are plugged as a runtime does; see [`e2e::agents`].
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -148,8 +149,31 @@ fn agents_work_from_an_api_server_and_without_it() -> Result<()> {
         cluster.plug(0, "three")?;
         addresses_are_those_of_pods(cluster, 3)?;
         what_is_seldom_needed(cluster)?;
-        rights::are_used(&cluster.api, NAMESPACE, ACCOUNT, &[])
+        rights::are_used(&cluster.api, NAMESPACE, ACCOUNT, &[])?;
+        agents_watch_the_blocks_of_their_nodes(cluster)
     })
+}
+
+/// And no others, as the API server has written down.
+fn agents_watch_the_blocks_of_their_nodes(cluster: &Cluster) -> Result<()> {
+    let log = std::fs::read_to_string(cluster.api.file("audit.log"))?;
+    let mut seen = BTreeSet::new();
+    for line in log.lines() {
+        // The last line may be half-written.
+        let event: Value = serde_json::from_str(line).unwrap_or_default();
+        if event["verb"] != "watch" || event["objectRef"]["resource"] != "ipamblocks" {
+            continue;
+        }
+        let uri = event["requestURI"].as_str().context("a request")?;
+        let (_, selector) = uri
+            .split_once("fieldSelector=spec.affinity%3Dhost%3A")
+            .with_context(|| format!("all blocks are watched: {uri}"))?;
+        let node = selector.split('&').next().unwrap_or_default();
+        seen.insert(node.to_owned());
+    }
+    let nodes: BTreeSet<String> = cluster.nodes.iter().map(|n| n.name.clone()).collect();
+    ensure!(seen == nodes, "blocks of {seen:?} are watched");
+    Ok(())
 }
 
 /// A block that another node was faster to get, one that nobody owns any more, a session that ends.

@@ -45,8 +45,8 @@ use crate::drain::Stage;
 use crate::metrics::Metrics;
 use crate::tunnel_address::Keeper;
 use crate::{
-    admin, calc, cni, dataplane, drain, events, headless, network_unavailable, node_address,
-    shutdown, speaker, status,
+    admin, borrowed, calc, cni, dataplane, drain, events, headless, network_unavailable,
+    node_address, shutdown, speaker, status,
 };
 
 /// Updates that wait for the calculation.
@@ -100,6 +100,7 @@ async fn open(config: &Config) -> Result<Arc<dyn Datastore>> {
             let settings = Settings {
                 kubeconfig: kubeconfig.clone(),
                 pods_of_node: Some(config.node_name.clone()),
+                blocks_of_node: Some(config.node_name.clone()),
                 secrets_of_namespace: Some(config.namespace.clone()),
                 metadata_only: [Kind::Node, Kind::Namespace].into(),
                 every_change_of: Some(Key::cluster(Kind::Node, &config.node_name)),
@@ -174,6 +175,9 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     let earlier = speaker::Earlier::open(&config.state_dir);
     let drain = drain::run(common.board.clone(), earlier.were_none());
     tasks.spawn("drain", drain);
+    let (store, board) = (common.store.clone(), common.board.clone());
+    let run = borrowed::run(store, config.node_name.clone(), board);
+    tasks.spawn("borrowed addresses", run);
     if is_kubernetes {
         let (store, board) = (common.store.clone(), common.board.clone());
         let run = network_unavailable::run(store, config.node_name.clone(), board);

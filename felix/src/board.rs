@@ -3,6 +3,7 @@
 //! Every entry has one writer; readers see the newest value and may wait for a change.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,6 +71,8 @@ pub struct CalcView {
     pub tunnels: Option<TunnelFacts>,
     /// The tunnels there shall be; nothing before the first output.
     pub overlay: Option<Arc<Overlay>>,
+    /// Addresses of blocks of other nodes that these find by the Node only; nothing before the first output.
+    pub borrowed: Option<BTreeSet<IpAddr>>,
     /// The BGP section.
     pub bgp: Option<Arc<Bgp>>,
     /// What is wrong with the inputs.
@@ -140,6 +143,8 @@ pub struct NodeView {
     pub drain: Option<Cause>,
     /// Its condition NetworkUnavailable.
     pub network_unavailable: Option<Stands>,
+    /// Its annotation about borrowed addresses.
+    pub borrowed: Option<String>,
 }
 
 /// What is known of the endpoints' bookkeeping.

@@ -116,9 +116,11 @@ fn publish(calc: &Calc, board: &Board, output: Option<&Output>) {
     let waiting_for = calc.waiting_for();
     let blocks = calc.blocks();
     let tunnels = calc.tunnel_facts().cloned();
+    let borrowed = calc.borrowed();
     board.calc.send_if_modified(|view| {
         let mut changed = view.waiting_for != waiting_for || view.blocks != blocks;
-        changed |= view.tunnels != tunnels;
+        changed |= view.tunnels != tunnels || view.borrowed != borrowed;
+        view.borrowed = borrowed;
         view.tunnels = tunnels;
         view.blocks = blocks;
         view.waiting_for = waiting_for;

@@ -6,6 +6,7 @@
 pub mod admin;
 pub mod agent;
 pub mod board;
+pub mod borrowed;
 pub mod calc;
 pub mod cni;
 pub mod config;

@@ -189,6 +189,7 @@ impl Keeper {
             is_read: self.node.is_some(),
             drain: self.node.as_ref().and_then(drain::cause),
             network_unavailable: self.node.as_ref().and_then(Stands::on),
+            borrowed: self.annotation(annotation::NODE_BORROWED),
             ..view
         };
         self.board.node.send_if_modified(|before| {
@@ -199,6 +200,12 @@ impl Keeper {
             *before = view;
             changed
         });
+    }
+
+    /// What an annotation of this Node says, nothing included.
+    fn annotation(&self, name: &str) -> Option<String> {
+        let annotations = self.node.as_ref()?.metadata.annotations.as_ref()?;
+        annotations.get(name).cloned()
     }
 
     async fn try_look(&mut self) -> Result<NodeView, Problem> {

@@ -130,6 +130,11 @@ fn vxlan_without_bgp() -> Result<()> {
 }
 
 #[test]
+fn vxlan_borrowed_addresses_without_bgp() -> Result<()> {
+    without_bgp::borrowed_addresses_are_where_their_nodes_say(Vxlan)
+}
+
+#[test]
 fn vxlan_pools_with_different_modes() -> Result<()> {
     modes::pools_with_different_modes(Vxlan)
 }

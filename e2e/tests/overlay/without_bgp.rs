@@ -1,7 +1,9 @@
 //! A cluster of tunnels only: BGP is switched off, routes come from BlockAffinity objects.
 
-use anyhow::{Result, ensure};
-use e2e::overlay::{LIMIT, scenario};
+use std::net::IpAddr;
+
+use anyhow::{Context, Result, ensure};
+use e2e::overlay::{LIMIT, Overlay, Setup, scenario};
 use e2e::wait;
 
 use crate::encap::{Encap, a_pod_each, address};
@@ -45,4 +47,60 @@ pub(crate) fn routes_come_from_block_affinities(encap: Encap) -> Result<()> {
         })?;
         Ok(())
     })
+}
+
+/// All addresses are in one block; the nodes that it is not of borrow, for pods and for tunnels.
+pub(crate) fn borrowed_addresses_are_where_their_nodes_say(encap: Encap) -> Result<()> {
+    let pool = encap.pool_of("pool", "10.244.0.0/26", "CrossSubnet");
+    let setup = Setup::new(&[0, 0, 1], pool).without_bgp();
+    scenario(&encap.lab("borrow"), &setup, |overlay| {
+        a_pod_each(overlay)?;
+        overlay.wait_all_reach(encap.v6())?;
+        let mut borrowers = Vec::new();
+        for index in 0..overlay.nodes.len() {
+            let pod = address(overlay, &format!("pod{}", index + 1), encap)?;
+            if borrowed(overlay, index)?.contains(&pod) {
+                borrowers.push((index, pod));
+            }
+        }
+        let [_, (borrower, pod)] = borrowers[..] else {
+            anyhow::bail!("one of three has the block, but these borrow: {borrowers:?}");
+        };
+        let others = (0..overlay.nodes.len()).filter(|index| *index != borrower);
+        let others: Vec<usize> = others.collect();
+        let host = pod.to_string();
+        for other in &others {
+            let route = overlay.nodes[*other].route(&host)?;
+            ensure!(route.is_some(), "node{} has no route to {host}", other + 1);
+        }
+        // The pod ends, its node says so, the routes go.
+        let ended = overlay.pods.remove(borrower);
+        ended.unplug(&overlay.lab, &overlay.nodes[borrower])?;
+        wait::until_true("the routes to go with the pod", LIMIT, || {
+            let told = borrowed(overlay, borrower)?;
+            ensure!(!told.contains(&pod), "its node has {told:?}");
+            for other in &others {
+                let route = overlay.nodes[*other].route(&host)?;
+                ensure!(route.is_none(), "node{} has {route:?}", other + 1);
+            }
+            Ok(true)
+        })?;
+        overlay.wait_all_reach(encap.v6())
+    })
+}
+
+/// What a Node says that it has borrowed.
+fn borrowed(overlay: &Overlay, index: usize) -> Result<Vec<IpAddr>> {
+    let file = format!("node{}.yaml", index + 1);
+    let text = std::fs::read_to_string(overlay.datastore().join(file))?;
+    let line = text
+        .lines()
+        .find(|line| line.contains("tortie.dev/borrowed-addresses"));
+    let Some(line) = line else {
+        return Ok(Vec::new());
+    };
+    let (_, all) = line.split_once(": ").context("a value")?;
+    let all = all.trim().trim_matches(['\'', '"']).split(',');
+    let all = all.map(|text| text.parse().with_context(|| line.to_owned()));
+    all.collect()
 }

@@ -6,6 +6,7 @@
 //! earlier ones only.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crds::Kind;
@@ -13,9 +14,7 @@ use ipnet::IpNet;
 
 use crate::bgp::{Cluster, Ingredients, originate};
 use crate::book::Book;
-use crate::facts::{
-    Affinity, BgpDefaults, Block, Claim, Felix, Filter, Holders, Node, Peer, Pool, Unread,
-};
+use crate::facts::{Affinity, BgpDefaults, Block, Claim, Felix, Filter, Node, Peer, Pool, Unread};
 use crate::host::Resolver;
 use crate::next_hops::Asked;
 use crate::routes::{Tables, Verdict};
@@ -96,8 +95,8 @@ struct Inputs {
     felix_overrides: BTreeMap<String, Felix>,
     /// Of other nodes.
     claims: BTreeMap<String, Claim>,
-    /// Of all blocks.
-    holders: BTreeMap<String, Holders>,
+    /// What other nodes say they have of blocks that are not theirs.
+    borrowed: BTreeMap<String, BTreeSet<IpAddr>>,
 }
 
 /// What must be computed again.
@@ -207,6 +206,18 @@ impl Calc {
                 }
             })
             .collect()
+    }
+
+    /// The addresses of this node that lie in no block of its own and that other nodes find in no other way; as of the
+    /// last flush, nothing before the first.
+    pub fn borrowed(&self) -> Option<BTreeSet<IpAddr>> {
+        (self.said.generation > 0).then(|| {
+            let affinities = self.inputs.affinities.values().map(|one| one.cidr);
+            let blocks = self.inputs.blocks.values().map(|one| one.cidr);
+            // A block that is being claimed or given back is no foreign one yet.
+            let own: BTreeSet<IpNet> = affinities.chain(blocks).collect();
+            self.tables.borrowed(&own)
+        })
     }
 
     /// How many routes there shall be, as of the last flush.

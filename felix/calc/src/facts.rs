@@ -153,14 +153,6 @@ pub(crate) struct Claim {
     pub(crate) node: String,
 }
 
-/// Who has addresses of a block of any node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Holders {
-    pub(crate) cidr: IpNet,
-    /// Nodes of the addresses that are not in use on the node the block is of.
-    pub(crate) nodes: BTreeMap<IpAddr, String>,
-}
-
 /// A BlockAffinity of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Affinity {

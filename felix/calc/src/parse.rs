@@ -4,7 +4,7 @@
 //! If obeying the rest could do harm (a missing password, a missing filter), the object as a whole
 //! is left out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -17,8 +17,9 @@ use crds::{Asn, BlockAffinity, IpPool, IpamBlock};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::Problem;
-use crate::facts::{Affinity, Block, Claim, Encap, Holders, Node, NodeTunnels, Pool, Tunnel};
+use crate::facts::{Affinity, Block, Claim, Encap, Node, NodeTunnels, Pool, Tunnel};
 
+pub(crate) use borrowed::borrowed;
 pub(crate) use configuration::bgp_defaults;
 pub(crate) use felix::felix;
 pub(crate) use filter::filter;
@@ -26,6 +27,7 @@ pub(crate) use peer::peer;
 pub(crate) use secret::passwords;
 pub(crate) use unread::unread;
 
+mod borrowed;
 mod configuration;
 mod felix;
 mod filter;
@@ -239,24 +241,6 @@ pub(crate) fn claim(this: &str, affinity: &BlockAffinity) -> Option<Claim> {
         cidr: spec.cidr.net(),
         node: spec.node.clone(),
     })
-}
-
-/// The addresses of an IPAMBlock that are in use on other nodes than the one it is affine to.
-pub(crate) fn holders(block: &IpamBlock) -> Option<Holders> {
-    let spec = &block.spec;
-    if spec.deleted {
-        return None;
-    }
-    let cidr = spec.cidr.net();
-    let nodes = spec.allocations.iter().enumerate();
-    let nodes = nodes.filter_map(|(position, index)| {
-        let owner = spec.attributes.get(usize::try_from((*index)?).ok()?)?;
-        let node = owner.secondary.get(attribute::NODE)?;
-        let elsewhere = spec.host() != Some(node.as_str());
-        elsewhere.then(|| Some((at(cidr, position)?, node.clone())))?
-    });
-    let nodes: BTreeMap<IpAddr, String> = nodes.collect();
-    (!nodes.is_empty()).then_some(Holders { cidr, nodes })
 }
 
 /// An IPAMBlock, if it is affine to this node.

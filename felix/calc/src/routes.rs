@@ -144,6 +144,20 @@ impl Tables {
         !self.bgp || pool_of(&self.pools, destination).is_some_and(unsaid)
     }
 
+    /// Addresses of pods and tunnel devices of this node that lie in none of its own blocks, where address management
+    /// says where they are.
+    pub(crate) fn borrowed(&self, own: &BTreeSet<IpNet>) -> BTreeSet<IpAddr> {
+        let addresses = self.owners.keys().chain(&self.own_tunnels);
+        let borrowed = addresses.filter(|address| {
+            let host = IpNet::from(**address);
+            let of_cluster = self.hidden_pool != Hidden::No || pool_of(&self.pools, host).is_some();
+            of_cluster
+                && self.is_told_by_blocks(host)
+                && !own.iter().any(|block| block.contains(&host))
+        });
+        borrowed.copied().collect()
+    }
+
     /// Whether a destination may lie in a pool that cannot be read: it is in no other one, and other
     /// nodes have it. Nobody knows whether it needs a tunnel.
     fn is_doubtful(&self, destination: IpNet, next_hops: &[NextHop]) -> bool {

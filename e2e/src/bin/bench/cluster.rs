@@ -168,7 +168,7 @@ It keeps addresses in files of one node, and knows neither pools nor other nodes
 One real agent in a namespace, without BGP: all routes come from BlockAffinities through one VXLAN device, so this is the setting that needs most of the API server.
 The other nodes are simulated: a Node with 50 images, {} IPAMBlocks with {} addresses in use, and their BlockAffinities each; there are no agents and no kubelets, what these would write is written by the bench.
 Bytes are those on the agent's connections, TLS included, both ways, counted by a relay; requests are those of the API server's audit log, a watch counts when it begins.
-Of kubelets the bench writes the status of each Node once in {heartbeat} minutes, as kubelets do that have nothing new to say; of agents it writes {} changes of blocks a second, each of which gives or takes one address.
+Of kubelets the bench writes the status of each Node once in {heartbeat} minutes, as kubelets do that have nothing new to say; of agents it writes {} changes of blocks a second, each of which gives or takes one address; an agent follows the blocks of its own node only, so these are not sent to it.
 
 {}
 With nothing but the agent the kernel is empty and nothing is kept from before; the routes are counted by `ip`.

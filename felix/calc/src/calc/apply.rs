@@ -115,8 +115,14 @@ impl Calc {
         let mut problems = Vec::new();
         match &resource {
             AnyResource::Node(node) => {
-                let node = Some(parse::node(name, node));
-                let changed = set(&mut self.inputs.nodes, name, node);
+                let mut read = parse::node(name, node);
+                // This node's own is written from here.
+                if name != this {
+                    let borrowed = parse::borrowed(name, node, &mut read.problems);
+                    let borrowed = Some(borrowed).filter(|all| !all.is_empty());
+                    self.dirty.remote |= set(&mut self.inputs.borrowed, name, borrowed);
+                }
+                let changed = set(&mut self.inputs.nodes, name, Some(read));
                 self.node_changed(name, changed);
             }
             AnyResource::IpPool(pool) => {
@@ -132,8 +138,6 @@ impl Calc {
             AnyResource::IpamBlock(block) => {
                 let cidr = block.spec.cidr.net();
                 set(&mut self.inputs.usage, &cidr, parse::usage(&this, block));
-                let holders = parse::holders(block);
-                self.dirty.remote |= set(&mut self.inputs.holders, name, holders);
                 let block = parse::block(&this, block);
                 self.dirty.blocks |= set(&mut self.inputs.blocks, name, block);
             }
@@ -190,6 +194,7 @@ impl Calc {
         match key.kind {
             Kind::Node => {
                 let changed = self.inputs.nodes.remove(name).is_some();
+                self.dirty.remote |= self.inputs.borrowed.remove(name).is_some();
                 self.node_changed(name, changed);
             }
             Kind::IpPool => {
@@ -201,8 +206,10 @@ impl Calc {
                 self.dirty.remote |= self.inputs.claims.remove(name).is_some();
             }
             Kind::IpamBlock => {
-                self.dirty.blocks |= self.inputs.blocks.remove(name).is_some();
-                self.dirty.remote |= self.inputs.holders.remove(name).is_some();
+                if let Some(block) = self.inputs.blocks.remove(name) {
+                    self.inputs.usage.remove(&block.cidr);
+                    self.dirty.blocks = true;
+                }
             }
             Kind::FelixConfiguration => self.felix_configuration(name, None),
             Kind::BgpConfiguration => self.bgp_configuration(name, None),
@@ -235,6 +242,8 @@ impl Calc {
     fn pools_changed(&mut self, changed: bool) {
         self.dirty.blocks |= changed;
         self.dirty.tunnels |= changed;
+        // Whether what a node says it has borrowed is an address of the cluster.
+        self.dirty.remote |= changed && !self.inputs.borrowed.is_empty();
         // Whether the last good state of a pool is in force.
         self.dirty.problems |= changed && !self.inputs.unread.is_empty();
     }

@@ -127,13 +127,24 @@ impl Calc {
         }
         let inputs = &self.inputs;
         let node = &self.settings.node;
-        let remote = remote::next_hops(node, &inputs.nodes, &inputs.claims, &inputs.holders);
+        let pools = inputs.all_pools();
+        let ranges = pools.values().map(|pool| pool.cidr).collect();
+        let known = remote::Known {
+            this: node,
+            nodes: &inputs.nodes,
+            claims: &inputs.claims,
+            borrowed: &inputs.borrowed,
+            // What lies in a pool of which not even the range can be read is no less borrowed.
+            pools: Some(ranges).filter(|_| !inputs.has_hidden_pool()),
+        };
+        let places = known.places();
+        let remote = known.next_hops(&places);
         let before = std::mem::replace(&mut self.tables.remote, remote);
         let all = before.keys().chain(self.tables.remote.keys());
         let changed = all.filter(|prefix| before.get(prefix) != self.tables.remote.get(prefix));
         let changed: Vec<IpNet> = changed.copied().collect();
         self.dirty.routes.extend(changed);
-        let far = remote::ranges(node, &self.inputs.claims, &self.inputs.holders);
+        let far = places.into_iter().map(|(range, _)| range).collect();
         let before = std::mem::replace(&mut self.tables.far, far);
         let changed: Vec<IpNet> = before
             .symmetric_difference(&self.tables.far)
