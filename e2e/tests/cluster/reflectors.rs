@@ -113,6 +113,8 @@ fn to_mesh(cluster: &Kubernetes) -> Result<()> {
         ))?;
         cluster.kubectl(&format!("label node {node} route-reflector-"))?;
     }
+    // An agent may hear of the end of the BGPPeer before it hears that nodes reflect no more.
+    sessions(cluster, MESH)?;
     cluster.kubectl(&format!("delete bgppeer {RELEASE}-node-reflectors"))?;
     sessions(cluster, MESH)
 }
