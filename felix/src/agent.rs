@@ -125,6 +125,8 @@ struct Stops {
 struct Common<'a> {
     config: &'a Config,
     store: Arc<dyn Datastore>,
+    /// One for pods and tunnels: clones share what they know of blocks.
+    ipam: Ipam,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     inbox: Arc<Inbox>,
@@ -147,8 +149,15 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     let admin_socket = cni::socket::open(&config.cni_socket.with_file_name("agent.sock"))?;
     let (updates, update_receiver) = mpsc::channel(UPDATES);
     let (learned, learned_receiver) = mpsc::channel(LEARNED);
+    let is_kubernetes = matches!(config.datastore, DatastoreKind::Kubernetes { .. });
+    let ipam = Ipam::new(store.clone());
     let common = Common {
         config,
+        // An API server is not asked for all blocks of the cluster by every request that comes too early.
+        ipam: match is_kubernetes {
+            true => ipam.with_patience(),
+            false => ipam,
+        },
         store,
         board: Arc::default(),
         metrics: Arc::new(Metrics::new()?),
@@ -164,7 +173,6 @@ async fn start(config: &Config, store: Arc<dyn Datastore>) -> Result<(Tasks, Sto
     tasks.spawn("node address", common.node_address().run(addressed));
     let tunnels = common.tunnel_addresses();
     tasks.spawn("tunnel addresses", tunnels.run(recalled));
-    let is_kubernetes = matches!(config.datastore, DatastoreKind::Kubernetes { .. });
     let (store, board) = (common.store.clone(), common.board.clone());
     let count = match is_kubernetes {
         true => events::Count::InStatus,
@@ -238,23 +246,14 @@ impl Common<'_> {
     fn tunnel_addresses(&self) -> Keeper {
         let node = self.config.node_name.clone();
         let (store, board) = (self.store.clone(), self.board.clone());
-        Keeper::new(store, self.ipam(), node, self.updates.clone(), board)
-    }
-
-    /// An API server is asked for all blocks of the cluster, so not for every request that comes too early.
-    fn ipam(&self) -> Ipam {
-        let ipam = Ipam::new(self.store.clone());
-        match self.config.datastore {
-            DatastoreKind::Kubernetes { .. } => ipam.with_patience(),
-            DatastoreKind::File(_) => ipam,
-        }
+        Keeper::new(store, self.ipam.clone(), node, self.updates.clone(), board)
     }
 
     fn cni_server(&self) -> Result<(Arc<cni::Server>, mpsc::Receiver<cni::pod::Note>)> {
         let (pods, notes) = mpsc::channel(NOTES);
         let ends = cni::Ends {
             store: self.store.clone(),
-            ipam: self.ipam(),
+            ipam: self.ipam.clone(),
             updates: self.updates.clone(),
             pods,
             board: self.board.clone(),

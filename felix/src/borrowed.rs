@@ -29,7 +29,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const MOST: usize = 1000;
 
 /// What the annotation shall be; nothing when it shall not be there.
-pub fn text(borrowed: &BTreeSet<IpAddr>) -> Option<String> {
+fn text(borrowed: &BTreeSet<IpAddr>) -> Option<String> {
     let texts = borrowed.iter().take(MOST).map(ToString::to_string);
     let texts: Vec<String> = texts.collect();
     (!texts.is_empty()).then(|| texts.join(","))

@@ -4,7 +4,7 @@
 //! The rules are Calico's with one addition. An address leaks when its pod is gone, finished, elsewhere or has other
 //! addresses; what is not known to belong to a pod or to a tunnel is never judged. On a node that is there a leak is
 //! first a candidate and after the grace period confirmed, and then it is told, not freed: whether the sandbox is gone is
-//! known on that node only, so its agent frees it (`Ipam::reconcile_node`). On a node that is gone a leak is freed at
+//! known on that node only, so its agent frees it (`Ipam::release_dead`). On a node that is gone a leak is freed at
 //! once, all addresses of a handle or none; the node's tunnel addresses and blocks follow when nothing of it is in use.
 //! Gone means: there is no Node object and no agent has reported under that name for a while.
 //!

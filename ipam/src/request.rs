@@ -186,7 +186,7 @@ impl From<Held> for Release {
     }
 }
 
-/// Handles that are alive, as `reconcile_node` asks for them.
+/// Handles that are alive, as `release_dead` asks for them.
 pub type LiveHandles = BTreeSet<String>;
 
 /// What `repair` found and put right.

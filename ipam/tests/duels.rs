@@ -157,7 +157,8 @@ fn requests_and_releases_of_one_handle() {
         |ipam| Box::pin(async move { ipam.release_handle("net.old").await.map(|_| ()) }),
         |ipam| {
             Box::pin(async move {
-                ipam.reconcile_node("node-1", None, BTreeSet::new)
+                let held = ipam.allocations_of_node("node-1").await?;
+                ipam.release_dead(held, None, BTreeSet::new())
                     .await
                     .map(|_| ())
             })

@@ -127,12 +127,9 @@ impl Life {
     /// What the agent does about its own leaks.
     fn collect_on_node(&self, node: usize) {
         let live = self.hosts[node].sandboxes.clone();
-        block_on(
-            self.cluster
-                .another_process()
-                .reconcile_node(&name(node), None, || live),
-        )
-        .unwrap();
+        let agent = self.cluster.another_process();
+        let held = block_on(agent.allocations_of_node(&name(node))).unwrap();
+        block_on(agent.release_dead(held, None, live)).unwrap();
     }
 
     fn pass(&mut self, secs: u64) {

@@ -66,9 +66,8 @@ async fn cut_everywhere(
 async fn clean_up(cluster: &Cluster, live: &[&str]) -> World {
     let ipam = cluster.another_process();
     let live: BTreeSet<String> = live.iter().map(|handle| (*handle).to_owned()).collect();
-    ipam.reconcile_node("node-1", None, || live.clone())
-        .await
-        .unwrap();
+    let held = ipam.allocations_of_node("node-1").await.unwrap();
+    ipam.release_dead(held, None, live.clone()).await.unwrap();
     ipam.repair().await.unwrap();
     let world = World::read(&cluster.store);
     world.check_settled();

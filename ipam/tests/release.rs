@@ -220,24 +220,17 @@ async fn reconciliation_frees_what_is_not_alive_and_spares_the_rest() {
         ..v4("node-1", "ipip-tunnel-addr-node-1", 1)
     };
     cluster.ipam.auto_assign(&tunnel).await.unwrap();
-    let live = || BTreeSet::from(["NET.alive".to_owned()]);
-    assert_eq!(
+    let release = async |network| {
+        let held = cluster.ipam.allocations_of_node("node-1").await.unwrap();
+        let live = BTreeSet::from(["NET.alive".to_owned()]);
         cluster
             .ipam
-            .reconcile_node("node-1", Some("net"), live)
-            .await
-            .unwrap(),
-        [dead]
-    );
-    assert_eq!(
-        cluster
-            .ipam
-            .reconcile_node("node-1", None, live)
+            .release_dead(held, network, live)
             .await
             .unwrap()
-            .len(),
-        1
-    );
+    };
+    assert_eq!(release(Some("net")).await, [dead]);
+    assert_eq!(release(None).await.len(), 1);
     let left = cluster.ipam.allocations_of_node("node-1").await.unwrap();
     let left: Vec<_> = left.into_iter().filter_map(|held| held.handle).collect();
     assert_eq!(left, ["net.alive", "ipip-tunnel-addr-node-1"]);

@@ -20,6 +20,12 @@ const MESH: Sessions = Sessions {
     objects: 0,
 };
 
+/// By BGPPeers: with both reflectors, or, on a node that reflects, with the two other nodes.
+const REFLECTED: Sessions = Sessions {
+    mesh: 0,
+    objects: 2,
+};
+
 #[test]
 fn mesh_and_reflectors_are_exchanged_without_loss() -> Result<()> {
     scenario("k8s-reflect", "", |cluster| {
@@ -42,13 +48,7 @@ fn to_deployment(cluster: &Kubernetes) -> Result<()> {
     change(cluster, "deployment", true)?;
     sessions(cluster, Sessions { objects: 2, ..MESH })?;
     change(cluster, "deployment", false)?;
-    sessions(
-        cluster,
-        Sessions {
-            mesh: 0,
-            objects: 2,
-        },
-    )
+    sessions(cluster, REFLECTED)
 }
 
 /// Without a goodbye; another takes its place, and everybody finds it.
@@ -63,13 +63,7 @@ fn a_reflector_is_killed(cluster: &Kubernetes) -> Result<()> {
         LIMIT.as_secs()
     ))?;
     ensure!(!reflectors(cluster)?.contains(killed), "{killed} is there");
-    sessions(
-        cluster,
-        Sessions {
-            mesh: 0,
-            objects: 2,
-        },
-    )
+    sessions(cluster, REFLECTED)
 }
 
 fn reflectors(cluster: &Kubernetes) -> Result<Vec<String>> {
@@ -96,13 +90,9 @@ fn to_nodes(cluster: &Kubernetes) -> Result<()> {
         ))?;
     }
     // Who reflects is in no mesh, and one alone has none.
-    let all = Sessions {
-        mesh: 0,
-        objects: 2,
-    };
-    sessions(cluster, all)?;
+    sessions(cluster, REFLECTED)?;
     change(cluster, "nodes", false)?;
-    sessions(cluster, all)
+    sessions(cluster, REFLECTED)
 }
 
 fn to_mesh(cluster: &Kubernetes) -> Result<()> {
@@ -122,11 +112,7 @@ fn to_mesh(cluster: &Kubernetes) -> Result<()> {
 /// More nodes than a mesh may have: the controller makes two of them reflect and ends the mesh.
 fn to_chosen_nodes(cluster: &Kubernetes) -> Result<()> {
     choose(cluster, NODES - 1)?;
-    let all = Sessions {
-        mesh: 0,
-        objects: 2,
-    };
-    sessions(cluster, all)
+    sessions(cluster, REFLECTED)
 }
 
 /// A mesh may have more than there are: it comes back, and what was made for the reflectors goes.

@@ -22,13 +22,11 @@ pub struct Config {
     /// How often what failed is tried again without a reason.
     pub retry_interval: Duration,
     /// How long a tunnel device that is not wanted any more goes on taking packets: other nodes
-    /// may hear later than this one that they need it no more.
+    /// may hear later than this one that they need it no more. As long a route stays that is to lead
+    /// through a tunnel whose other end is not ready: it may lead through such a device.
     pub tunnel_linger: Duration,
     /// When tunnels are carried by this process.
     pub user_tunnels: UserTunnels,
-    /// How long a route stays that is to lead through a tunnel whose other end is not ready; no
-    /// longer than [`Config::tunnel_linger`], or it would lead through a device that is gone.
-    pub route_hold: Duration,
     /// Where sysctls are; another directory only in tests.
     pub sysctl_root: PathBuf,
 }
@@ -56,7 +54,6 @@ impl Default for Config {
             retry_interval: Duration::from_secs(10),
             tunnel_linger: Duration::from_secs(60),
             user_tunnels: UserTunnels::Fallback,
-            route_hold: Duration::from_secs(60),
             sysctl_root: PathBuf::from("/proc/sys"),
         }
     }

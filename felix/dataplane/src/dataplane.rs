@@ -248,7 +248,7 @@ impl Dataplane {
             self.read_events(now)?;
         }
         self.look_up(&changed, now)?;
-        self.table.settle_holds(now, self.config.route_hold);
+        self.table.settle_holds(now, self.config.tunnel_linger);
         self.write_routes(now)?;
         self.due.plan = self.table.next();
         let under_way = || self.under_way.iter().flatten();

@@ -169,20 +169,6 @@ impl Ipam {
         }
     }
 
-    /// Frees addresses of a node whose handle is not alive, as [`Ipam::release_dead`] does it.
-    ///
-    /// # Errors
-    /// The datastore; call again.
-    pub async fn reconcile_node(
-        &self,
-        node: &str,
-        network: Option<&str>,
-        live: impl FnOnce() -> LiveHandles,
-    ) -> Result<Vec<IpAddr>, Error> {
-        let held = self.allocations_of_node(node).await?;
-        self.release_dead(held, network, live()).await
-    }
-
     /// Frees of these addresses of a node those whose handle is not alive, except those of the node itself (tunnels).
     /// With a `network`, only handles of that network (`<network>.…`) are judged. Returns what was freed.
     ///

@@ -273,7 +273,8 @@ impl History {
         let live: BTreeSet<String> = self.known.borrow().holds.keys().cloned().collect();
         let controller = self.processes[NODES].clone();
         for node in 0..NODES {
-            block_on(controller.reconcile_node(&name(node), None, || live.clone())).unwrap();
+            let held = block_on(controller.allocations_of_node(&name(node))).unwrap();
+            block_on(controller.release_dead(held, None, live.clone())).unwrap();
         }
         block_on(controller.repair()).unwrap();
         let world = World::read(&self.store.inner);

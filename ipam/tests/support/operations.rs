@@ -150,10 +150,9 @@ impl History {
         let process = *self.random.pick(&[node, NODES]);
         let (ipam, known) = (self.processes[process].clone(), Rc::clone(&self.known));
         self.other(process, async move {
-            let live = || known.borrow().wanted.clone();
-            ipam.reconcile_node(&name(node), None, live)
-                .await
-                .map(|_| ())
+            let held = ipam.allocations_of_node(&name(node)).await?;
+            let live = known.borrow().wanted.clone();
+            ipam.release_dead(held, None, live).await.map(|_| ())
         });
     }
 

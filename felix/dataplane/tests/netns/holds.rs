@@ -30,7 +30,7 @@ fn overlay() -> Overlay {
 
 fn node() -> Node {
     let mut node = Node::new(Config {
-        route_hold: HOLD,
+        tunnel_linger: HOLD,
         ..quick()
     });
     node.overlay(overlay());
