@@ -276,7 +276,7 @@ fn block(cidr: &str, affinity: &str) -> Object {
 }
 
 /// For n1 and n2.
-async fn a_block_each(store: &impl Datastore) {
+async fn a_block_each(store: &dyn Datastore) {
     for (cidr, affinity) in [("10.0.0.0/30", "host:n1"), ("10.0.0.4/30", "host:n2")] {
         store.create(block(cidr, affinity)).await.unwrap();
     }
@@ -304,7 +304,7 @@ async fn followed(store: &impl Datastore) -> Vec<String> {
 async fn blocks_of_one_node_are_followed_as_they_come_and_go() {
     let cluster = Cluster::new().await;
     let others = cluster.open().await;
-    a_block_each(&others).await;
+    a_block_each(&*others).await;
     let store = cluster
         .store(|settings| settings.blocks_of_node = Some("n1".into()))
         .await;
@@ -362,7 +362,7 @@ async fn without_selectable_fields_all_blocks_are_followed() {
     };
     patch("");
     let others = cluster.open().await;
-    a_block_each(&others).await;
+    a_block_each(&*others).await;
     // The API server takes a moment to serve the definition of before.
     let mut seen = Vec::new();
     for _ in 0..100 {
