@@ -1,7 +1,7 @@
 //! A Kubernetes API server.
 //!
 //! One list and one watch per kind, shared by everybody who follows it. Reads and writes of single objects go to the API
-//! server at once, so they are never behind. A watch, and a list of a kind that is followed whole, is behind by what is
+//! server at once, so they are never behind; those of the same object that wait at the same time are one. A watch, and a list of a kind that is followed whole, is behind by what is
 //! on the way, but for the writes of this store. Of blocks, those of one node may be followed ([`Settings::blocks_of_node`]):
 //! they all together are the bulk of what changes in a cluster. [`Datastore::list`] is still about all of them.
 //!
@@ -41,6 +41,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::admission::{admit, validate};
+use crate::shared::Shared;
 use crate::table::{Table, lock};
 use crate::{Broken, Datastore, Error, Key, Notice, Object, Outage, Watch};
 use follow::{Follower, Progress};
@@ -147,6 +148,9 @@ pub struct KubernetesStore {
     table: Arc<Table>,
     health: Arc<Health>,
     followed: Mutex<BTreeMap<Kind, Followed>>,
+    /// `None` = there is no such object.
+    reads: Shared<Key, Option<Object>>,
+    lists: Shared<Kind, Arc<Vec<Object>>>,
 }
 
 /// The task that follows a kind.
@@ -176,6 +180,8 @@ impl KubernetesStore {
             table: Arc::new(Table::packed()),
             health: Arc::default(),
             followed: Mutex::default(),
+            reads: Shared::default(),
+            lists: Shared::default(),
         })
     }
 
@@ -311,16 +317,28 @@ fn read(key: &Key, value: Value) -> Result<Object, Error> {
 #[async_trait]
 impl Datastore for KubernetesStore {
     async fn get(&self, key: &Key) -> Result<Object, Error> {
-        let object = read(key, self.client.get(key).await?)?;
+        let asked = async {
+            match self.client.get(key).await {
+                Ok(value) => read(key, value).map(Some),
+                Err(error) if error.is_not_found() => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let found = self.reads.read(key, asked).await?;
+        let object = found.ok_or_else(|| Error::NotFound { key: key.clone() })?;
         validate(key, &object.value).map_err(|error| Error::invalid(key, error))?;
         Ok(object)
     }
 
     async fn list(&self, kind: Kind) -> Result<Vec<Object>, Error> {
-        let mut objects = Vec::new();
-        self.visit(kind, &mut |object| objects.push(object)).await?;
-        objects.sort_by(|one, other| one.key.cmp(&other.key));
-        Ok(objects)
+        let visited = async {
+            let mut objects = Vec::new();
+            self.visit(kind, &mut |object| objects.push(object)).await?;
+            objects.sort_by(|one, other| one.key.cmp(&other.key));
+            Ok(Arc::new(objects))
+        };
+        let objects = self.lists.read(&kind, visited).await?;
+        Ok(Arc::unwrap_or_clone(objects))
     }
 
     async fn visit(&self, kind: Kind, see: &mut (dyn FnMut(Object) + Send)) -> Result<(), Error> {

@@ -25,6 +25,7 @@ pub mod memory;
 mod notice;
 mod object;
 mod outage;
+mod shared;
 mod table;
 pub mod typed;
 

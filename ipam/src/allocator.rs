@@ -32,6 +32,7 @@ use crate::block::{Allocation, Block};
 use crate::error::Error;
 use crate::patience::Patience;
 use crate::request::Held;
+pub use assign::Prepared;
 pub use collect::Collected;
 use group::Queues;
 use locks::Locks;

@@ -24,7 +24,7 @@ mod range;
 mod request;
 mod shortfall;
 
-pub use allocator::{Backoff, Clock, Collected, Ipam};
+pub use allocator::{Backoff, Clock, Collected, Ipam, Prepared};
 pub use block::{BrokenBlock, Refusal};
 pub use error::Error;
 pub use request::{

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crds::core::time_text;
 use crds::ipam_block::attribute;
 use felix_api::cni::{self as api, Activate, Add, Added, Attachment, code};
-use ipam::{Assign, AutoAssign, Release};
+use ipam::{Assign, AutoAssign, Prepared, Release};
 use sha1::{Digest, Sha1};
 use tokio::time::{Instant, timeout_at};
 
@@ -37,11 +37,10 @@ impl Server {
         }
         self.refuse_second_interface(&attachment)?;
         self.refuse_shared_name(&add)?;
-        let wishes = wishes::read(&*self.store, &add).await?;
         let mtu = self.mtu(&add).await?;
         let handle = handle(&add.network, &add.container_id);
         lock(&self.in_flight).insert(handle.to_lowercase());
-        let result = self.allocate_and_record(&add, &wishes, mtu, &handle).await;
+        let result = self.allocate_and_record(&add, mtu, &handle).await;
         lock(&self.in_flight).remove(&handle.to_lowercase());
         self.count();
         result
@@ -50,17 +49,19 @@ impl Server {
     async fn allocate_and_record(
         &self,
         add: &Add,
-        wishes: &Wishes,
         mtu: u32,
         handle: &str,
     ) -> Result<Added, api::Error> {
+        // On a busy host each answer of an API server takes its time: what can be is asked at once.
+        let wishes = wishes::read(&*self.store, add);
+        let (wishes, prepared) = tokio::try_join!(wishes, self.prepare(handle))?;
         let addresses = if wishes.addresses.is_empty() {
-            self.allocate(add, wishes, handle).await?
+            self.allocate(add, &wishes, handle, prepared).await?
         } else {
-            self.allocate_exactly(add, &wishes.addresses, handle)
+            self.allocate_exactly(add, &wishes.addresses, handle, prepared)
                 .await?
         };
-        let record = self.record(add, wishes, mtu, addresses);
+        let record = self.record(add, &wishes, mtu, addresses);
         let added = record.added();
         let written = self.records().put(record);
         if let Err(error) = written {
@@ -158,18 +159,20 @@ impl Server {
         })
     }
 
+    async fn prepare(&self, handle: &str) -> Result<Prepared, api::Error> {
+        let prepared = self.ipam.prepare(&self.settings.node, handle).await;
+        prepared.map_err(no_address)
+    }
+
     /// Any addresses: of every wanted family, or none at all.
     async fn allocate(
         &self,
         add: &Add,
         wishes: &Wishes,
         handle: &str,
+        mut prepared: Prepared,
     ) -> Result<Vec<IpAddr>, api::Error> {
-        let held = self
-            .ipam
-            .addresses_of_handle(handle)
-            .await
-            .map_err(no_address)?;
+        let held = prepared.held();
         let count = |v4: bool| {
             held.iter()
                 .filter(|address| address.is_ipv4() == v4)
@@ -177,10 +180,12 @@ impl Server {
         };
         if (count(true), count(false)) == (usize::from(add.ipv4), usize::from(add.ipv6)) {
             // An earlier ADD got as far as this and no further.
-            return Ok(held);
+            return Ok(held.to_vec());
         }
         if !held.is_empty() {
+            drop(prepared);
             self.ipam.release_handle(handle).await.map_err(no_address)?;
+            prepared = self.prepare(handle).await?;
         }
         let request = AutoAssign {
             node: self.settings.node.clone(),
@@ -193,7 +198,7 @@ impl Server {
             namespace_labels: wishes.namespace_labels.clone(),
             ..AutoAssign::default()
         };
-        let assigned = match self.ipam.auto_assign(&request).await {
+        let assigned = match self.ipam.auto_assign_prepared(prepared, &request).await {
             Ok(assigned) => assigned,
             Err(error) => {
                 self.give_back(handle).await;
@@ -217,17 +222,14 @@ impl Server {
         add: &Add,
         wanted: &[IpAddr],
         handle: &str,
+        prepared: Prepared,
     ) -> Result<Vec<IpAddr>, api::Error> {
-        let held = self
-            .ipam
-            .addresses_of_handle(handle)
-            .await
-            .map_err(no_address)?;
         let mut sorted = wanted.to_vec();
         sorted.sort();
-        if held == sorted {
+        if prepared.held() == sorted {
             return Ok(wanted.to_vec());
         }
+        drop(prepared);
         self.ipam.release_handle(handle).await.map_err(no_address)?;
         let earlier = self.releases_of_earlier(add, wanted);
         if !earlier.is_empty() {

@@ -201,6 +201,22 @@ async fn adding_twice_gives_the_same_addresses_also_after_a_restart() {
     assert_eq!(bench.held().await.len(), 2);
 }
 
+/// With an API server that answers slowly, what an ADD takes is how often it waits for an answer.
+#[tokio::test(start_paused = true)]
+async fn an_add_waits_for_one_read_and_two_writes() {
+    let bench = bench().await;
+    let of_one_family = |container: &str| Add {
+        ipv6: false,
+        ..add(container, container)
+    };
+    bench.add(of_one_family("c1")).await;
+    let second = std::time::Duration::from_secs(1);
+    bench.store.on_call(move |_| Some(Fault::Delay(second)));
+    let start = tokio::time::Instant::now();
+    bench.add(of_one_family("c2")).await;
+    assert_eq!(start.elapsed(), 3 * second);
+}
+
 #[tokio::test]
 async fn addresses_of_an_add_that_was_cut_off_are_taken_up_again() {
     let bench = bench().await;

@@ -41,17 +41,21 @@ pub(super) async fn read(store: &dyn Datastore, add: &Add) -> Result<Wishes, api
     let (Some(namespace), Some(pod)) = (&add.namespace, &add.pod) else {
         return Ok(wishes);
     };
-    let key = Key::cluster(Kind::Namespace, namespace);
-    if let Some(namespace) = get::<Namespace>(store, &key).await? {
+    let namespace_key = Key::cluster(Kind::Namespace, namespace);
+    let pod_key = Key::namespaced(Kind::Pod, namespace, pod);
+    let (namespace, pod) = tokio::try_join!(
+        get::<Namespace>(store, &namespace_key),
+        get::<Pod>(store, &pod_key)
+    )?;
+    if let Some(namespace) = namespace {
         let metadata = namespace.metadata();
         wishes.namespace_labels = metadata.labels.clone().unwrap_or_default();
-        wishes.follow(&key, metadata.annotations.as_ref())?;
+        wishes.follow(&namespace_key, metadata.annotations.as_ref())?;
     }
-    let key = Key::namespaced(Kind::Pod, namespace, pod);
-    if let Some(pod) = get::<Pod>(store, &key).await? {
+    if let Some(pod) = pod {
         let annotations = pod.metadata().annotations.clone().unwrap_or_default();
-        wishes.follow(&key, Some(&annotations))?;
-        wishes.follow_pod(&key, &annotations)?;
+        wishes.follow(&pod_key, Some(&annotations))?;
+        wishes.follow_pod(&pod_key, &annotations)?;
     }
     Ok(wishes)
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crds::ipam_block::{AllocationAttribute, attribute};
 use crds::{Cidr, names};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::block::is_handle;
 use crate::error::Error;
@@ -14,9 +15,29 @@ use crate::range;
 use crate::request::{Assign, Assigned, AutoAssign, Family};
 use crate::shortfall::Shortfall;
 
+use super::context::Context;
 use super::retry::Retry;
 use super::round::{Job, Round};
 use super::{Ipam, normalise};
+
+/// A handle that is about to get addresses: what it holds, and what the cluster says about new ones. Until this goes,
+/// nobody else of this process raises or releases the handle.
+pub struct Prepared {
+    node: String,
+    id: String,
+    /// `None` = the handle has no object.
+    held: Option<Vec<IpAddr>>,
+    /// Of no consequence when no address is missing.
+    context: Result<Context, Error>,
+    _handle: OwnedMutexGuard<()>,
+}
+
+impl Prepared {
+    /// What the handle holds already, lowest first.
+    pub fn held(&self) -> &[IpAddr] {
+        self.held.as_deref().unwrap_or_default()
+    }
+}
 
 impl Ipam {
     /// Gives a handle addresses for a node: of the node's blocks, then of blocks claimed for it, then borrowed ones.
@@ -28,12 +49,51 @@ impl Ipam {
     /// The datastore, or a requested pool that cannot serve. Too few free addresses are no error: see
     /// [`Assigned::shortfall`].
     pub async fn auto_assign(&self, request: &AutoAssign) -> Result<Assigned, Error> {
-        let id = normalise(&request.handle)?;
-        if request.node.is_empty() {
+        let prepared = self.prepare(&request.node, &request.handle).await?;
+        self.auto_assign_prepared(prepared, request).await
+    }
+
+    /// Reads all that [`Ipam::auto_assign`] needs to know before it writes, at one time, for callers that have other
+    /// things to read before they can say what they want.
+    ///
+    /// # Errors
+    /// The datastore, or a block of the handle that cannot be read.
+    pub async fn prepare(&self, node: &str, handle: &str) -> Result<Prepared, Error> {
+        let id = normalise(handle)?;
+        if node.is_empty() {
             return Err(Error::Incomplete("node"));
         }
-        let _handle = self.handles.lock(&id).await;
-        let held = self.renew_handle(&id).await?;
+        let handle = self.handles.lock(&id).await;
+        let (held, context) = tokio::join!(self.renew_handle(&id), self.context(node));
+        Ok(Prepared {
+            node: node.to_owned(),
+            id,
+            held: held?,
+            context,
+            _handle: handle,
+        })
+    }
+
+    /// As [`Ipam::auto_assign`]; what was prepared for another node or handle is of no use.
+    ///
+    /// # Errors
+    /// As [`Ipam::auto_assign`].
+    pub async fn auto_assign_prepared(
+        &self,
+        mut prepared: Prepared,
+        request: &AutoAssign,
+    ) -> Result<Assigned, Error> {
+        if prepared.node != request.node || prepared.id != normalise(&request.handle)? {
+            drop(prepared);
+            prepared = self.prepare(&request.node, &request.handle).await?;
+        }
+        let Prepared {
+            id,
+            held,
+            context,
+            _handle,
+            ..
+        } = prepared;
         let mut is_first = held.is_none();
         let (mut v4, mut v6): (Vec<IpAddr>, Vec<IpAddr>) =
             held.into_iter().flatten().partition(IpAddr::is_ipv4);
@@ -47,7 +107,7 @@ impl Ipam {
         if assigned.v4.len() == request.v4 as usize && assigned.v6.len() == request.v6 as usize {
             return Ok(assigned);
         }
-        let context = self.context(&request.node).await?;
+        let context = context?;
         let attribute = allocation_attribute(&id, &request.node, &request.attributes);
         let job = Job {
             ipam: self,
