@@ -148,13 +148,18 @@ impl Node {
 
     /// Fetches a page of the agent's loopback server, head and body.
     pub fn get(&self, path: &str) -> Result<String> {
+        self.ask("GET", path)
+    }
+
+    /// Asks the agent's loopback server, and returns head and body of what it answers.
+    pub fn ask(&self, method: &str, path: &str) -> Result<String> {
         use std::io::{Read, Write};
         self.namespace.inside(|| {
             let mut stream = std::net::TcpStream::connect(ADMIN)?;
             stream.set_read_timeout(Some(Duration::from_secs(5)))?;
             write!(
                 stream,
-                "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+                "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
             )?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer)?;

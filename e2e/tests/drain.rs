@@ -22,6 +22,14 @@ const A_WHILE: Duration = Duration::from_secs(8);
 fn a_drained_node_is_forgotten_at_once_and_comes_back_when_asked() -> Result<()> {
     scenario("drain", 2, |cluster| {
         let block = a_block_of_node1(cluster)?;
+        // A pod on the host's network can ask as much.
+        let refused = cluster.nodes[0].ask("POST", "/drain/begin")?;
+        ensure!(
+            refused.starts_with("HTTP/1.1 403 ") && refused.contains("agent.sock"),
+            "{refused}"
+        );
+        let state = cluster.nodes[0].get("/state")?;
+        ensure!(state.contains("\"drain\":null"), "{state}");
         tortie_drain(cluster, &[])?;
         wait::until("BIRD to be asked to prefer other ways", AT_ONCE, || {
             let route = cluster.tor.birdc(&format!("show route all for {block}"))?;

@@ -86,6 +86,22 @@ async fn both_families_in_one_request() {
 }
 
 #[tokio::test]
+async fn what_was_prepared_for_another_handle_or_node_is_of_no_use() {
+    let cluster = Cluster::with_pools(&[("v4", "10.0.0.0/24")]).await;
+    let held = cluster.one("node-1", "net.a").await;
+    for (node, handle) in [("node-1", "net.b"), ("node-2", "net.a")] {
+        let prepared = cluster.ipam.prepare("node-1", "net.a").await.unwrap();
+        assert_eq!(prepared.held(), [held]);
+        let request = v4(node, handle, 1);
+        let assigned = cluster.ipam.auto_assign_prepared(prepared, &request).await;
+        let assigned = assigned.unwrap().v4;
+        let of_handle = cluster.ipam.addresses_of_handle(handle).await.unwrap();
+        assert_eq!(assigned, of_handle);
+        assert_eq!(assigned == [held], handle == "net.a");
+    }
+}
+
+#[tokio::test]
 async fn a_repeated_request_returns_what_the_handle_has() {
     let cluster = Cluster::with_pools(&[("v4", "10.0.0.0/24"), ("v6", "fd00::/112")]).await;
     let first = cluster.one("node-1", "net.a").await;

@@ -176,7 +176,7 @@ Bytes are those on the agent's connections, TLS included, both ways, counted by 
 Of kubelets the bench writes the status of each Node once in {heartbeat} minutes, as kubelets do that have nothing new to say; of agents it writes {} changes of blocks a second, each of which gives or takes one address; an agent follows the blocks of its own node only, so these are not sent to it.
 
 {}
-With nothing but the agent the kernel is empty and nothing is kept from before; the routes are counted by `ip`.
+The node is new: it has no block and no tunnel address, so all blocks are listed once to claim one; the kernel is empty; the routes are counted by `ip`.
 
 {}
 A new affinity of another node, from the request that makes it until `ip monitor` tells of the route.

@@ -90,9 +90,10 @@ fn conditions(heartbeat: &str) -> Value {
     ])
 }
 
-/// What a kubelet writes every five minutes when nothing changes.
+/// What a kubelet writes every five minutes when nothing changes. With another `beat` it is a change.
 pub(super) fn heartbeat(number: usize, beat: usize) -> Request {
-    let time = format!("2026-01-02T{:02}:{:02}:05Z", beat / 60 % 24, beat % 60);
+    let (hours, minutes, seconds) = (beat / 3600 % 24, beat / 60 % 60, beat % 60);
+    let time = format!("2026-01-03T{hours:02}:{minutes:02}:{seconds:02}Z");
     let path = format!("{NODES}/{}/status", node_name(number));
     Request::merge(path, json!({"status": {"conditions": conditions(&time)}}))
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -34,6 +35,8 @@ pub(super) const CHANGES: usize = 10;
 /// New affinities that are followed into the kernel.
 const FOLLOWED: usize = 20;
 const USER: &str = "agent";
+/// The one that is real.
+const NODE: &str = "node1";
 const DEVICE: &str = "vxlan.calico";
 const METER: u16 = 7443;
 /// A cold start among all nodes.
@@ -142,6 +145,8 @@ struct Stage {
     node: Node,
     meter: Meter,
     api: ApiServer,
+    /// Reports of kubelets until now, so that none says what an earlier one said.
+    beats: AtomicUsize,
     _lab: Lab,
 }
 
@@ -166,11 +171,11 @@ impl Stage {
         let bulk = Bulk::start(&api)?;
         // As a kubelet makes it: without an address there an agent waits for one.
         let own = json!({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"},
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE},
             "status": {"addresses": [{"type": "InternalIP", "address": address}]},
         });
         bulk.send(&[Request::create(objects::NODES, own)])?;
-        let mut node = Node::new(&lab, "node1", &[&format!("{address}/24")], lab.folder())?;
+        let mut node = Node::new(&lab, NODE, &[&format!("{address}/24")], lab.folder())?;
         node.namespace.ip(&format!("route add default via {API}"))?;
         node.arguments.push("--bgp=false".to_owned());
         let server = SocketAddr::new(API.parse()?, 6443);
@@ -189,6 +194,7 @@ impl Stage {
             node,
             meter,
             api,
+            beats: AtomicUsize::new(0),
             _lab: lab,
         })
     }
@@ -247,6 +253,27 @@ impl Stage {
         })
     }
 
+    /// Takes away what the agent of a smaller number of nodes had, so that the next one claims its first block.
+    fn forget_claims(&self) -> Result<()> {
+        let of_node = format!("--field-selector spec.affinity=host:{NODE}");
+        let claims = self
+            .api
+            .kubectl(&format!("get ipamblocks -o name {of_node}"))?;
+        for block in claims.lines() {
+            let name = block.rsplit('/').next().unwrap_or_default();
+            let claim = format!("blockaffinities/{NODE}-{name}");
+            self.api
+                .kubectl(&format!("delete --wait=false {block} {claim}"))?;
+        }
+        self.api.kubectl(&format!(
+            "delete --ignore-not-found ipamhandles/vxlan-tunnel-addr-{NODE}"
+        ))?;
+        let annotation = "projectcalico.org/IPv4VXLANTunnelAddr-";
+        self.api
+            .kubectl(&format!("annotate node {NODE} {annotation}"))
+            .map(drop)
+    }
+
     /// Nothing of an earlier run is left.
     fn cold_start(&mut self, routes: usize) -> Result<Cold> {
         let namespace = &self.node.namespace;
@@ -258,6 +285,7 @@ impl Stage {
         if state.exists() {
             std::fs::remove_dir_all(state)?;
         }
+        self.forget_claims()?;
         let before = self.reading(false)?;
         self.node.start()?;
         let ready = self.node.wait_ready(START)?;
@@ -292,7 +320,8 @@ impl Stage {
                 What::Heartbeats | What::Changes => {
                     let pause = Duration::from_secs(HEARTBEAT as u64).div_f64(as_float(nodes));
                     self.paced(pause, deadline, |count| {
-                        objects::heartbeat(count % nodes, count / nodes + count)
+                        let beat = self.beats.fetch_add(1, Ordering::Relaxed);
+                        objects::heartbeat(count % nodes, beat)
                     })
                 }
             });
