@@ -59,7 +59,8 @@ e2e-kubernetes: packages
 
 bench:
 	./e2e/packages $(TEST_PACKAGES) $(if $(filter cluster,$(BENCH)),$(CLUSTER_PACKAGES))
-	cargo build --release --locked --workspace --bins --examples
+	cargo build --release --locked --workspace --bins
+	cargo build --release --locked --package felix-dataplane --package ipip --examples
 	./target/release/bench $(BENCH)
 
 # Mutated messages and random event sequences, two million each.
@@ -96,7 +97,7 @@ crds:
 # The container image, in the storage of buildah: our programs and the libraries they need, nothing else.
 image:
 	./e2e/packages buildah
-	cargo build --release --locked --package bgp --package cli --package cni --package controller --package felix --bins
+	cargo build --release --locked --workspace --bins
 	RUSTFLAGS='-C target-feature=+crt-static' cargo build --release --locked --target $(PLUGIN_TARGET) --package cni --bins
 	./e2e/kubernetes/image-root target/release target/image target/$(PLUGIN_TARGET)/release/tortie-cni
 	buildah bud --quiet --file Dockerfile --tag $(IMAGE) target/image
