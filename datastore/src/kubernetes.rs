@@ -1,9 +1,10 @@
 //! A Kubernetes API server.
 //!
 //! One list and one watch per kind, shared by everybody who follows it. Reads and writes of single objects go to the API
-//! server at once, so they are never behind; those of the same object that wait at the same time are one. A watch, and a list of a kind that is followed whole, is behind by what is
-//! on the way, but for the writes of this store. Of blocks, those of one node may be followed ([`Settings::blocks_of_node`]):
-//! they all together are the bulk of what changes in a cluster. [`Datastore::list`] is still about all of them.
+//! server at once, so they are never behind; reads of one object that wait at the same time are one. A watch, and a list
+//! of a kind that is followed whole, is behind by what is on the way, but for the writes of this store. Of blocks, those
+//! of one node may be followed ([`Settings::blocks_of_node`]): they all together are the bulk of what changes in a
+//! cluster. [`Datastore::list`] is still about all of them.
 //!
 //! What is wrong is reported and never stops the rest:
 //! - An object that does not pass `crds` is [`crate::Event::Broken`]; its last good state stays until it is mended or

@@ -74,7 +74,7 @@ impl Ipam {
         })
     }
 
-    /// As [`Ipam::auto_assign`]; what was prepared for another node or handle is of no use.
+    /// As [`Ipam::auto_assign`]; what was prepared for another node or handle is prepared anew.
     ///
     /// # Errors
     /// As [`Ipam::auto_assign`].
