@@ -59,8 +59,7 @@ e2e-kubernetes: packages
 
 bench:
 	./e2e/packages $(TEST_PACKAGES) $(if $(filter cluster,$(BENCH)),$(CLUSTER_PACKAGES))
-	cargo build --release --locked --workspace --bins
-	cargo build --release --locked --package felix-dataplane --package ipip --examples
+	cargo build --release --locked --workspace --bins --examples
 	./target/release/bench $(BENCH)
 
 # Mutated messages and random event sequences, two million each.
