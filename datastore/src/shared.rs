@@ -6,7 +6,12 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
+
+use crate::table::lock;
+
+/// References to a line with one caller in it: the map's and that of the caller.
+const ALONE: usize = 2;
 
 /// Reads by key.
 pub(crate) struct Shared<K, T>(Mutex<HashMap<K, Arc<Line<T>>>>);
@@ -18,7 +23,7 @@ struct Line<T> {
     newest: tokio::sync::Mutex<Answer<T>>,
 }
 
-/// What the newest read returned, and its number; nothing when it failed.
+/// What the newest read returned, and its number; nothing when it failed or nobody waited for it.
 struct Answer<T> {
     number: u64,
     value: Option<T>,
@@ -60,7 +65,9 @@ impl<K: Eq + Hash + Clone, T: Clone> Shared<K, T> {
         }
         let number = place.line.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let result = read.await;
-        let value = result.as_ref().ok().cloned();
+        // Who comes from now on waits for a later read, so a copy is only for who waits already.
+        let is_wanted = Arc::strong_count(&place.line) > ALONE;
+        let value = result.as_ref().ok().filter(|_| is_wanted).cloned();
         *newest = Answer { number, value };
         result
     }
@@ -75,7 +82,7 @@ impl<K: Eq + Hash + Clone, T: Clone> Shared<K, T> {
                 }),
             })
         };
-        let line = Arc::clone(self.lines().entry(key.clone()).or_insert_with(new));
+        let line = Arc::clone(lock(&self.0).entry(key.clone()).or_insert_with(new));
         Place {
             shared: self,
             key,
@@ -84,17 +91,11 @@ impl<K: Eq + Hash + Clone, T: Clone> Shared<K, T> {
     }
 }
 
-impl<K, T> Shared<K, T> {
-    fn lines(&self) -> MutexGuard<'_, HashMap<K, Arc<Line<T>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl<K: Eq + Hash, T> Drop for Place<'_, K, T> {
     fn drop(&mut self) {
-        let mut lines = self.shared.lines();
-        // The map's and this one: places are only taken while the map is locked.
-        if Arc::strong_count(&self.line) == 2 {
+        let mut lines = lock(&self.shared.0);
+        // Places are only taken while the map is locked.
+        if Arc::strong_count(&self.line) == ALONE {
             lines.remove(self.key);
         }
     }
@@ -152,7 +153,7 @@ mod tests {
         }
         assert_eq!(thing.reads.load(Ordering::SeqCst), 2);
         assert_eq!(start.elapsed(), 2 * SECOND);
-        assert!(thing.shared.lines().is_empty(), "nothing is kept");
+        assert!(lock(&thing.shared.0).is_empty(), "nothing is kept");
     }
 
     #[tokio::test(start_paused = true)]
@@ -177,7 +178,7 @@ mod tests {
         assert_eq!(results.iter().filter(|(_, read)| read.is_err()).count(), 2);
         assert_eq!(thing.reads.load(Ordering::SeqCst), 10);
         assert!(start.elapsed() <= 3 * SECOND + Duration::from_millis(10));
-        assert!(thing.shared.lines().is_empty());
+        assert!(lock(&thing.shared.0).is_empty());
     }
 
     #[tokio::test(start_paused = true)]
@@ -187,6 +188,6 @@ mod tests {
         let (first, (asked, second)) = tokio::join!(first, thing.ask(100));
         assert!(first.is_err());
         assert!(second.unwrap() >= asked);
-        assert!(thing.shared.lines().is_empty());
+        assert!(lock(&thing.shared.0).is_empty());
     }
 }

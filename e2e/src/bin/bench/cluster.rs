@@ -145,7 +145,7 @@ impl Figures {
         } else {
             ""
         };
-        // A build with thin LTO takes half as long again; what was measured is what the page says.
+        // The page says how to build what was measured.
         let lto = match option_env!("CARGO_PROFILE_RELEASE_LTO") {
             Some(lto) => format!("CARGO_PROFILE_RELEASE_LTO={lto} "),
             None => String::new(),
